@@ -1,0 +1,16 @@
+//! The API as data: the schema of every type, the resource table, and everything that is derived from those two.
+//! Knows no server, no store, no I/O.
+
+pub mod decode;
+pub mod json;
+pub mod model;
+pub mod quantity;
+pub mod resource;
+pub mod status;
+pub mod value;
+
+
+pub use status::Status;
+pub use model::Model;
+pub use resource::{Resource, ResourceTable};
+pub use value::{Map, Value};

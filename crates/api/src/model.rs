@@ -1,0 +1,244 @@
+//! The schema of every type: one declarative model, read from `model/*.model`, from which codecs, validation of fields,
+//! patches and OpenAPI are derived. A CustomResourceDefinition's schema becomes the same structures.
+//!
+//! The text form, a line per field:
+//!
+//! ```text
+//! package core.v1                     short name of the package; types of other packages are named in full
+//! openapi io.k8s.api.core.v1          its name in OpenAPI documents
+//! proto k8s.io.api.core.v1            its protobuf package
+//! group "" v1                         group and version of its kinds
+//!
+//! type PodSpec [kind] [atomic] [scalar=SHAPE] [union(DISCRIMINATOR:,FIELD,...)]
+//!   inline NAME [[]]TYPE #TAG         nested on the wire, its fields flat in JSON
+//!   NAME[!] SHAPE [#TAG] [ATTRIBUTE...]    `!`: required; SHAPE: `T`, `[]T`, `{}T`
+//!
+//! message VolumeSource                a type that exists on the wire only
+//! ```
+//!
+//! Attributes: `set`, `map(KEY,...)`, `atomic`, `granular` (how lists and maps merge in server-side apply), `merge`,
+//! `merge(KEY)`, `mergekey(KEY)`, `replace`, `retainKeys` (strategic merge patch), `wire=TYPE`, `default=JSON`.
+
+use std::{collections::HashMap, sync::OnceLock};
+
+use crate::value::Value;
+
+mod parse;
+
+pub use parse::ModelError;
+
+/// Index of a [`Type`] in its [`Model`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TypeId(pub(crate) u32);
+
+#[derive(Debug, Default)]
+pub struct Model {
+    types: Vec<Type>,
+    names: HashMap<Box<str>, TypeId>,
+    kinds: HashMap<Gvk, TypeId>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Gvk {
+    /// Empty for the core group.
+    pub group: Box<str>,
+    pub version: Box<str>,
+    pub kind: Box<str>,
+}
+
+impl Gvk {
+    pub fn new(group: &str, version: &str, kind: &str) -> Gvk {
+        Gvk { group: group.into(), version: version.into(), kind: kind.into() }
+    }
+
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Type {
+    /// `core.v1.PodSpec`
+    pub name: Box<str>,
+    /// `io.k8s.api.core.v1.PodSpec`
+    pub openapi: Box<str>,
+    /// `k8s.io.api.core.v1.PodSpec`
+    pub proto: Box<str>,
+    /// Set for types with apiVersion and kind.
+    pub kind: Option<Gvk>,
+    /// Server-side apply treats the whole object as one value.
+    pub atomic: bool,
+    /// The JSON is not an object with these fields but a value of this shape.
+    pub scalar: Option<Shape>,
+    /// Sorted by name. Without apiVersion and kind.
+    pub fields: Vec<Field>,
+    /// Messages that are nested on the wire while their fields stand here.
+    pub inline: Vec<Inline>,
+    pub unions: Vec<Union>,
+    /// Exists on the wire only, to be named by [`Inline::shape`].
+    pub wire_only: bool,
+}
+
+#[derive(Debug)]
+pub struct Inline {
+    pub name: Box<str>,
+    pub shape: Shape,
+    pub tag: u32,
+}
+
+/// Fields of which only one is set, and the field that says which.
+#[derive(Debug, PartialEq)]
+pub struct Union {
+    pub discriminator: Option<Box<str>>,
+    pub fields: Vec<Box<str>>,
+}
+
+#[derive(Debug)]
+pub struct Field {
+    pub name: Box<str>,
+    pub shape: Shape,
+    pub required: bool,
+    /// 0: has none of its own (it is part of an [`Inline`]).
+    pub tag: u32,
+    /// The type on the wire where it does not follow from the shape.
+    pub wire: Option<Box<str>>,
+    pub list: ListKind,
+    /// For maps and objects: `Some(true)` atomic, `Some(false)` granular.
+    pub atomic_map: Option<bool>,
+    pub patch: PatchStrategy,
+    pub default: Option<Value>,
+}
+
+/// How the items of a list are identified (`x-kubernetes-list-type`).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum ListKind {
+    #[default]
+    Unset,
+    Atomic,
+    Set,
+    Map(Vec<Box<str>>),
+}
+
+/// Strategic merge patch (`x-kubernetes-patch-strategy` and `-merge-key`).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PatchStrategy {
+    pub merge: bool,
+    pub merge_key: Option<Box<str>>,
+    pub replace: bool,
+    pub retain_keys: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shape {
+    Bool,
+    Int32,
+    Int64,
+    Double,
+    String,
+    /// Base64 in JSON.
+    Bytes,
+    Time,
+    MicroTime,
+    Quantity,
+    IntOrString,
+    /// Any JSON value.
+    Any,
+    /// Any JSON object.
+    Object,
+    FieldsV1,
+    RawExtension,
+    Type(TypeId),
+    List(Box<Shape>),
+    Map(Box<Shape>),
+}
+
+impl Model {
+    /// The types of Kubernetes 1.36.
+    pub fn builtin() -> &'static Model {
+        static MODEL: OnceLock<Model> = OnceLock::new();
+        MODEL.get_or_init(|| match parse::parse(SOURCES) {
+            Ok(model) => model,
+            // The text is part of the binary, and a test reads it.
+            Err(error) => unreachable!("{error}"),
+        })
+    }
+
+    pub fn get(&self, id: TypeId) -> &Type {
+        &self.types[id.0 as usize]
+    }
+
+    /// By short name: `core.v1.PodSpec`.
+    pub fn find(&self, name: &str) -> Option<TypeId> {
+        self.names.get(name).copied()
+    }
+
+    pub fn kind(&self, gvk: &Gvk) -> Option<TypeId> {
+        self.kinds.get(gvk).copied()
+    }
+
+    pub fn types(&self) -> impl ExactSizeIterator<Item = (TypeId, &Type)> {
+        self.types.iter().enumerate().map(|(index, ty)| (TypeId(index as u32), ty))
+    }
+}
+
+impl Type {
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.binary_search_by(|field| (*field.name).cmp(name)).ok().map(|at| &self.fields[at])
+    }
+}
+
+macro_rules! sources {
+    ($($name:literal,)*) => {
+        const SOURCES: &[(&str, &str)] = &[$(($name, include_str!(concat!("../model/", $name, ".model"))),)*];
+    };
+}
+
+sources! {
+    "admission.v1", "admissionregistration.v1", "admissionregistration.v1alpha1", "admissionregistration.v1beta1",
+    "apiextensions.v1", "apiregistration.v1", "apiserverinternal.v1alpha1", "apps.v1", "authentication.v1",
+    "authorization.v1", "autoscaling.v1", "autoscaling.v2", "batch.v1", "certificates.v1", "certificates.v1alpha1",
+    "certificates.v1beta1", "coordination.v1", "coordination.v1alpha2", "coordination.v1beta1", "core.v1",
+    "discovery.v1", "events.v1", "flowcontrol.v1", "meta.v1", "networking.v1", "networking.v1beta1", "node.v1",
+    "policy.v1", "rbac.v1", "resource.v1", "resource.v1alpha3", "resource.v1beta1", "resource.v1beta2",
+    "scheduling.v1", "scheduling.v1alpha2", "storage.v1", "storage.v1beta1", "storagemigration.v1beta1", "version",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_source_is_listed_and_read() {
+        let listed: Vec<String> = SOURCES.iter().map(|(name, _)| format!("{name}.model")).collect();
+        let mut present: Vec<String> = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/model"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(".model"))
+            .collect();
+        present.sort();
+        assert_eq!(listed, present);
+        let model = parse::parse(SOURCES).unwrap();
+        let pod = model.get(model.kind(&Gvk::new("", "v1", "Pod")).unwrap());
+        assert_eq!(&*pod.openapi, "io.k8s.api.core.v1.Pod");
+        let spec = model.get(model.find("core.v1.PodSpec").unwrap());
+        let containers = spec.field("containers").unwrap();
+        assert!(containers.required && containers.tag == 2);
+        assert_eq!(containers.list, ListKind::Map(vec!["name".into()]));
+        assert_eq!(containers.patch.merge_key.as_deref(), Some("name"));
+    }
+
+    #[test]
+    fn damaged_sources_are_named_with_their_line() {
+        for (text, line) in [
+            ("type X\n", 1),
+            ("package a.v1\ntype X\n  f Missing #1\n", 3),
+            ("package a.v1\ntype X\n  f string #x\n", 3),
+            ("package a.v1\ntype X\n  f string #1 nonsense\n", 3),
+            ("package a.v1\nwhat\n", 2),
+        ] {
+            let error = parse::parse(&[("a", text)]).unwrap_err();
+            assert_eq!(error.line, line, "{text:?}: {error}");
+        }
+    }
+}
