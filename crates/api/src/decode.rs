@@ -1,1 +1,215 @@
-//! placeholder
+//! From a client's tree to an object of a type: unknown members are found and dropped, values checked and brought into
+//! canonical form, nulls dropped, defaults filled in. One walk over the model serves every kind.
+
+use crate::{
+    model::{Field, Model, Shape, Type, TypeId},
+    quantity::Quantity,
+    value::{Map, Value},
+};
+
+mod defaults;
+mod scalar;
+
+/// What the walk found that a client may want to hear of.
+#[derive(Debug, Default, PartialEq)]
+pub struct Findings {
+    /// Paths of members that the schema does not have, as `spec.containers[0].colour`.
+    pub unknown: Vec<String>,
+}
+
+/// A value that does not fit its field: the request cannot be decoded at all.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct DecodeError {
+    /// Path of the field.
+    pub field: String,
+    pub message: String,
+}
+
+/// Which defaults [`decode`] fills in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defaults {
+    /// None: a patch or a fragment.
+    Off,
+    /// All, as for a whole object of a client.
+    On,
+}
+
+/// Brings `object` into the form of type `ty`, in place.
+pub fn decode(model: &Model, ty: TypeId, object: &mut Value, defaults: Defaults) -> Result<Findings, DecodeError> {
+    let mut walk = Walk { model, defaults, path: Vec::new(), findings: Findings::default() };
+    walk.object(model.get(ty), object)?;
+    Ok(walk.findings)
+}
+
+enum Step {
+    Member(Box<str>),
+    Index(usize),
+    Key(Box<str>),
+}
+
+struct Walk<'m> {
+    model: &'m Model,
+    defaults: Defaults,
+    path: Vec<Step>,
+    findings: Findings,
+}
+
+impl Walk<'_> {
+    fn object(&mut self, ty: &Type, value: &mut Value) -> Result<(), DecodeError> {
+        if let Some(shape) = &ty.scalar {
+            return self.shape(shape, value);
+        }
+        let Value::Object(map) = value else { return Err(self.mismatch(value, &ty.name)) };
+        let mut failed = None;
+        map.retain(|name, member| {
+            if failed.is_some() {
+                return true;
+            }
+            match self.member(ty, name, member) {
+                Ok(keep) => keep,
+                Err(error) => {
+                    failed = Some(error);
+                    true
+                }
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if self.defaults == Defaults::On {
+            fill(ty, map);
+            defaults::apply(&ty.name, map);
+        }
+        Ok(())
+    }
+
+    /// Whether the member stays.
+    fn member(&mut self, ty: &Type, name: &str, member: &mut Value) -> Result<bool, DecodeError> {
+        if ty.kind.is_some() && matches!(name, "apiVersion" | "kind") {
+            if member.as_str().is_none() && !member.is_null() {
+                self.path.push(Step::Member(name.into()));
+                return Err(self.mismatch(member, "string"));
+            }
+            return Ok(!member.is_null());
+        }
+        let Some(field) = ty.field(name) else {
+            self.path.push(Step::Member(name.into()));
+            self.findings.unknown.push(self.path());
+            self.path.pop();
+            return Ok(false);
+        };
+        if member.is_null() {
+            return Ok(false);
+        }
+        self.path.push(Step::Member(name.into()));
+        self.shape(&field.shape, member)?;
+        self.path.pop();
+        Ok(true)
+    }
+
+    fn shape(&mut self, shape: &Shape, value: &mut Value) -> Result<(), DecodeError> {
+        match shape {
+            Shape::Type(id) => {
+                let model = self.model;
+                self.object(model.get(*id), value)
+            }
+            Shape::List(item) => self.list(item, value),
+            Shape::Map(item) => self.map(item, value),
+            scalar => scalar::check(scalar, value).map_err(|expected| self.mismatch(value, &expected)),
+        }
+    }
+
+    fn list(&mut self, item: &Shape, value: &mut Value) -> Result<(), DecodeError> {
+        let Value::Array(items) = value else { return Err(self.mismatch(value, "list")) };
+        for (index, entry) in items.iter_mut().enumerate() {
+            self.path.push(Step::Index(index));
+            if entry.is_null() {
+                *entry = zero(item);
+            }
+            self.shape(item, entry)?;
+            self.path.pop();
+        }
+        Ok(())
+    }
+
+    fn map(&mut self, item: &Shape, value: &mut Value) -> Result<(), DecodeError> {
+        let Value::Object(map) = value else { return Err(self.mismatch(value, "map")) };
+        for (name, entry) in map.iter_mut() {
+            self.path.push(Step::Key(name.into()));
+            if entry.is_null() {
+                *entry = zero(item);
+            }
+            self.shape(item, entry)?;
+            self.path.pop();
+        }
+        Ok(())
+    }
+
+    fn mismatch(&self, value: &Value, expected: &str) -> DecodeError {
+        let field = self.path();
+        let found = match value {
+            Value::String(_) | Value::Int(_) | Value::Float(_) | Value::Bool(_) => {
+                let text: String = value.to_string().chars().take(64).collect();
+                format!("{} {text}", value.type_name())
+            }
+            _ => value.type_name().to_owned(),
+        };
+        let at = if field.is_empty() { String::new() } else { format!(" into field {field}") };
+        DecodeError { message: format!("json: cannot unmarshal {found}{at} of type {expected}"), field }
+    }
+
+    fn path(&self) -> String {
+        let mut text = String::new();
+        for step in &self.path {
+            match step {
+                Step::Index(index) => text.push_str(&format!("[{index}]")),
+                Step::Key(key) | Step::Member(key) => {
+                    if !text.is_empty() {
+                        text.push('.');
+                    }
+                    text.push_str(key);
+                }
+            }
+        }
+        text
+    }
+}
+
+/// What a null in a list or map stands for, as in Go.
+fn zero(shape: &Shape) -> Value {
+    match shape {
+        Shape::Bool => Value::Bool(false),
+        Shape::Int32 | Shape::Int64 | Shape::IntOrString => Value::Int(0),
+        Shape::Double => Value::Float(0.0),
+        Shape::String | Shape::Bytes => "".into(),
+        Shape::Quantity => "0".into(),
+        Shape::List(_) => Value::Array(Vec::new()),
+        Shape::Type(_) | Shape::Map(_) | Shape::Object | Shape::FieldsV1 | Shape::RawExtension => Value::object(),
+        Shape::Any | Shape::Time | Shape::MicroTime => Value::Null,
+    }
+}
+
+/// Fills in the model's own defaults. A default that equals Go's zero value is left out, as upstream's output leaves it.
+fn fill(ty: &Type, map: &mut Map) {
+    for field in &ty.fields {
+        if let Some(value) = default_of(field)
+            && !map.contains_key(&field.name)
+        {
+            map.insert(field.name.clone(), value.clone());
+        }
+    }
+}
+
+fn default_of(field: &Field) -> Option<&Value> {
+    match &field.default {
+        Some(Value::Bool(false) | Value::Int(0)) => None,
+        Some(Value::String(text)) if text.is_empty() => None,
+        default => default.as_ref().or(field.implied.as_ref()),
+    }
+}
+
+/// A quantity in canonical form; `None` where it is none.
+fn canonical_quantity(text: &str) -> Option<String> {
+    Quantity::parse(text).ok().map(|quantity| quantity.to_string())
+}

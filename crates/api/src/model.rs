@@ -17,7 +17,8 @@
 //! ```
 //!
 //! Attributes: `set`, `map(KEY,...)`, `atomic`, `granular` (how lists and maps merge in server-side apply), `merge`,
-//! `merge(KEY)`, `mergekey(KEY)`, `replace`, `retainKeys` (strategic merge patch), `wire=TYPE`, `default=JSON`.
+//! `merge(KEY)`, `mergekey(KEY)`, `replace`, `retainKeys` (strategic merge patch), `wire=TYPE`, `default=JSON`, `implied=JSON` (a
+//! default that OpenAPI does not publish).
 
 use std::{collections::HashMap, sync::OnceLock};
 
@@ -107,7 +108,10 @@ pub struct Field {
     /// For maps and objects: `Some(true)` atomic, `Some(false)` granular.
     pub atomic_map: Option<bool>,
     pub patch: PatchStrategy,
+    /// Published in OpenAPI and filled in.
     pub default: Option<Value>,
+    /// Filled in, but not published.
+    pub implied: Option<Value>,
 }
 
 /// How the items of a list are identified (`x-kubernetes-list-type`).

@@ -1,7 +1,7 @@
 //! Reads the text form of the model.
 
 use super::{Field, Gvk, Inline, ListKind, Model, PatchStrategy, Shape, Type, TypeId, Union};
-use crate::json;
+use crate::{json, value::Value};
 
 #[derive(Debug, thiserror::Error)]
 #[error("{file}:{line}: {message}")]
@@ -161,14 +161,8 @@ fn number(line: &Line, tag: &str) -> Result<u32, ModelError> {
 }
 
 fn field(line: &Line, package: &str, body: &str, model: &Model) -> Result<Field, ModelError> {
-    // A default is JSON text and may hold spaces: it stands last.
-    let (body, default) = match body.split_once(" default=") {
-        Some((body, default)) => {
-            let value = json::parse(default.as_bytes()).map_err(|error| line.error(error.to_string()))?;
-            (body, Some(value))
-        }
-        None => (body, None),
-    };
+    let (body, implied) = last(line, body, " implied=")?;
+    let (body, default) = last(line, body, " default=")?;
     let mut words = body.split(' ');
     let (Some(name), Some(shape)) = (words.next(), words.next()) else {
         return Err(line.error("a field takes a name and a type"));
@@ -183,11 +177,23 @@ fn field(line: &Line, package: &str, body: &str, model: &Model) -> Result<Field,
         atomic_map: None,
         patch: PatchStrategy::default(),
         default,
+        implied,
     };
     for word in words {
         attribute(line, word, &mut field)?;
     }
     Ok(field)
+}
+
+/// An attribute whose value is JSON text: it may hold spaces, so it stands last.
+fn last<'a>(line: &Line, body: &'a str, name: &str) -> Result<(&'a str, Option<Value>), ModelError> {
+    match body.split_once(name) {
+        None => Ok((body, None)),
+        Some((body, text)) => {
+            let value = json::parse(text.as_bytes()).map_err(|error| line.error(error.to_string()))?;
+            Ok((body, Some(value)))
+        }
+    }
 }
 
 fn attribute(line: &Line, word: &str, field: &mut Field) -> Result<(), ModelError> {
