@@ -4,9 +4,12 @@
 pub mod decode;
 pub mod json;
 pub mod model;
+pub mod names;
 pub mod quantity;
 pub mod resource;
+pub mod selector;
 pub mod status;
+pub mod time;
 pub mod value;
 
 
