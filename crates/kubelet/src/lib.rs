@@ -1,0 +1,11 @@
+//! The kubelet: runs the pods bound to one node through CRI, watches them and reports what they do.
+//!
+//! Cut as every component is: the worker of a pod observes (runtime records, probe results), [`plan::plan_pod`] decides
+//! without any I/O, and the worker's executor acts. The API server is reached through `client` alone, the runtime through
+//! [`cri::Runtime`] alone.
+
+pub mod access;
+pub mod cri;
+pub mod plan;
+
+pub use access::{AccessError, PodAccess};
