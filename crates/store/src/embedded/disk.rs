@@ -1,13 +1,11 @@
-//! The file below redb, behind a seam: the real one, one that keeps writes in memory (to look without touching), and in
+//! The file below redb, behind a seam: the real one ([`super::sidecar::LockedFile`]), one that keeps writes in memory (to look without touching), and in
 //! tests one that loses what was not synced.
 
 use std::{
     collections::BTreeMap,
     fmt::Debug,
-    fs::File,
     io,
     ops::Bound,
-    os::unix::fs::FileExt,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
@@ -26,28 +24,6 @@ pub(crate) trait Disk: Debug + Send + Sync + 'static {
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
     fn set_len(&self, len: u64) -> io::Result<()>;
     fn sync(&self) -> io::Result<()>;
-}
-
-impl Disk for File {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
-    }
-
-    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.read_exact_at(out, offset)
-    }
-
-    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.write_all_at(data, offset)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        File::set_len(self, len)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.sync_data()
-    }
 }
 
 /// What went wrong on a disk, worst wins. redb forgets which of its errors was the first; this remembers.

@@ -24,7 +24,7 @@ mod writer;
 mod torn;
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::OpenOptions,
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread::JoinHandle,
@@ -50,7 +50,7 @@ use self::{
     history::History,
     read::Counts,
     shared::Shared,
-    sidecar::{Sidecar, Witness, io_error, lock_file},
+    sidecar::{LockedFile, Sidecar, Witness, io_error},
     snapshot::{beside, put_in_place},
     transaction::Operation,
     writer::{Command, Write, Writer},
@@ -213,7 +213,7 @@ impl Embedded {
 }
 
 /// Opens the data file, or makes it: complete under another name first, so that a crash leaves no half-made store.
-fn open_file(path: &Path, witness: Option<Witness>) -> Result<File> {
+fn open_file(path: &Path, witness: Option<Witness>) -> Result<LockedFile> {
     let len = match std::fs::metadata(path) {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
@@ -232,8 +232,7 @@ fn open_file(path: &Path, witness: Option<Witness>) -> Result<File> {
         create_file(path)?;
     }
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| io_error("open", path, error))?;
-    lock_file(&file, path)?;
-    Ok(file)
+    LockedFile::lock(file, path)
 }
 
 fn create_file(path: &Path) -> Result<()> {
@@ -245,7 +244,7 @@ fn create_file(path: &Path) -> Result<()> {
         .truncate(true)
         .open(&partial)
         .map_err(|error| io_error("create", &partial, error))?;
-    let disk: Arc<dyn Disk> = Arc::new(file);
+    let disk: Arc<dyn Disk> = Arc::new(LockedFile::lock(file, &partial)?);
     contained(|| {
         let database = database::open(&disk, &Arc::default())?;
         database::initialize(&database, new_id())?;

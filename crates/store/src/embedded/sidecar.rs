@@ -6,6 +6,7 @@
 
 use std::{
     fs::{File, OpenOptions},
+    io,
     os::unix::fs::FileExt,
     path::Path,
 };
@@ -15,12 +16,59 @@ use rustix::{
     io::Errno,
 };
 
-use super::fault::Fault;
+use super::{disk::Disk, fault::Fault};
 use crate::{Error, Result};
 
 #[derive(Debug)]
 pub(super) struct Sidecar {
-    file: File,
+    file: LockedFile,
+}
+
+/// A file that no other process, nor this one, has locked.
+///
+/// It is unlocked by hand: a child process that this one is just starting holds a copy of every descriptor, and would
+/// hold the lock for a moment longer.
+#[derive(Debug)]
+pub(super) struct LockedFile(File);
+
+impl LockedFile {
+    /// [`Error::InUse`] where it is locked already.
+    pub(super) fn lock(file: File, path: &Path) -> Result<Self> {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self(file)),
+            Err(Errno::WOULDBLOCK) => Err(Error::InUse { path: path.display().to_string() }),
+            Err(errno) => Err(io_error("lock", path, errno.into())),
+        }
+    }
+}
+
+impl Drop for LockedFile {
+    fn drop(&mut self) {
+        // Closing the last descriptor does the same, if this cannot.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+impl Disk for LockedFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(out, offset)
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(data, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +90,12 @@ impl Sidecar {
             .truncate(false)
             .open(path)
             .map_err(|source| io_error("open", path, source))?;
-        lock_file(&file, path)?;
-        Ok(Self { file })
+        Ok(Self { file: LockedFile::lock(file, path)? })
     }
 
     pub(super) fn witness(&self) -> Option<Witness> {
         let mut bytes = [0; WITNESS_BYTES];
-        self.file.read_exact_at(&mut bytes, 0).ok()?;
+        self.file.read_at(0, &mut bytes).ok()?;
         let (head, checksum) = bytes.split_last_chunk::<4>()?;
         if !head.starts_with(MAGIC) || crc32fast::hash(head) != u32::from_le_bytes(*checksum) {
             return None;
@@ -65,17 +112,9 @@ impl Sidecar {
         bytes.extend_from_slice(&witness.revision.to_le_bytes());
         let checksum = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
-        if let Err(error) = self.file.write_all_at(&bytes, 0) {
+        if let Err(error) = self.file.write_at(0, &bytes) {
             tracing::warn!(%error, "cannot note the newest revision beside the store");
         }
-    }
-}
-
-pub(super) fn lock_file(file: &File, path: &Path) -> Result<()> {
-    match flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(()),
-        Err(Errno::WOULDBLOCK) => Err(Error::InUse { path: path.display().to_string() }),
-        Err(errno) => Err(io_error("lock", path, errno.into())),
     }
 }
 

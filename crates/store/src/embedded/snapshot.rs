@@ -16,7 +16,7 @@ use super::{
     format::{EXPIRIES, META, Meta, ROWS, Tally},
     new_id,
     shared::Shared,
-    sidecar::{io_error, lock_file},
+    sidecar::{LockedFile, io_error},
     transaction::copy_row,
 };
 use crate::{Result, Revision};
@@ -32,8 +32,8 @@ const CHUNK_BYTES: u64 = 4 << 20;
 pub fn check(path: &Path) -> Result<Report> {
     // Opened for writing for the sake of the lock alone.
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| io_error("open", path, error))?;
-    lock_file(&file, path)?;
-    if Disk::len(&file).map_err(|error| io_error("read", path, error))? == 0 {
+    let file = LockedFile::lock(file, path)?;
+    if file.len().map_err(|error| io_error("read", path, error))? == 0 {
         return Err(Fault::Damaged("it is empty".to_owned()).in_file(path).into());
     }
     let overlay = Overlay::new(Arc::new(file)).map_err(|error| io_error("read", path, error))?;
@@ -72,7 +72,7 @@ fn copy(transaction: &ReadTransaction, meta: Meta, partial: &Path) -> Result<Rep
         .open(partial)
         .map_err(|error| io_error("create", partial, error))?;
     let trouble = Arc::new(Trouble::default());
-    let disk: Arc<dyn Disk> = Arc::new(file);
+    let disk: Arc<dyn Disk> = Arc::new(LockedFile::lock(file, partial)?);
     let copied = contained(|| {
         let copy = database::open(&disk, &trouble)?;
         let Meta { id, .. } = database::initialize(&copy, new_id())?;

@@ -166,7 +166,7 @@ impl Writer {
     }
 
     fn no_space(&self) -> Fault {
-        Fault::NoSpace(format!("the disk that holds {} is full; free some space, or delete objects", self.path.display()))
+        Fault::NoSpace(format!("the disk that holds {} is full; free some space on it", self.path.display()))
     }
 
     /// One redb transaction. `Ok` means: what `work` did is durable and published.
