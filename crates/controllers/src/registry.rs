@@ -1,0 +1,23 @@
+//! Every controller, by upstream's name. One line here starts it.
+
+use crate::{deployment, manager::Setup, replicaset};
+
+pub struct Entry {
+    /// Name in `--controllers` (upstream cmd/kube-controller-manager/names).
+    pub name: &'static str,
+    /// The short name from before 1.28, still taken.
+    pub alias: &'static str,
+    /// Whether `*` includes it.
+    pub by_default: bool,
+    pub register: fn(&mut Setup),
+}
+
+const fn on(name: &'static str, alias: &'static str, register: fn(&mut Setup)) -> Entry {
+    Entry { name, alias, by_default: true, register }
+}
+
+pub const CONTROLLERS: &[Entry] = &[
+    on("deployment-controller", "deployment", deployment::register),
+    on("replicaset-controller", "replicaset", replicaset::register_replica_sets),
+    on("replicationcontroller-controller", "replicationcontroller", replicaset::register_replication_controllers),
+];
