@@ -76,6 +76,20 @@ pub enum WatchEvent<K> {
 /// Ends when the server closes the watch (its time-out); an `Error` event of the watch is an `Err`.
 pub type WatchEvents<K> = BoxStream<'static, Result<WatchEvent<K>>>;
 
+impl<K> WatchEvent<K> {
+    /// The same event with its object, where it has one, changed.
+    pub fn map<L>(self, change: impl FnOnce(K) -> L) -> WatchEvent<L> {
+        match self {
+            WatchEvent::Added(object) => WatchEvent::Added(change(object)),
+            WatchEvent::Modified(object) => WatchEvent::Modified(change(object)),
+            WatchEvent::Deleted(object) => WatchEvent::Deleted(change(object)),
+            WatchEvent::Bookmark { resource_version, initial_events_end } => {
+                WatchEvent::Bookmark { resource_version, initial_events_end }
+            }
+        }
+    }
+}
+
 impl Client {
     /// `user_agent` as upstream's components send it, for example `kube-scheduler/v1.36.0`.
     pub fn new(transport: Arc<dyn Transport>, user_agent: &str) -> Client {

@@ -2,7 +2,7 @@
 
 use api::status::{Reason, Status};
 
-use crate::TransportError;
+use crate::{TransportError, kubeconfig::KubeconfigError};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -14,6 +14,9 @@ pub enum Error {
     /// No answer: connection refused or lost, TLS, time-out.
     #[error("{0}")]
     Transport(#[from] TransportError),
+    /// No way to the server could be made of the configuration.
+    #[error("{0}")]
+    Kubeconfig(#[from] KubeconfigError),
     /// An answer that is not what was asked for.
     #[error("cannot decode {what}: {message}")]
     Decode { what: String, message: String },

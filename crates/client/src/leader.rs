@@ -6,8 +6,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Api, Client, Clock, Error, Kind, Result, SystemClock,
-    apimachinery::apis::meta::v1::{MicroTime, ObjectMeta},
+    Api, Client, Clock, Result, SystemClock, TransportError,
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
     kinds::coordination::v1::{Lease, LeaseSpec},
 };
 
@@ -120,20 +120,20 @@ impl Candidate<'_> {
     /// Comes back when the lease could not be renewed for as long as the renew deadline.
     async fn renew(&mut self) {
         let mut renewed = Instant::now();
+        let mut next = renewed + self.election.retry_period;
         loop {
-            let next = Instant::now() + self.election.retry_period;
             let deadline = renewed + self.election.renew_deadline;
+            tokio::time::sleep_until(next.min(deadline)).await;
             let started = Instant::now();
+            if started >= deadline {
+                return;
+            }
+            next = started + self.election.retry_period;
             match tokio::time::timeout_at(deadline, self.try_acquire_or_renew()).await {
                 Ok(Ok(true)) => renewed = started,
-                Ok(Ok(false)) => return,
                 Ok(Err(error)) => tracing::warn!(lease = self.election.name, %error, "cannot renew the lease"),
-                Err(_) => return,
+                Ok(Ok(false)) | Err(_) => return,
             }
-            if next >= renewed + self.election.renew_deadline {
-                return tokio::time::sleep_until(renewed + self.election.renew_deadline).await;
-            }
-            tokio::time::sleep_until(next).await;
         }
     }
 
@@ -234,24 +234,34 @@ impl Candidate<'_> {
         Lease { metadata, spec: Some(spec) }
     }
 
-    /// Writes that nobody holds the lease, so that the next need not wait for its end.
+    /// Writes that nobody holds the lease, so that the next need not wait for its end. A renewal that was cut short may
+    /// still arrive meanwhile, hence more than one try.
     async fn release(&mut self) -> Result<()> {
-        if !self.is_held() {
-            return Ok(());
-        }
-        let Some(mut lease) = self.observed.lease.clone() else { return Ok(()) };
-        let now = MicroTime(self.clock.now());
-        lease.spec = Some(LeaseSpec {
-            holder_identity: Some(String::new()),
-            lease_duration_seconds: Some(1),
-            acquire_time: Some(now.clone()),
-            renew_time: Some(now),
-            lease_transitions: lease.spec.as_ref().and_then(|spec| spec.lease_transitions),
-            ..LeaseSpec::default()
-        });
-        match tokio::time::timeout(self.election.renew_deadline, self.api.update(&lease)).await {
-            Ok(result) => result.map(drop),
-            Err(_) => Err(Error::Decode { what: lease.key().to_string(), message: "no answer in time".into() }),
-        }
+        let release = async {
+            for _ in 0..3 {
+                let Some(mut lease) = self.api.find(&self.election.name).await? else { return Ok(()) };
+                let old = lease.spec.take().unwrap_or_default();
+                if old.holder_identity.as_deref() != Some(&self.election.identity) {
+                    return Ok(());
+                }
+                let now = MicroTime(self.clock.now());
+                lease.spec = Some(LeaseSpec {
+                    holder_identity: Some(String::new()),
+                    lease_duration_seconds: Some(1),
+                    acquire_time: Some(now.clone()),
+                    renew_time: Some(now),
+                    ..old
+                });
+                match self.api.update(&lease).await {
+                    Err(error) if error.is_conflict() => {}
+                    result => return result.map(drop),
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(self.election.renew_deadline, release).await.unwrap_or_else(|_| {
+            let server = format!("lease {}/{}", self.election.namespace, self.election.name);
+            Err(TransportError { server, source: "no answer in time".into() }.into())
+        })
     }
 }

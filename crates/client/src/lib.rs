@@ -5,16 +5,30 @@
 //! the same process. Either way a request carries one component's identity and passes authentication, authorization and
 //! admission: there is no side door.
 
+mod backoff;
 mod client;
+mod clock;
 mod error;
+mod events;
+mod informer;
 mod kind;
-mod transport;
+mod leader;
 mod watch;
+mod workqueue;
+
+pub mod kubeconfig;
+pub mod transport;
 
 pub use client::{Api, Client, DeleteParams, ListParams, Page, PatchKind, Propagation, WatchEvent, WatchEvents};
+pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Error, Result};
+pub use events::{EventRecorder, EventType, reference};
+pub use informer::{Delta, Informer, InformerFactory};
 pub use k8s_openapi::{self, api as kinds, apimachinery};
 pub use kind::{Kind, ObjectKey};
+pub use kubeconfig::{Kubeconfig, KubeconfigError};
+pub use leader::{LeaderElection, LeaderEnd};
 pub use transport::{Transport, TransportError};
+pub use workqueue::WorkQueue;
 
 pub(crate) use watch::decode_list;

@@ -1,5 +1,14 @@
 //! Listeners, TLS and HTTP upgrades, as the API server, the kubelet and the clients need them. Knows no Kubernetes.
 
+pub mod https;
+pub mod server;
+pub mod tls;
+pub mod upgrade;
+pub mod ws;
+
+mod body;
+mod reload;
+
 use std::fmt;
 
 use bytes::Bytes;

@@ -101,7 +101,7 @@ impl Correlator {
         }
         event.metadata.name = Some(written.name.clone());
         event.count = Some(written.count);
-        event.first_timestamp = Some(crate::apimachinery::apis::meta::v1::Time(written.first));
+        event.first_timestamp = Some(crate::apimachinery::pkg::apis::meta::v1::Time(written.first));
         let patch = serde_json::json!({
             "count": event.count,
             "lastTimestamp": event.last_timestamp,
@@ -160,7 +160,7 @@ impl<V> Recent<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apimachinery::apis::meta::v1::{ObjectMeta, Time};
+    use crate::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
     fn event(object: &str, message: &str, now: Timestamp) -> Event {
         Event {

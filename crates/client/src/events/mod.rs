@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     Client, Clock, Error, Kind, PatchKind, SystemClock,
-    apimachinery::apis::meta::v1::{ObjectMeta, Time},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
     kinds::core::v1::{Event, EventSource, ObjectReference},
 };
 use correlate::{Correlator, Decision};

@@ -1,0 +1,246 @@
+//! Listeners: TLS, then HTTP/1.1 or HTTP/2 as the client chose, each request with what is known of its connection.
+
+use std::{io, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use http::{Request, Response, StatusCode};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Body, PeerCertificate,
+    tls::{ReloadingServerConfig, VerifiedBy},
+};
+
+/// Answers one request. In the request's extensions: the peer's `SocketAddr`, and for a client with a verified
+/// certificate [`PeerCertificate`] and [`VerifiedBy`].
+pub type Handler = Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
+
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// Connections at once; more wait to be accepted.
+    pub max_connections: usize,
+    pub handshake_timeout: Duration,
+    /// HTTP/1.1: how long a client may take for a request's head, or idle before it. Upstream's idle time-out.
+    pub header_timeout: Duration,
+    /// HTTP/2: upstream's `--http2-max-streams-per-connection` as it is by default.
+    pub max_streams: u32,
+    /// HTTP/2: a client that leaves a ping unanswered this long after this long without traffic is gone.
+    pub ping_interval: Duration,
+    pub ping_timeout: Duration,
+    /// How long requests may go on after the end was asked for.
+    pub drain: Duration,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        ServeOptions {
+            max_connections: 20_000,
+            handshake_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(90),
+            max_streams: 250,
+            ping_interval: Duration::from_secs(30),
+            ping_timeout: Duration::from_secs(15),
+            drain: Duration::from_secs(60),
+        }
+    }
+}
+
+/// HTTP/2 bytes a client may send ahead, per request and in all (upstream: 256 KiB per stream).
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// HTTP/2 bytes kept for a slow reader, per request.
+const SEND_BUFFER: usize = 64 << 10;
+/// HTTP/1.1 head of a request at most, and its buffer.
+const HEAD_MAX: usize = 64 << 10;
+/// After a failed accept, as when the process has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What all connections of one listener share.
+struct Shared {
+    handler: Handler,
+    options: ServeOptions,
+    cancel: CancellationToken,
+}
+
+/// What is known of a connection's other end.
+#[derive(Clone)]
+struct Peer {
+    address: SocketAddr,
+    certificate: Option<Arc<(PeerCertificate, VerifiedBy)>>,
+}
+
+/// Serves until `cancel`, then lets the requests under way end, for at most `options.drain`. Upgraded connections are not
+/// waited for.
+pub async fn serve_tls(
+    listener: TcpListener,
+    tls: Arc<ReloadingServerConfig>,
+    handler: Handler,
+    options: ServeOptions,
+    cancel: CancellationToken,
+) {
+    serve(listener, Some(tls), handler, options, cancel).await;
+}
+
+/// The same without TLS and with HTTP/1.1 alone: for health checks on the loopback interface, as upstream's components
+/// have them.
+pub async fn serve_plain(listener: TcpListener, handler: Handler, options: ServeOptions, cancel: CancellationToken) {
+    serve(listener, None, handler, options, cancel).await;
+}
+
+async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<ReloadingServerConfig>>,
+    handler: Handler,
+    options: ServeOptions,
+    cancel: CancellationToken,
+) {
+    let permits = Arc::new(Semaphore::new(options.max_connections));
+    let drain = options.drain;
+    let shared = Arc::new(Shared { handler, options, cancel: cancel.clone() });
+    let connections = TaskTracker::new();
+    let aborted = CancellationToken::new();
+    while let Some((permit, (tcp, address))) = cancel.run_until_cancelled(accept(&listener, &permits)).await {
+        let (tls, shared, aborted) = (tls.clone(), shared.clone(), aborted.clone());
+        connections.spawn(async move {
+            let connection = connection(tcp, address, tls, shared);
+            if let Some(Err(error)) = aborted.run_until_cancelled(connection).await {
+                tracing::debug!(%address, error, "connection ended");
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(drain, connections.wait()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "requests did not end in time");
+        aborted.cancel();
+        connections.wait().await;
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> (Option<tokio::sync::OwnedSemaphorePermit>, (TcpStream, SocketAddr)) {
+    // Never closed, so there is always a permit in the end.
+    let permit = permits.clone().acquire_owned().await.ok();
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return (permit, accepted),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    tcp: TcpStream,
+    address: SocketAddr,
+    tls: Option<Arc<ReloadingServerConfig>>,
+    shared: Arc<Shared>,
+) -> Result<(), String> {
+    // Fails only for a connection that is gone, which shows below.
+    let _ = tcp.set_nodelay(true);
+    let Some(tls) = tls else {
+        return http1(tcp, Peer { address, certificate: None }, shared).await;
+    };
+    let (stream, peer) = match tokio::time::timeout(shared.options.handshake_timeout, handshake(tcp, address, &tls)).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(error)) => return Err(format!("TLS handshake: {error}")),
+        Err(_) => return Err("TLS handshake: timed out".to_owned()),
+    };
+    drop(tls);
+    match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => http2(stream, peer, shared).await,
+        _ => http1(stream, peer, shared).await,
+    }
+}
+
+async fn handshake(
+    tcp: TcpStream,
+    address: SocketAddr,
+    tls: &ReloadingServerConfig,
+) -> io::Result<(Box<tokio_rustls::server::TlsStream<TcpStream>>, Peer)> {
+    let side = tls.current();
+    let stream = Box::new(TlsAcceptor::from(side.config.clone()).accept(tcp).await?);
+    let chain = stream.get_ref().1.peer_certificates();
+    let certificate = chain.and_then(|chain| crate::tls::describe(chain, &side)).map(Arc::new);
+    Ok((stream, Peer { address, certificate }))
+}
+
+async fn http1<S>(stream: S, peer: Peer, shared: Arc<Shared>) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(shared.options.header_timeout).max_buf_size(HEAD_MAX);
+    let cancel = shared.cancel.clone();
+    let service = service_fn(move |request| answer(request, peer.clone(), shared.clone()));
+    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    tokio::pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => return result.map_err(|error| error.to_string()),
+        () = cancel.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await.map_err(|error| error.to_string())
+}
+
+async fn http2<S>(stream: S, peer: Peer, shared: Arc<Shared>) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(shared.options.max_streams)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(shared.options.ping_interval)
+        .keep_alive_timeout(shared.options.ping_timeout);
+    let cancel = shared.cancel.clone();
+    let service = service_fn(move |request| answer(request, peer.clone(), shared.clone()));
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => return result.map_err(|error| error.to_string()),
+        () = cancel.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await.map_err(|error| error.to_string())
+}
+
+/// A handler that panics costs its own request only.
+async fn answer(
+    mut request: Request<Incoming>,
+    peer: Peer,
+    shared: Arc<Shared>,
+) -> Result<Response<Body>, std::convert::Infallible> {
+    request.extensions_mut().insert(peer.address);
+    if let Some(certificate) = &peer.certificate {
+        request.extensions_mut().insert(certificate.0.clone());
+        request.extensions_mut().insert(certificate.1.clone());
+    }
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let handled = AssertUnwindSafe(async { (shared.handler)(request).await }).catch_unwind().await;
+    Ok(handled.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        tracing::error!(%method, path, panic = text.unwrap_or("(no text)"), "handler panicked");
+        let mut response = Response::new(crate::full("This request made the server panic; its log has the details."));
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        response
+    }))
+}
