@@ -104,6 +104,7 @@ impl Executor {
                 (Method::PATCH, item(*subresource), kind.content_type(), write.body.clone())
             }
             Verb::Delete(params) => (Method::DELETE, item(None), JSON, delete_options(params)),
+            Verb::DeleteCollection(params) => (Method::DELETE, collection, JSON, delete_options(params)),
         };
         self.client.raw(method, &path, Some(content_type), body).await
     }
@@ -113,7 +114,7 @@ impl Executor {
         let target = &write.target;
         match &write.verb {
             Verb::Delete(params) => written.deleted(target, params.uid.as_deref()),
-            Verb::CreateSub(_) => {}
+            Verb::CreateSub(_) | Verb::DeleteCollection(_) => {}
             _ => written.wrote(&target.resource, &answer.metadata.resource_version),
         }
         if let Some(event) = &write.then {
@@ -165,8 +166,10 @@ fn together(first: &Write, next: &Write) -> bool {
     let same_verb = matches!(
         (&first.verb, &next.verb),
         (Verb::Create, Verb::Create) | (Verb::Delete(_), Verb::Delete(_)) | (Verb::CreateSub(_), Verb::CreateSub(_))
+            | (Verb::DeleteCollection(_), Verb::DeleteCollection(_))
     );
-    same_verb && first.target.resource == next.target.resource
+    let is_collection = matches!(first.verb, Verb::DeleteCollection(_));
+    same_verb && (is_collection || first.target.resource == next.target.resource)
 }
 
 impl Verb {
@@ -175,7 +178,7 @@ impl Verb {
             Verb::Create | Verb::CreateSub(_) => "create",
             Verb::Update | Verb::UpdateStatus | Verb::UpdateSub(_) => "update",
             Verb::Patch { .. } => "patch",
-            Verb::Delete(_) => "delete",
+            Verb::Delete(_) | Verb::DeleteCollection(_) => "delete",
         }
     }
 }

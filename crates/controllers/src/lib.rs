@@ -1,9 +1,14 @@
 //! kube-controller-manager.
 
 pub mod deployment;
+pub mod discovery;
 pub mod executor;
 pub mod expectations;
+pub mod garbage;
 pub mod manager;
+pub mod metadata;
+pub mod namespace;
+pub mod namespace_content;
 pub mod plan;
 pub mod registry;
 pub mod replicaset;

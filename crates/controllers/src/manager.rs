@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, future::Future, sync::Arc};
 
-use client::{Client, Clock, EventRecorder, Informer, InformerFactory, Kind, ObjectKey, SystemClock, WorkQueue};
+use client::{Client, Clock, EventRecorder, Informer, InformerFactory, Kind, ListParams, ObjectKey, SystemClock, Transport, WorkQueue};
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +31,8 @@ pub struct ControllerManagerConfig {
     pub node_monitor_grace_period: std::time::Duration,
     /// `--terminated-pod-gc-threshold` (default 12500).
     pub terminated_pod_gc_threshold: usize,
+    /// Carries the metadata watches of the garbage collector; the same the client was made of.
+    pub transport: Option<Arc<dyn Transport>>,
     /// Signs approved certificate requests; `None`: none are signed.
     pub signer: Option<Arc<dyn Signer>>,
     /// Name of this machine in events.
@@ -48,6 +50,7 @@ impl Default for ControllerManagerConfig {
             root_ca_pem: String::new(),
             node_monitor_grace_period: std::time::Duration::from_secs(50),
             terminated_pod_gc_threshold: 12500,
+            transport: None,
             signer: None,
             host: String::new(),
             clock: Arc::new(SystemClock),
@@ -61,7 +64,6 @@ pub struct Setup {
     pub client: Client,
     factory: InformerFactory,
     shown: ShownResources,
-    recorder: EventRecorder,
     runners: Vec<Runner>,
     background: Vec<BoxFuture<'static, ()>>,
     cancel: CancellationToken,
@@ -72,7 +74,6 @@ impl Setup {
         Setup {
             factory: InformerFactory::new(client.clone()),
             shown: ShownResources::default(),
-            recorder: EventRecorder::new(client.clone(), "kube-controller-manager", &config.host),
             config: Arc::new(config),
             client,
             runners: Vec::new(),
@@ -86,6 +87,11 @@ impl Setup {
         let informer = self.factory.informer::<K>();
         self.shown.add(&informer);
         informer
+    }
+
+    /// An informer of the objects `params` selects, for kinds too large to hold whole.
+    pub fn informer_with<K: Kind>(&self, params: ListParams) -> Informer<K> {
+        self.factory.informer_with::<K>(params)
     }
 
     pub fn queue(&self, name: &'static str) -> WorkQueue<ObjectKey> {

@@ -43,6 +43,8 @@ pub enum Verb {
     UpdateStatus,
     Patch { kind: PatchKind, subresource: Option<&'static str> },
     Delete(DeleteParams),
+    /// Deletes everything of the resource in the target's namespace.
+    DeleteCollection(DeleteParams),
     /// Creates the body under a subresource, as for an eviction.
     CreateSub(&'static str),
     /// Replaces a subresource other than status (`finalize`, `approval`).
@@ -255,6 +257,7 @@ impl fmt::Display for Write {
                     None => Ok(()),
                 }
             }
+            Verb::DeleteCollection(_) => write!(f, "delete all {} in {}", target.resource.resource, target.namespace),
             Verb::CreateSub(sub) => write!(f, "create {sub} of {target} {}", body()),
             Verb::UpdateSub(sub) => write!(f, "update {sub} of {target} {}", body()),
         }

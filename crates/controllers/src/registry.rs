@@ -1,6 +1,6 @@
 //! Every controller, by upstream's name. One line here starts it.
 
-use crate::{deployment, manager::Setup, replicaset};
+use crate::{deployment, garbage, manager::Setup, namespace, namespace_content, replicaset};
 
 pub struct Entry {
     /// Name in `--controllers` (upstream cmd/kube-controller-manager/names).
@@ -20,4 +20,8 @@ pub const CONTROLLERS: &[Entry] = &[
     on("deployment-controller", "deployment", deployment::register),
     on("replicaset-controller", "replicaset", replicaset::register_replica_sets),
     on("replicationcontroller-controller", "replicationcontroller", replicaset::register_replication_controllers),
+    on("namespace-controller", "namespace", namespace::register),
+    on("serviceaccount-controller", "serviceaccount", namespace_content::register_service_account),
+    on("root-ca-certificate-publisher-controller", "root-ca-cert-publisher", namespace_content::register_root_ca),
+    on("garbage-collector-controller", "garbagecollector", garbage::register),
 ];
