@@ -5,7 +5,12 @@
 //! [`cri::Runtime`] alone.
 
 pub mod access;
+pub mod cgroups;
+pub mod config;
 pub mod cri;
+pub mod images;
 pub mod plan;
+pub mod probes;
+pub mod status;
 
 pub use access::{AccessError, PodAccess};

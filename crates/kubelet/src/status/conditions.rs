@@ -1,0 +1,122 @@
+//! Pod conditions (upstream `pkg/kubelet/status/generate.go`).
+
+use client::{
+    apimachinery::pkg::apis::meta::v1::Time,
+    kinds::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus},
+};
+use jiff::Timestamp;
+
+use crate::plan::{PodObserved, spec};
+
+/// The conditions this kubelet owns; others' are left alone.
+pub(crate) const OWNED: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+
+pub(super) fn all(
+    pod: &Pod,
+    observed: &PodObserved,
+    status: &PodStatus,
+    old: Option<&PodStatus>,
+    now: Timestamp,
+) -> Vec<PodCondition> {
+    let others = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    let sandbox = observed.sandbox().filter(|sandbox| sandbox.ready);
+    let networked = sandbox.is_some_and(|sandbox| spec::host_network(pod) || !sandbox.ips.is_empty());
+    let containers = containers_ready(pod, status);
+    let mut wanted = vec![
+        plain("PodReadyToStartContainers", networked),
+        initialized(pod, status),
+        pod_ready(pod, &containers, &others),
+        containers,
+        plain("PodScheduled", true),
+    ];
+    let before = old.and_then(|old| old.conditions.as_deref()).unwrap_or_default();
+    for condition in &mut wanted {
+        let last = before.iter().find(|last| last.type_ == condition.type_);
+        let since = last.filter(|last| last.status == condition.status).and_then(|last| last.last_transition_time.clone());
+        condition.last_transition_time = Some(since.unwrap_or(Time(now)));
+        condition.observed_generation = pod.metadata.generation;
+    }
+    wanted.extend(others.into_iter().filter(|condition| !OWNED.contains(&condition.type_.as_str())));
+    wanted
+}
+
+fn plain(kind: &str, status: bool) -> PodCondition {
+    let status = if status { "True" } else { "False" };
+    PodCondition { type_: kind.to_owned(), status: status.to_owned(), ..PodCondition::default() }
+}
+
+fn because(kind: &str, reason: &str, message: String) -> PodCondition {
+    let message = Some(message).filter(|message| !message.is_empty());
+    PodCondition { reason: Some(reason.to_owned()), message, ..plain(kind, false) }
+}
+
+fn phase(status: &PodStatus) -> &str {
+    status.phase.as_deref().unwrap_or_default()
+}
+
+/// Go's `%s` of a slice.
+fn list(names: &[&str]) -> String {
+    format!("[{}]", names.join(" "))
+}
+
+fn initialized(pod: &Pod, status: &PodStatus) -> PodCondition {
+    let statuses = status.init_container_statuses.as_deref().unwrap_or_default();
+    let main_ran = status.container_statuses.iter().flatten().any(|status| {
+        status.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+            || status.last_state.as_ref().is_some_and(|last| last.terminated.is_some())
+    });
+    if phase(status) == "Succeeded" {
+        return PodCondition { reason: Some("PodCompleted".to_owned()), ..plain("Initialized", true) };
+    }
+    let incomplete: Vec<&str> = spec::init_containers(pod)
+        .iter()
+        .filter(|container| {
+            let status = statuses.iter().find(|status| status.name == container.name);
+            !status.is_some_and(|status| if spec::is_sidecar(container) { status.started == Some(true) } else { status.ready })
+        })
+        .map(|container| container.name.as_str())
+        .collect();
+    if incomplete.is_empty() || main_ran {
+        return plain("Initialized", true);
+    }
+    let message = format!("containers with incomplete status: {}", list(&incomplete));
+    because("Initialized", "ContainersNotInitialized", message)
+}
+
+fn containers_ready(pod: &Pod, status: &PodStatus) -> PodCondition {
+    match phase(status) {
+        "Succeeded" => return because("ContainersReady", "PodCompleted", String::new()),
+        "Failed" => return because("ContainersReady", "PodFailed", String::new()),
+        _ => {}
+    }
+    let is_ready = |name: &str, statuses: &Option<Vec<ContainerStatus>>| {
+        statuses.iter().flatten().any(|status| status.name == name && status.ready)
+    };
+    let sidecars = spec::init_containers(pod).iter().filter(|container| spec::is_sidecar(container));
+    let unready_sidecars = sidecars.filter(|container| !is_ready(&container.name, &status.init_container_statuses));
+    let regular = spec::regular_containers(pod).iter();
+    let unready = regular.filter(|container| !is_ready(&container.name, &status.container_statuses));
+    let names: Vec<&str> = unready_sidecars.chain(unready).map(|container| container.name.as_str()).collect();
+    if names.is_empty() {
+        return plain("ContainersReady", true);
+    }
+    because("ContainersReady", "ContainersNotReady", format!("containers with unready status: {}", list(&names)))
+}
+
+fn pod_ready(pod: &Pod, containers: &PodCondition, others: &[PodCondition]) -> PodCondition {
+    if containers.status != "True" {
+        return PodCondition { type_: "Ready".to_owned(), ..containers.clone() };
+    }
+    let mut missing = Vec::new();
+    for gate in pod.spec.iter().flat_map(|spec| spec.readiness_gates.iter().flatten()) {
+        let kind = &gate.condition_type;
+        match others.iter().find(|condition| condition.type_ == *kind) {
+            None => missing.push(format!("corresponding condition of pod readiness gate {kind:?} does not exist.")),
+            Some(condition) if condition.status != "True" => {
+                missing.push(format!("the status of pod readiness gate {kind:?} is not \"True\", but {}", condition.status));
+            }
+            Some(_) => {}
+        }
+    }
+    if missing.is_empty() { plain("Ready", true) } else { because("Ready", "ReadinessGatesNotReady", missing.join(", ")) }
+}
