@@ -2,6 +2,7 @@
 
 pub mod deployment;
 pub mod discovery;
+pub mod endpoints;
 pub mod executor;
 pub mod expectations;
 pub mod garbage;

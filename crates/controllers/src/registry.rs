@@ -1,6 +1,6 @@
 //! Every controller, by upstream's name. One line here starts it.
 
-use crate::{deployment, garbage, manager::Setup, namespace, namespace_content, replicaset};
+use crate::{deployment, endpoints, garbage, manager::Setup, namespace, namespace_content, replicaset};
 
 pub struct Entry {
     /// Name in `--controllers` (upstream cmd/kube-controller-manager/names).
@@ -24,4 +24,7 @@ pub const CONTROLLERS: &[Entry] = &[
     on("serviceaccount-controller", "serviceaccount", namespace_content::register_service_account),
     on("root-ca-certificate-publisher-controller", "root-ca-cert-publisher", namespace_content::register_root_ca),
     on("garbage-collector-controller", "garbagecollector", garbage::register),
+    on("endpoints-controller", "endpoint", endpoints::register_endpoints),
+    on("endpointslice-controller", "endpointslice", endpoints::register_slices),
+    on("endpointslice-mirroring-controller", "endpointslicemirroring", endpoints::register_mirroring),
 ];
