@@ -11,6 +11,9 @@ pub mod cri;
 pub mod images;
 pub mod plan;
 pub mod probes;
+pub mod server;
+pub mod stats;
 pub mod status;
+pub mod worker;
 
 pub use access::{AccessError, PodAccess};
