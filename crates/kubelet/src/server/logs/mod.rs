@@ -1,0 +1,10 @@
+//! Container logs: the runtime's files in CRI format, read, followed and rotated.
+
+pub mod format;
+pub mod options;
+mod read;
+pub mod rotate;
+mod watch;
+
+pub use options::{LogOptions, OptionsError};
+pub use read::{LogError, LogSource, stream};
