@@ -70,7 +70,10 @@ pub enum WatchEvent<K> {
     Modified(K),
     Deleted(K),
     /// Everything up to this resourceVersion has been delivered. `initial_events_end` marks the end of a streamed list.
-    Bookmark { resource_version: String, initial_events_end: bool },
+    Bookmark {
+        resource_version: String,
+        initial_events_end: bool,
+    },
 }
 
 /// Ends when the server closes the watch (its time-out); an `Error` event of the watch is an `Err`.
@@ -113,7 +116,13 @@ impl Client {
         collect(response).await
     }
 
-    async fn send(&self, method: Method, path: &str, content_type: Option<&str>, body: Bytes) -> Result<Response<Body>> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: Option<&str>,
+        body: Bytes,
+    ) -> Result<Response<Body>> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -122,10 +131,9 @@ impl Client {
         if let Some(content_type) = content_type {
             request = request.header(header::CONTENT_TYPE, content_type);
         }
-        let request = request.body(body).map_err(|source| TransportError {
-            server: path.to_owned(),
-            source: Box::new(source),
-        })?;
+        let request = request
+            .body(body)
+            .map_err(|source| TransportError { server: path.to_owned(), source: Box::new(source) })?;
         Ok(self.transport.send(request).await?)
     }
 }
@@ -253,7 +261,12 @@ impl<K: Kind> Api<K> {
     }
 
     /// Watches from behind `resource_version`, with bookmarks, for about `timeout_seconds`.
-    pub async fn watch(&self, params: &ListParams, resource_version: &str, timeout_seconds: u32) -> Result<WatchEvents<K>> {
+    pub async fn watch(
+        &self,
+        params: &ListParams,
+        resource_version: &str,
+        timeout_seconds: u32,
+    ) -> Result<WatchEvents<K>> {
         let params = ListParams { resource_version: Some(resource_version.into()), ..params.clone() };
         let path = format!(
             "{}?watch=1&allowWatchBookmarks=true&timeoutSeconds={timeout_seconds}&{}",

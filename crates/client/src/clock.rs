@@ -35,7 +35,8 @@ impl ManualClock {
     /// Stays where it is past the last representable time.
     pub fn advance(&self, by: Duration) {
         let mut now = self.0.lock();
-        *now = now.saturating_add(jiff::SignedDuration::try_from(by).unwrap_or(jiff::SignedDuration::MAX)).unwrap_or(*now);
+        *now =
+            now.saturating_add(jiff::SignedDuration::try_from(by).unwrap_or(jiff::SignedDuration::MAX)).unwrap_or(*now);
     }
 }
 

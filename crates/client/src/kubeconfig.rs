@@ -28,7 +28,9 @@ pub enum KubeconfigError {
     Base64 { field: &'static str, source: base64::DecodeError },
     #[error("kubeconfig: server {server:?} is not an https URL of a host without path")]
     Server { server: String },
-    #[error("kubeconfig: cluster {cluster:?} says insecure-skip-tls-verify, which is refused; give certificate-authority instead")]
+    #[error(
+        "kubeconfig: cluster {cluster:?} says insecure-skip-tls-verify, which is refused; give certificate-authority instead"
+    )]
     Insecure { cluster: String },
     #[error("kubeconfig: cluster {cluster:?} has no certificate-authority; system roots are not used")]
     NoAuthority { cluster: String },
@@ -125,8 +127,8 @@ pub struct Context {
 
 pub fn load(path: impl AsRef<Path>) -> crate::Result<Kubeconfig> {
     let path = path.as_ref();
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| KubeconfigError::Read { path: path.to_owned(), source })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| KubeconfigError::Read { path: path.to_owned(), source })?;
     let mut config: Kubeconfig = serde_saphyr::from_str(&text)
         .map_err(|source| KubeconfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
     config.directory = path.parent().unwrap_or(Path::new("")).to_owned();

@@ -140,7 +140,8 @@ impl Candidate<'_> {
     /// Whether this candidate holds the lease now.
     async fn try_acquire_or_renew(&mut self) -> Result<bool> {
         // The leader renews what it wrote last without reading it first; a conflict tells that it was not alone.
-        if self.is_held() && self.is_valid()
+        if self.is_held()
+            && self.is_valid()
             && let Some(lease) = &self.observed.lease
         {
             let renewed = self.claim(lease);
@@ -220,7 +221,9 @@ impl Candidate<'_> {
         };
         let spec = LeaseSpec {
             holder_identity: Some(self.election.identity.clone()),
-            lease_duration_seconds: Some(i32::try_from(self.election.lease_duration.as_secs()).unwrap_or(i32::MAX).max(1)),
+            lease_duration_seconds: Some(
+                i32::try_from(self.election.lease_duration.as_secs()).unwrap_or(i32::MAX).max(1),
+            ),
             acquire_time: if keeps { old.acquire_time.clone() } else { Some(now.clone()) },
             renew_time: Some(now),
             lease_transitions: Some(transitions),

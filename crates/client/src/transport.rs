@@ -83,7 +83,8 @@ impl Client {
     /// program; [`kubeconfig::in_cluster`] is told host and port.
     pub fn in_cluster(user_agent: &str) -> Result<Client> {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let (Some(host), Some(port)) = (variable("KUBERNETES_SERVICE_HOST"), variable("KUBERNETES_SERVICE_PORT")) else {
+        let (Some(host), Some(port)) = (variable("KUBERNETES_SERVICE_HOST"), variable("KUBERNETES_SERVICE_PORT"))
+        else {
             return Err(KubeconfigError::NotInCluster.into());
         };
         Client::from_kubeconfig(&kubeconfig::in_cluster(&host, &port), user_agent)

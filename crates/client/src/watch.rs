@@ -119,7 +119,8 @@ struct ListMeta {
 pub(crate) fn decode_list<K: Kind>(json: &[u8]) -> Result<Page<K>> {
     let bad = |error: serde_json::Error| Error::Decode { what: format!("{}List", K::KIND), message: error.to_string() };
     let list: List = serde_json::from_slice(json).map_err(bad)?;
-    let items: Result<Vec<K>, _> = list.items.unwrap_or_default().iter().map(|item| K::decode(item.get().as_bytes())).collect();
+    let items: Result<Vec<K>, _> =
+        list.items.unwrap_or_default().iter().map(|item| K::decode(item.get().as_bytes())).collect();
     let token = list.metadata.continue_token;
     Ok(Page {
         items: items.map_err(bad)?,

@@ -158,11 +158,12 @@ async fn connection(
     let Some(tls) = tls else {
         return http1(tcp, Peer { address, certificate: None }, shared).await;
     };
-    let (stream, peer) = match tokio::time::timeout(shared.options.handshake_timeout, handshake(tcp, address, &tls)).await {
-        Ok(Ok(done)) => done,
-        Ok(Err(error)) => return Err(format!("TLS handshake: {error}")),
-        Err(_) => return Err("TLS handshake: timed out".to_owned()),
-    };
+    let (stream, peer) =
+        match tokio::time::timeout(shared.options.handshake_timeout, handshake(tcp, address, &tls)).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(error)) => return Err(format!("TLS handshake: {error}")),
+            Err(_) => return Err("TLS handshake: timed out".to_owned()),
+        };
     drop(tls);
     match stream.get_ref().1.alpn_protocol() {
         Some(b"h2") => http2(stream, peer, shared).await,

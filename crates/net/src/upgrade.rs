@@ -8,7 +8,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::{
-    body::Incoming,
     client::conn::http1,
     upgrade::{OnUpgrade, Upgraded},
 };
@@ -56,8 +55,8 @@ pub fn requested(headers: &HeaderMap) -> Option<&HeaderValue> {
 }
 
 /// Passes `request` on over the connection that `dial` gives, as [`try_proxy`]; a failure is a 502 with its text.
-pub async fn proxy<S>(
-    request: Request<Incoming>,
+pub async fn proxy<S, B>(
+    request: Request<B>,
     dial: impl Future<Output = io::Result<S>>,
     uri: Uri,
     headers: HeaderMap,
@@ -80,8 +79,8 @@ where
 /// and `headers` in place of those of the same name. The client's own credentials (`Authorization`, `Cookie`) stay
 /// here. A 101 is handed back with its headers, and once the client has it bytes are copied until both sides ended, each
 /// side's end being passed on. Any other answer is handed back whole.
-pub async fn try_proxy<S>(
-    mut request: Request<Incoming>,
+pub async fn try_proxy<S, B>(
+    mut request: Request<B>,
     dial: impl Future<Output = io::Result<S>>,
     uri: Uri,
     headers: HeaderMap,
@@ -123,8 +122,8 @@ where
     Ok(response)
 }
 
-fn forward(
-    request: &Request<Incoming>,
+fn forward<B>(
+    request: &Request<B>,
     protocol: HeaderValue,
     uri: Uri,
     headers: HeaderMap,

@@ -11,10 +11,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use futures_util::{Sink, Stream};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use hyper::{
-    body::Incoming,
-    upgrade::{OnUpgrade, Upgraded},
-};
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::{
@@ -70,10 +67,11 @@ pub fn offered(headers: &HeaderMap) -> Vec<&str> {
 }
 
 /// Accepts the WebSocket with the first of `protocols` that the client offers.
-pub fn accept(request: &mut Request<Incoming>, protocols: &[&str]) -> Result<Accepted, WebSocketError> {
+pub fn accept<B>(request: &mut Request<B>, protocols: &[&str]) -> Result<Accepted, WebSocketError> {
     let headers = request.headers();
     let version = headers.get(header::SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes);
-    let (true, Some(b"13"), Some(key)) = (is_requested(headers), version, headers.get(header::SEC_WEBSOCKET_KEY)) else {
+    let (true, Some(b"13"), Some(key)) = (is_requested(headers), version, headers.get(header::SEC_WEBSOCKET_KEY))
+    else {
         return Err(WebSocketError::NotAWebSocket);
     };
     let offered = offered(headers);
@@ -114,7 +112,9 @@ impl Accepted {
     }
 
     /// The same as a byte stream.
-    pub fn tunnel(self) -> (Response<Body>, impl Future<Output = io::Result<Tunnel<TokioIo<Upgraded>>>> + Send + 'static) {
+    pub fn tunnel(
+        self,
+    ) -> (Response<Body>, impl Future<Output = io::Result<Tunnel<TokioIo<Upgraded>>>> + Send + 'static) {
         let (response, socket) = self.socket();
         (response, async move { Ok(Tunnel::new(socket.await?)) })
     }

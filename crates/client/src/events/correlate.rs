@@ -18,7 +18,10 @@ const REMEMBERED: usize = 4096;
 pub(super) enum Decision {
     Create(Event),
     /// The event was written before under this name: a strategic merge patch counts it up.
-    Patch { event: Event, patch: Vec<u8> },
+    Patch {
+        event: Event,
+        patch: Vec<u8>,
+    },
     Drop,
 }
 

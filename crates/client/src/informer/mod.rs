@@ -22,7 +22,10 @@ use cache::Cache;
 #[derive(Debug)]
 pub enum Delta<K> {
     Added(Arc<K>),
-    Updated { old: Arc<K>, new: Arc<K> },
+    Updated {
+        old: Arc<K>,
+        new: Arc<K>,
+    },
     /// The last state seen, or the final one where the watch delivered it. An object that was deleted and made again
     /// under its name is `Deleted` and then `Added`, never `Updated`.
     Deleted(Arc<K>),
@@ -196,7 +199,9 @@ impl InformerFactory {
         let selection = format!("{:?} {:?}", params.label_selector, params.field_selector);
         let mut entries = self.entries.lock();
         let key = (TypeId::of::<K>(), selection);
-        if let Some(informer) = entries.get(&key).and_then(|entry| entry.informer.as_any().downcast_ref::<Informer<K>>()) {
+        if let Some(informer) =
+            entries.get(&key).and_then(|entry| entry.informer.as_any().downcast_ref::<Informer<K>>())
+        {
             return informer.clone();
         }
         let informer = Informer::new(self.client.clone(), params);

@@ -199,7 +199,8 @@ fn authorization(token: Token) -> Result<Reloading<HeaderValue>, TlsError> {
         let text = source.read()?;
         let mut value = b"Bearer ".to_vec();
         value.extend_from_slice(text.trim_ascii());
-        let mut value = HeaderValue::from_bytes(&value).map_err(|_| TlsError::Token { origin: format!("{source:?}") })?;
+        let mut value =
+            HeaderValue::from_bytes(&value).map_err(|_| TlsError::Token { origin: format!("{source:?}") })?;
         value.set_sensitive(true);
         Ok(value)
     })

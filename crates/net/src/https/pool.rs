@@ -114,7 +114,9 @@ impl Shared {
             *state = State { made_with, ..State::default() };
         }
         state.http2.retain(|connection| !connection.sender.is_closed());
-        if let Some(connection) = state.http2.iter().find(|connection| Arc::strong_count(&connection.streams) <= STREAMS) {
+        if let Some(connection) =
+            state.http2.iter().find(|connection| Arc::strong_count(&connection.streams) <= STREAMS)
+        {
             return Some(Sender::Http2(connection.clone()));
         }
         // The one used last is the least likely to be closed.

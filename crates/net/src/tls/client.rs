@@ -81,12 +81,12 @@ fn build(tls: &ClientTls) -> Result<ClientSide, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let builder = match &tls.trust {
         Trust::Bundle(bundle) => builder.with_root_certificates(bundle.roots()?),
-        Trust::AnyCertificate => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification))
-        }
+        Trust::AnyCertificate => builder.dangerous().with_custom_certificate_verifier(Arc::new(NoVerification)),
     };
     let mut http1 = match &tls.identity {
-        Some(Identity { certificate, key }) => builder.with_client_auth_cert(certificate.certificates()?, key.key()?)?,
+        Some(Identity { certificate, key }) => {
+            builder.with_client_auth_cert(certificate.certificates()?, key.key()?)?
+        }
         None => builder.with_no_client_auth(),
     };
     http1.resumption = Resumption::disabled();

@@ -1,0 +1,11 @@
+//! The client against an API server that a test scripts, and over TLS against a real listener.
+
+#[path = "../../../net/tests/it/pki.rs"]
+mod pki;
+
+mod election;
+mod fake;
+mod informing;
+mod queueing;
+mod reaching;
+mod recording;
