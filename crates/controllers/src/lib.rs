@@ -1,5 +1,6 @@
 //! kube-controller-manager.
 
+pub mod daemonset;
 pub mod deployment;
 pub mod discovery;
 pub mod endpoints;
@@ -16,5 +17,6 @@ pub mod replicaset;
 pub mod runtime;
 pub mod shared;
 pub mod signer;
+pub mod statefulset;
 
 pub use manager::{ControllerManager, ControllerManagerConfig};

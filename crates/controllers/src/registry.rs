@@ -1,6 +1,6 @@
 //! Every controller, by upstream's name. One line here starts it.
 
-use crate::{deployment, endpoints, garbage, manager::Setup, namespace, namespace_content, replicaset};
+use crate::{daemonset, deployment, endpoints, garbage, manager::Setup, namespace, namespace_content, replicaset, statefulset};
 
 pub struct Entry {
     /// Name in `--controllers` (upstream cmd/kube-controller-manager/names).
@@ -27,4 +27,6 @@ pub const CONTROLLERS: &[Entry] = &[
     on("endpoints-controller", "endpoint", endpoints::register_endpoints),
     on("endpointslice-controller", "endpointslice", endpoints::register_slices),
     on("endpointslice-mirroring-controller", "endpointslicemirroring", endpoints::register_mirroring),
+    on("daemonset-controller", "daemonset", daemonset::register),
+    on("statefulset-controller", "statefulset", statefulset::register),
 ];

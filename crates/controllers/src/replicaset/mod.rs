@@ -16,7 +16,7 @@ use client::{
 };
 use jiff::Timestamp;
 
-pub use plan::{Inputs, plan};
+pub use plan::{Inputs, plan, requeue_for_availability};
 
 use crate::{
     manager::Setup,
