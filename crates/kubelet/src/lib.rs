@@ -5,15 +5,25 @@
 //! [`cri::Runtime`] alone.
 
 pub mod access;
+pub mod admission;
 pub mod cgroups;
 pub mod config;
 pub mod cri;
 pub mod images;
+mod kubelet;
+pub mod manager;
+pub mod node;
+pub mod objects;
 pub mod plan;
 pub mod probes;
+mod recover;
+mod serve;
 pub mod server;
+pub mod sources;
 pub mod stats;
 pub mod status;
 pub mod worker;
 
+pub use kubelet::{Kubelet, KubeletConfig, KubeletError, Serving};
+pub use serve::ServeError;
 pub use access::{AccessError, PodAccess};

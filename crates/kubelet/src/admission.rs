@@ -1,0 +1,119 @@
+//! Whether a pod that was bound to this node fits on it (upstream `pkg/kubelet/lifecycle/predicate.go`). Pure.
+
+use std::collections::BTreeMap;
+
+use client::kinds::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod};
+use volumes::{
+    quantity::{Amount, amount},
+    resources::pod_requests,
+};
+
+use crate::plan::{Verdict, spec};
+
+fn refuse(reason: impl Into<String>, message: impl Into<String>) -> Option<Verdict> {
+    let message = format!("Pod was rejected: {}", message.into());
+    Some(Verdict { reason: reason.into(), message, grace_seconds: Some(0) })
+}
+
+/// `None`: it may run. `others`: the pods that are on the node and have not ended.
+pub fn admit(pod: &Pod, others: &[&Pod], node: &Node) -> Option<Verdict> {
+    let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    if let Some(allocatable) = allocatable {
+        let most = allocatable.get("pods").map(amount).unwrap_or_default().value();
+        if i64::try_from(others.len()).unwrap_or(i64::MAX) >= most {
+            let text = format!("Node didn't have enough resource: pods, requested: 1, used: {}, capacity: {most}", others.len());
+            return refuse("OutOfpods", text);
+        }
+        if let Some(verdict) = resources(pod, others, allocatable) {
+            return Some(verdict);
+        }
+    }
+    if !selects(pod, node) {
+        return refuse("NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector");
+    }
+    if host_ports(pod).iter().any(|port| others.iter().any(|other| host_ports(other).iter().any(|taken| clash(port, taken)))) {
+        return refuse("NodePorts", "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports");
+    }
+    None
+}
+
+fn resources(
+    pod: &Pod,
+    others: &[&Pod],
+    allocatable: &BTreeMap<String, client::apimachinery::pkg::api::resource::Quantity>,
+) -> Option<Verdict> {
+    for (name, wanted) in pod_requests(pod) {
+        if wanted.is_zero() {
+            continue;
+        }
+        let taken = others.iter().filter_map(|other| pod_requests(other).get(&name).copied()).fold(Amount::ZERO, Amount::plus);
+        let capacity = allocatable.get(&name).map(amount).unwrap_or_default();
+        if taken.plus(wanted) > capacity {
+            let number = |amount: Amount| if name == "cpu" { amount.milli_value() } else { amount.value() };
+            let message = format!(
+                "Node didn't have enough resource: {name}, requested: {}, used: {}, capacity: {}",
+                number(wanted),
+                number(taken),
+                number(capacity)
+            );
+            return refuse(format!("OutOf{name}"), message);
+        }
+    }
+    None
+}
+
+type HostPort = (String, i32, String);
+
+fn host_ports(pod: &Pod) -> Vec<HostPort> {
+    let on_host = spec::host_network(pod);
+    let containers = spec::containers(pod);
+    let ports = containers.iter().flat_map(|(_, container)| container.ports.clone().unwrap_or_default());
+    ports
+        .filter_map(|port| {
+            let number = port.host_port.or(on_host.then_some(port.container_port)).filter(|number| *number > 0)?;
+            let ip = port.host_ip.filter(|ip| !ip.is_empty()).unwrap_or_else(|| "0.0.0.0".into());
+            Some((ip, number, port.protocol.unwrap_or_else(|| "TCP".into())))
+        })
+        .collect()
+}
+
+fn clash(a: &HostPort, b: &HostPort) -> bool {
+    let any = |ip: &str| ip == "0.0.0.0" || ip == "::";
+    a.1 == b.1 && a.2 == b.2 && (a.0 == b.0 || any(&a.0) || any(&b.0))
+}
+
+/// nodeSelector and required node affinity.
+fn selects(pod: &Pod, node: &Node) -> bool {
+    let spec = spec::spec(pod);
+    let labels = node.metadata.labels.clone().unwrap_or_default();
+    let fits = spec.node_selector.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
+    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
+    let name = node.metadata.name.clone().unwrap_or_default();
+    fits && required.is_none_or(|required| required.node_selector_terms.iter().any(|term| term_fits(term, &labels, &name)))
+}
+
+fn term_fits(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, name: &str) -> bool {
+    let expressions = term.match_expressions.as_deref().unwrap_or_default();
+    let fields = term.match_fields.as_deref().unwrap_or_default();
+    if expressions.is_empty() && fields.is_empty() {
+        return false;
+    }
+    let name = name.to_owned();
+    expressions.iter().all(|wanted| requirement_fits(wanted, labels.get(&wanted.key)))
+        && fields.iter().all(|wanted| requirement_fits(wanted, (wanted.key == "metadata.name").then_some(&name)))
+}
+
+fn requirement_fits(wanted: &NodeSelectorRequirement, value: Option<&String>) -> bool {
+    let values = wanted.values.as_deref().unwrap_or_default();
+    let number = |text: &String| text.parse::<i64>().ok();
+    match wanted.operator.as_str() {
+        "In" => value.is_some_and(|value| values.contains(value)),
+        "NotIn" => value.is_none_or(|value| !values.contains(value)),
+        "Exists" => value.is_some(),
+        "DoesNotExist" => value.is_none(),
+        "Gt" => value.and_then(number).zip(values.first().and_then(number)).is_some_and(|(have, bound)| have > bound),
+        "Lt" => value.and_then(number).zip(values.first().and_then(number)).is_some_and(|(have, bound)| have < bound),
+        _ => false,
+    }
+}
