@@ -7,6 +7,7 @@ pub mod endpoints;
 pub mod executor;
 pub mod expectations;
 pub mod garbage;
+pub mod job;
 pub mod manager;
 pub mod metadata;
 pub mod namespace;

@@ -1,6 +1,6 @@
 //! Every controller, by upstream's name. One line here starts it.
 
-use crate::{daemonset, deployment, endpoints, garbage, manager::Setup, namespace, namespace_content, replicaset, statefulset};
+use crate::{daemonset, deployment, endpoints, garbage, job, manager::Setup, namespace, namespace_content, replicaset, statefulset};
 
 pub struct Entry {
     /// Name in `--controllers` (upstream cmd/kube-controller-manager/names).
@@ -29,4 +29,6 @@ pub const CONTROLLERS: &[Entry] = &[
     on("endpointslice-mirroring-controller", "endpointslicemirroring", endpoints::register_mirroring),
     on("daemonset-controller", "daemonset", daemonset::register),
     on("statefulset-controller", "statefulset", statefulset::register),
+    on("job-controller", "job", job::register),
+    on("ttl-after-finished-controller", "ttl-after-finished", job::register_ttl),
 ];
