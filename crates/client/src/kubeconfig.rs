@@ -159,7 +159,7 @@ pub fn in_cluster(host: &str, port: &str) -> Kubeconfig {
 }
 
 impl Kubeconfig {
-    /// The current context; with a file of one cluster and user none needs to be named.
+    /// The context that `current-context` names.
     pub fn context(&self) -> Result<&Context, KubeconfigError> {
         self.contexts
             .iter()

@@ -15,6 +15,8 @@ use crate::BoxError;
 pub(crate) struct Guarded<G: Guard> {
     body: Incoming,
     guard: Option<G>,
+    /// A chunked body says that it is at its end only when it is asked for more.
+    complete: bool,
 }
 
 pub(crate) trait Guard: Unpin {
@@ -23,7 +25,7 @@ pub(crate) trait Guard: Unpin {
 
 impl<G: Guard> Guarded<G> {
     pub fn new(body: Incoming, guard: G) -> Self {
-        Guarded { body, guard: Some(guard) }
+        Guarded { body, guard: Some(guard), complete: false }
     }
 }
 
@@ -33,7 +35,9 @@ impl<G: Guard> HttpBody for Guarded<G> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        Pin::new(&mut this.body).poll_frame(cx).map_err(Into::into)
+        let frame = Pin::new(&mut this.body).poll_frame(cx);
+        this.complete |= matches!(frame, Poll::Ready(None));
+        frame.map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -48,7 +52,7 @@ impl<G: Guard> HttpBody for Guarded<G> {
 impl<G: Guard> Drop for Guarded<G> {
     fn drop(&mut self) {
         if let Some(guard) = self.guard.take() {
-            guard.end(self.body.is_end_stream());
+            guard.end(self.complete || self.body.is_end_stream());
         }
     }
 }

@@ -156,18 +156,19 @@ async fn connection(
     // Fails only for a connection that is gone, which shows below.
     let _ = tcp.set_nodelay(true);
     let Some(tls) = tls else {
-        return http1(tcp, Peer { address, certificate: None }, shared).await;
+        return Box::pin(http1(tcp, Peer { address, certificate: None }, shared)).await;
     };
     let (stream, peer) =
-        match tokio::time::timeout(shared.options.handshake_timeout, handshake(tcp, address, &tls)).await {
+        match tokio::time::timeout(shared.options.handshake_timeout, Box::pin(handshake(tcp, address, &tls))).await {
             Ok(Ok(done)) => done,
             Ok(Err(error)) => return Err(format!("TLS handshake: {error}")),
             Err(_) => return Err("TLS handshake: timed out".to_owned()),
         };
     drop(tls);
     match stream.get_ref().1.alpn_protocol() {
-        Some(b"h2") => http2(stream, peer, shared).await,
-        _ => http1(stream, peer, shared).await,
+        // Boxed, as is the handshake: a connection would keep room for the largest of the three for all its life.
+        Some(b"h2") => Box::pin(http2(stream, peer, shared)).await,
+        _ => Box::pin(http1(stream, peer, shared)).await,
     }
 }
 

@@ -53,8 +53,8 @@ struct Shared {
 struct State {
     http2: Vec<Http2>,
     idle: Vec<(http1::SendRequest<Body>, Instant)>,
-    /// The TLS configuration (by address) that the connections were made with: with a new certificate come new ones.
-    made_with: usize,
+    /// The TLS configuration that the connections were made with: with a new certificate come new ones.
+    made_with: u64,
 }
 
 #[derive(Clone)]
@@ -73,14 +73,14 @@ enum Sender {
 pub(super) struct Lease {
     sender: Sender,
     pool: Weak<Shared>,
-    made_with: usize,
+    made_with: u64,
     fresh: bool,
 }
 
 impl Pool {
     pub async fn lease(&self, tls: &ReloadingClientConfig, options: &HttpsOptions) -> Result<Lease, SendCause> {
         let side = tls.current();
-        let made_with = Arc::as_ptr(&side) as usize;
+        let made_with = side.generation;
         if let Some(sender) = self.shared.take(made_with) {
             return Ok(self.lend(sender, made_with, false));
         }
@@ -102,13 +102,13 @@ impl Pool {
         Ok(self.lend(sender, made_with, true))
     }
 
-    fn lend(&self, sender: Sender, made_with: usize, fresh: bool) -> Lease {
+    fn lend(&self, sender: Sender, made_with: u64, fresh: bool) -> Lease {
         Lease { sender, pool: Arc::downgrade(&self.shared), made_with, fresh }
     }
 }
 
 impl Shared {
-    fn take(&self, made_with: usize) -> Option<Sender> {
+    fn take(&self, made_with: u64) -> Option<Sender> {
         let mut state = self.state.lock();
         if state.made_with != made_with {
             *state = State { made_with, ..State::default() };
@@ -128,7 +128,12 @@ impl Shared {
         None
     }
 
-    fn put_back(&self, sender: http1::SendRequest<Body>, made_with: usize) {
+    /// A connection that takes no more requests must not be lent again, however long those under way keep it open.
+    fn forget(&self, streams: &Arc<()>) {
+        self.state.lock().http2.retain(|connection| !Arc::ptr_eq(&connection.streams, streams));
+    }
+
+    fn put_back(&self, sender: http1::SendRequest<Body>, made_with: u64) {
         let mut state = self.state.lock();
         if state.made_with == made_with && state.idle.len() < IDLE_MAX {
             state.idle.push((sender, Instant::now()));
@@ -181,6 +186,9 @@ impl Lease {
                 let sent = connection.sender.try_send_request(request).await;
                 let response = sent.map_err(|mut error| {
                     let unsent = error.take_message();
+                    if let (Some(_), Some(pool)) = (&unsent, pool.upgrade()) {
+                        pool.forget(&connection.streams);
+                    }
                     (error.into_error(), unsent)
                 })?;
                 Ok(response.map(|body| Guarded::new(body, Stream(connection.streams)).boxed_unsync()))
@@ -211,7 +219,7 @@ impl Guard for Stream {
 struct Return {
     sender: http1::SendRequest<Body>,
     pool: Weak<Shared>,
-    made_with: usize,
+    made_with: u64,
 }
 
 impl Guard for Return {

@@ -1,6 +1,12 @@
 //! The dialling side: servers are verified against one given bundle, never against the machine's.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
@@ -43,6 +49,8 @@ pub struct ReloadingClientConfig {
 pub(crate) struct ClientSide {
     pub any: Arc<ClientConfig>,
     pub http1: Arc<ClientConfig>,
+    /// Unlike that of every other: connections made with another configuration are told apart by it.
+    pub generation: u64,
 }
 
 pub fn client_config(tls: ClientTls) -> Result<Arc<ReloadingClientConfig>, TlsError> {
@@ -77,6 +85,7 @@ impl ReloadingClientConfig {
 }
 
 fn build(tls: &ClientTls) -> Result<ClientSide, TlsError> {
+    static GENERATION: AtomicU64 = AtomicU64::new(1);
     let provider = install_provider();
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let builder = match &tls.trust {
@@ -93,7 +102,8 @@ fn build(tls: &ClientTls) -> Result<ClientSide, TlsError> {
     http1.alpn_protocols = vec![b"http/1.1".to_vec()];
     let mut any = http1.clone();
     any.alpn_protocols.insert(0, b"h2".to_vec());
-    Ok(ClientSide { any: Arc::new(any), http1: Arc::new(http1) })
+    let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
+    Ok(ClientSide { any: Arc::new(any), http1: Arc::new(http1), generation })
 }
 
 /// A TLS connection on which HTTP/1.1 is spoken: what an upgrade is sent over. Has no time limit of its own.

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use http::header;
+use http_body_util::{BodyExt, BodyStream, StreamBody};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use net::{
@@ -63,6 +64,11 @@ async fn http1_connections_are_used_again_and_replaced_when_closed() {
             tokio::spawn(async move {
                 let service = service_fn(move |request: http::Request<hyper::body::Incoming>| async move {
                     let mut response = text(format!("{:?} {peer}", request.version()));
+                    if request.uri().path() == "/chunked" {
+                        // A stream has no length that could be told first.
+                        let stream = BodyStream::new(response.into_body());
+                        response = http::Response::new(StreamBody::new(stream).boxed_unsync());
+                    }
                     if request.uri().path() == "/last" {
                         response.headers_mut().insert(header::CONNECTION, "close".parse().unwrap());
                     }
@@ -74,7 +80,7 @@ async fn http1_connections_are_used_again_and_replaced_when_closed() {
     });
     let client = client(address, &authority, None);
     let mut seen = Vec::new();
-    for path in ["/", "/", "/last", "/"] {
+    for path in ["/", "/chunked", "/last", "/"] {
         seen.push(get(&client, path).await.unwrap().1);
         // The connection returns on a task of its own.
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -145,4 +151,66 @@ async fn a_token_file_is_read_again() {
     tokio::time::advance(Duration::from_secs(11)).await;
     tokio::time::resume();
     assert_eq!(get(&client, "/").await.unwrap().1, "Bearer the second");
+}
+
+/// A server that restarts while a watch keeps its last connection open: requests go to the new one meanwhile.
+#[tokio::test]
+async fn a_connection_that_takes_no_more_requests_is_left_to_those_it_has() {
+    let authority = Authority::new("cluster");
+    let release = Arc::new(tokio::sync::Notify::new());
+    let released = release.clone();
+    let handle = handler(move |request| {
+        let released = released.clone();
+        async move {
+            if request.uri().path() == "/watch" {
+                released.notified().await;
+            }
+            text("ok")
+        }
+    });
+    let old = start(&authority, handle.clone()).await;
+    let client = client(old.address, &authority, None);
+    let watching = tokio::spawn({
+        let client = client.clone();
+        async move { get(&client, "/watch").await }
+    });
+    get(&client, "/").await.unwrap();
+    old.cancel.cancel();
+    let listener = loop {
+        // The old listener is closed a moment after it is told to.
+        match TcpListener::bind(old.address).await {
+            Ok(listener) => break listener,
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    };
+    tokio::spawn(net::server::serve_tls(listener, old.tls, handle, ServeOptions::default(), Default::default()));
+    for _ in 0..3 {
+        assert_eq!(get(&client, "/").await.unwrap().1, "ok");
+    }
+    assert!(!watching.is_finished());
+    release.notify_one();
+    assert_eq!(watching.await.unwrap().unwrap().1, "ok");
+}
+
+#[tokio::test]
+async fn a_new_client_certificate_is_shown_without_a_restart() {
+    let authority = Authority::new("cluster");
+    let handle = handler(|request| async move {
+        text(request.extensions().get::<net::PeerCertificate>().unwrap().common_name.clone())
+    });
+    let server = start(&authority, handle).await;
+    let directory = tempfile::tempdir().unwrap();
+    let files = Identity::files(directory.path().join("tls.crt"), directory.path().join("tls.key"));
+    let write = |(certificate, key): (String, String)| {
+        std::fs::write(directory.path().join("tls.crt"), certificate).unwrap();
+        std::fs::write(directory.path().join("tls.key"), key).unwrap();
+    };
+    write(authority.client("first", &[]));
+    let client = HttpsClient::new(options(server.address, &authority, Some(files))).unwrap();
+    assert_eq!(get(&client, "/").await.unwrap().1, "first");
+    write(authority.client("second one", &[]));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(11)).await;
+    tokio::time::resume();
+    assert_eq!(get(&client, "/").await.unwrap().1, "second one");
 }
