@@ -16,7 +16,7 @@ fn object(name: &str, version: u32) -> Value {
 fn object_of(uid: &str, name: &str, version: u32) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {
         "namespace": "ns", "name": name, "uid": format!("{uid}-{name}"), "resourceVersion": version.to_string(),
-        "labels": {"parity": if version % 2 == 0 { "even" } else { "odd" }},
+        "labels": {"parity": if version.is_multiple_of(2) { "even" } else { "odd" }},
         "managedFields": [{"manager": "kubectl", "operation": "Apply"}],
     }})
 }
