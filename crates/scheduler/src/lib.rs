@@ -5,6 +5,7 @@
 //!   points ([`framework`]) and [`preemption`] where nothing fits
 //! - act: [`run`], the one place that writes to the API
 
+mod actions;
 pub mod cache;
 pub mod event;
 pub mod framework;
@@ -16,6 +17,11 @@ pub mod plan;
 pub mod plugins;
 pub mod pod;
 pub mod preemption;
+pub mod queue;
+pub mod report;
 pub mod resources;
+pub mod run;
 pub mod snapshot;
+pub mod state;
 pub mod taints;
+pub mod volumes;

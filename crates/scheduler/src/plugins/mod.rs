@@ -15,6 +15,7 @@ mod volume_zone;
 use crate::framework::Plugin;
 
 pub use topology_spread::default_selector;
+pub(crate) use volume_binding::is_bound;
 
 pub mod names {
     //! Upstream's names (`plugins/names/names.go`).
