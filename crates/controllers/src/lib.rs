@@ -1,5 +1,6 @@
 //! kube-controller-manager.
 
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
 pub mod discovery;
@@ -12,6 +13,7 @@ pub mod manager;
 pub mod metadata;
 pub mod namespace;
 pub mod namespace_content;
+pub mod node;
 pub mod plan;
 pub mod registry;
 pub mod replicaset;

@@ -1,6 +1,6 @@
 //! Every controller, by upstream's name. One line here starts it.
 
-use crate::{daemonset, deployment, endpoints, garbage, job, manager::Setup, namespace, namespace_content, replicaset, statefulset};
+use crate::{cronjob, daemonset, deployment, endpoints, garbage, job, manager::Setup, namespace, namespace_content, node, replicaset, statefulset};
 
 pub struct Entry {
     /// Name in `--controllers` (upstream cmd/kube-controller-manager/names).
@@ -31,4 +31,9 @@ pub const CONTROLLERS: &[Entry] = &[
     on("statefulset-controller", "statefulset", statefulset::register),
     on("job-controller", "job", job::register),
     on("ttl-after-finished-controller", "ttl-after-finished", job::register_ttl),
+    on("cronjob-controller", "cronjob", cronjob::register),
+    on("node-lifecycle-controller", "nodelifecycle", node::lifecycle::register),
+    on("taint-eviction-controller", "taint-eviction-controller", node::eviction::register),
+    on("node-ipam-controller", "nodeipam", node::ipam::register),
+    on("pod-garbage-collector-controller", "podgc", node::pod_gc::register),
 ];
