@@ -11,8 +11,8 @@ use std::time::Duration;
 
 pub use background::{BackgroundSpec, Event, Reporter, Started, detach, start_background};
 pub use lock::{Lock, LockError};
-pub(crate) use process::{boot_id, table};
 pub use process::{Process, Signal, processes_with_argument};
+pub(crate) use process::{boot_id, table};
 
 use crate::files::{self, FileError};
 use crate::layout::Layout;
@@ -57,7 +57,9 @@ pub fn write_pid_file(path: &Path, process: &Process) -> Result<(), SuperviseErr
 
 /// The process that a pid file names, if it is that very process and runs. A file that cannot be understood names none.
 pub fn read_pid_file(path: &Path) -> Result<Option<Process>, SuperviseError> {
-    let Some(bytes) = files::read_optional(path)? else { return Ok(None) };
+    let Some(bytes) = files::read_optional(path)? else {
+        return Ok(None);
+    };
     let process: Option<Process> = serde_json::from_slice(&bytes).ok();
     Ok(process.filter(Process::is_alive))
 }
@@ -74,7 +76,10 @@ pub async fn stop(process: &Process, grace: Duration) -> Result<(), SuperviseErr
     if process.wait_exit(KILL_WAIT).await? {
         return Ok(());
     }
-    Err(SuperviseError::Unkillable { pid: process.pid, after: KILL_WAIT })
+    Err(SuperviseError::Unkillable {
+        pid: process.pid,
+        after: KILL_WAIT,
+    })
 }
 
 /// Stops the process that a pid file names and removes the file. Returns whether one ran.

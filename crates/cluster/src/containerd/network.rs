@@ -26,7 +26,10 @@ pub enum NetworkError {
         source: io::Error,
     },
     #[error("{program} failed: {message}")]
-    Failed { program: &'static str, message: String },
+    Failed {
+        program: &'static str,
+        message: String,
+    },
     #[error("cannot enable IP forwarding (/proc/sys/net/{key}); set it with sysctl")]
     Forwarding {
         key: &'static str,
@@ -47,7 +50,11 @@ pub fn masquerade_table(settings: &Settings) -> String {
 
 /// The CNI configuration list for pods out of `pod_cidr`.
 pub fn conflist(layout: &Layout, settings: &Settings, pod_cidr: Cidr) -> String {
-    let everywhere = if pod_cidr.address().is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+    let everywhere = if pod_cidr.address().is_ipv4() {
+        "0.0.0.0/0"
+    } else {
+        "::/0"
+    };
     let list = json!({
         "cniVersion": "0.4.0",
         "name": network_name(settings),
@@ -69,10 +76,18 @@ pub fn conflist(layout: &Layout, settings: &Settings, pod_cidr: Cidr) -> String 
 }
 
 /// Writes the CNI configuration, from which containerd knows that the network is ready. Returns whether it changed.
-pub fn write_conflist(layout: &Layout, settings: &Settings, pod_cidr: Cidr) -> Result<bool, FileError> {
+pub fn write_conflist(
+    layout: &Layout,
+    settings: &Settings,
+    pod_cidr: Cidr,
+) -> Result<bool, FileError> {
     files::make_dir(&layout.cni_conf_dir())?;
     let path = layout.cni_conf_dir().join("10-argosy.conflist");
-    files::write_if_changed(&path, conflist(layout, settings, pod_cidr).as_bytes(), 0o644)
+    files::write_if_changed(
+        &path,
+        conflist(layout, settings, pod_cidr).as_bytes(),
+        0o644,
+    )
 }
 
 /// The nft script that masquerades what pods of `pod_cidr` send out of the cluster; it replaces an earlier one in one
@@ -80,7 +95,11 @@ pub fn write_conflist(layout: &Layout, settings: &Settings, pod_cidr: Cidr) -> R
 pub fn masquerade_ruleset(settings: &Settings, pod_cidr: Cidr) -> String {
     let table = masquerade_table(settings);
     let cluster = settings.cluster_cidr;
-    let (family, multicast) = if pod_cidr.address().is_ipv4() { ("ip", "224.0.0.0/4") } else { ("ip6", "ff00::/8") };
+    let (family, multicast) = if pod_cidr.address().is_ipv4() {
+        ("ip", "224.0.0.0/4")
+    } else {
+        ("ip6", "ff00::/8")
+    };
     format!(
         "add table {family} {table}\ndelete table {family} {table}\ntable {family} {table} {{\n  chain postrouting {{\n    \
          type nat hook postrouting priority srcnat + 1; policy accept;\n    \
@@ -90,21 +109,39 @@ pub fn masquerade_ruleset(settings: &Settings, pod_cidr: Cidr) -> String {
 
 /// Makes the machine a router for its pods: forwarding on, masquerading in place.
 pub async fn set_up(settings: &Settings, pod_cidr: Cidr) -> Result<(), NetworkError> {
-    let key = if pod_cidr.address().is_ipv4() { "ipv4/ip_forward" } else { "ipv6/conf/all/forwarding" };
+    let key = if pod_cidr.address().is_ipv4() {
+        "ipv4/ip_forward"
+    } else {
+        "ipv6/conf/all/forwarding"
+    };
     let path = format!("/proc/sys/net/{key}");
     // Written only where it is off: in some containers the file is read-only and right.
     if std::fs::read_to_string(&path).is_ok_and(|v| v.trim() != "1") {
         std::fs::write(&path, "1").map_err(|source| NetworkError::Forwarding { key, source })?;
     }
-    run("nft", &["-f", "-"], &masquerade_ruleset(settings, pod_cidr)).await.map(drop)
+    run("nft", &["-f", "-"], &masquerade_ruleset(settings, pod_cidr))
+        .await
+        .map(drop)
 }
 
 /// Takes away what [`set_up`] and the port mappings of our network left in the kernel.
 pub async fn tear_down(settings: &Settings) -> Result<(), NetworkError> {
-    let family = if settings.pod_cidr.address().is_ipv4() { "ip" } else { "ip6" };
+    let family = if settings.pod_cidr.address().is_ipv4() {
+        "ip"
+    } else {
+        "ip6"
+    };
     let table = masquerade_table(settings);
-    run("nft", &["-f", "-"], &format!("add table {family} {table}\ndelete table {family} {table}\n")).await?;
-    for (save, restore) in [("iptables-save", "iptables-restore"), ("ip6tables-save", "ip6tables-restore")] {
+    run(
+        "nft",
+        &["-f", "-"],
+        &format!("add table {family} {table}\ndelete table {family} {table}\n"),
+    )
+    .await?;
+    for (save, restore) in [
+        ("iptables-save", "iptables-restore"),
+        ("ip6tables-save", "ip6tables-restore"),
+    ] {
         if crate::machine::find_program(save).is_none() {
             continue;
         }
@@ -131,31 +168,53 @@ pub(super) async fn delete_link(name: &str) -> Result<(), NetworkError> {
 /// The script for `iptables-restore --noflush` that removes a network's port mappings from what `iptables-save` listed,
 /// and the plugin's own chains when no other network has any. `None` where there is nothing to remove.
 pub fn port_mapping_removal(saved: &str, network: &str) -> Option<String> {
-    const OWN: [&str; 3] = ["CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-SETMARK", "CNI-HOSTPORT-MASQ"];
-    let chains: Vec<&str> = saved.lines().filter_map(|l| l.strip_prefix(':')?.split(' ').next()).collect();
+    const OWN: [&str; 3] = [
+        "CNI-HOSTPORT-DNAT",
+        "CNI-HOSTPORT-SETMARK",
+        "CNI-HOSTPORT-MASQ",
+    ];
+    let chains: Vec<&str> = saved
+        .lines()
+        .filter_map(|l| l.strip_prefix(':')?.split(' ').next())
+        .collect();
     if !chains.iter().any(|c| c.starts_with("CNI-")) {
         return None;
     }
     let mark = format!("name: \\\"{network}\\\"");
     let rules: Vec<&str> = saved.lines().filter(|l| l.starts_with("-A ")).collect();
-    let dispatch: Vec<&str> = rules.iter().copied().filter(|r| r.starts_with("-A CNI-HOSTPORT-DNAT ")).collect();
-    let (ours, others): (Vec<&str>, Vec<&str>) = dispatch.into_iter().partition(|r| r.contains(&mark));
-    let target = |rule: &str| rule.split(" -j ").nth(1).and_then(|t| t.split(' ').next()).map(str::to_owned);
+    let dispatch: Vec<&str> = rules
+        .iter()
+        .copied()
+        .filter(|r| r.starts_with("-A CNI-HOSTPORT-DNAT "))
+        .collect();
+    let (ours, others): (Vec<&str>, Vec<&str>) =
+        dispatch.into_iter().partition(|r| r.contains(&mark));
+    let target = |rule: &str| {
+        rule.split(" -j ")
+            .nth(1)
+            .and_then(|t| t.split(' ').next())
+            .map(str::to_owned)
+    };
     let mut gone: Vec<String> = ours.iter().filter_map(|r| target(r)).collect();
     let mut script = String::from("*nat\n");
     let mut delete = |rule: &str| script.push_str(&format!("-D {}\n", &rule[3..]));
     ours.iter().for_each(|r| delete(r));
     if others.is_empty() {
         let own = |name: &str| OWN.contains(&name);
-        rules.iter().filter(|r| target(r).is_some_and(|t| own(&t)) && !r.starts_with("-A CNI-")).for_each(|r| delete(r));
+        rules
+            .iter()
+            .filter(|r| target(r).is_some_and(|t| own(&t)) && !r.starts_with("-A CNI-"))
+            .for_each(|r| delete(r));
         gone.extend(chains.iter().filter(|c| own(c)).map(|c| (*c).to_owned()));
     }
     if gone.is_empty() {
         return None;
     }
     // All are emptied before any is removed: a chain that another one names cannot go.
-    gone.iter().for_each(|c| script.push_str(&format!("-F {c}\n")));
-    gone.iter().for_each(|c| script.push_str(&format!("-X {c}\n")));
+    gone.iter()
+        .for_each(|c| script.push_str(&format!("-F {c}\n")));
+    gone.iter()
+        .for_each(|c| script.push_str(&format!("-X {c}\n")));
     script.push_str("COMMIT\n");
     Some(script)
 }
@@ -179,5 +238,8 @@ async fn run(program: &'static str, args: &[&str], input: &str) -> Result<String
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(NetworkError::Failed { program, message: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
+    Err(NetworkError::Failed {
+        program,
+        message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+    })
 }

@@ -43,8 +43,13 @@ impl Lock {
             .map_err(fail("open", path))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Lock { _file: file }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(LockError::Held { path: path.to_owned() }),
-            Err(e) => Err(LockError::Lock { path: path.to_owned(), source: e.into() }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(LockError::Held {
+                path: path.to_owned(),
+            }),
+            Err(e) => Err(LockError::Lock {
+                path: path.to_owned(),
+                source: e.into(),
+            }),
         }
     }
 }

@@ -1,0 +1,48 @@
+# What one does with Argosy. Each target does one thing; `make up` is all that a first visit needs.
+
+ARGOSY_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR = $(ARGOSY_TARGET_DIR)
+
+# Static, so that the binary is its own container image.
+TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+ARGOSY  := $(CARGO_TARGET_DIR)/$(TRIPLE)/release/argosy
+DATA_DIR ?= /var/lib/argosy
+SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+DEMO    ?= 1
+
+.PHONY: help setup build up down demo test lint bench
+
+help:
+	@echo "make setup   install what is missing on this machine"
+	@echo "make build   build the binary, $(ARGOSY)"
+	@echo "make up      build it, start a cluster in $(DATA_DIR), run the demo (DEMO=0: without)"
+	@echo "make demo    run examples/hello.yaml on the cluster and show its answer"
+	@echo "make down    stop the cluster (its data stays)"
+	@echo "make test    every test; make lint: formatting and clippy; make bench: the numbers of docs/specification.md"
+
+setup:
+	scripts/setup.sh
+
+# A target triple of its own keeps the static flag away from build scripts and procedural macros.
+build: setup
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(TRIPLE) -p argosy
+
+up: build
+	$(SUDO) $(ARGOSY) up --data-dir $(DATA_DIR)
+	@[ "$(DEMO)" = 0 ] || $(MAKE) --no-print-directory demo
+
+down:
+	$(SUDO) $(ARGOSY) down --data-dir $(DATA_DIR)
+
+demo:
+	$(SUDO) scripts/demo.sh $(DATA_DIR)
+
+test: setup
+	cargo test --workspace --locked
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+bench: build
+	$(SUDO) scripts/bench.sh $(ARGOSY)

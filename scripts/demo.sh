@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Runs examples/hello.yaml on the cluster and shows its answer: through the Service's address, and by its name from a pod.
+#
+# usage: scripts/demo.sh [DATA_DIR]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+KUBECONFIG=${1:-/var/lib/argosy}/admin.kubeconfig
+export KUBECONFIG
+command -v kubectl >/dev/null || { echo "demo: no kubectl on PATH, see \`make setup\`" >&2; exit 1; }
+
+kubectl apply -f examples/hello.yaml
+kubectl rollout status deployment/hello --timeout=90s
+address=$(kubectl get service hello -o jsonpath='{.spec.clusterIP}')
+echo "through the Service's address, http://$address:"
+curl -fsS --max-time 5 --retry 10 --retry-delay 1 --retry-all-errors "http://$address/"
+echo "by its name, from a pod:"
+pod=$(kubectl get pod -l app=hello -o jsonpath='{.items[0].metadata.name}')
+kubectl exec "$pod" -- argosy hello --get http://hello.default.svc.cluster.local/
