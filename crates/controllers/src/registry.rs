@@ -1,6 +1,9 @@
 //! Every controller, by upstream's name. One line here starts it.
 
-use crate::{cronjob, daemonset, deployment, endpoints, garbage, job, manager::Setup, namespace, namespace_content, node, replicaset, statefulset};
+use crate::{
+    aggregation, certificates, cronjob, daemonset, deployment, disruption, endpoints, garbage, job, manager::Setup, namespace,
+    namespace_content, node, quota, replicaset, statefulset, volume,
+};
 
 pub struct Entry {
     /// Name in `--controllers` (upstream cmd/kube-controller-manager/names).
@@ -36,4 +39,13 @@ pub const CONTROLLERS: &[Entry] = &[
     on("taint-eviction-controller", "taint-eviction-controller", node::eviction::register),
     on("node-ipam-controller", "nodeipam", node::ipam::register),
     on("pod-garbage-collector-controller", "podgc", node::pod_gc::register),
+    on("disruption-controller", "disruption", disruption::register),
+    on("resourcequota-controller", "resourcequota", quota::register),
+    on("certificatesigningrequest-approving-controller", "csrapproving", certificates::register_approving),
+    on("certificatesigningrequest-signing-controller", "csrsigning", certificates::register_signing),
+    on("certificatesigningrequest-cleaner-controller", "csrcleaner", certificates::register_cleaner),
+    on("clusterrole-aggregation-controller", "clusterrole-aggregation", aggregation::register),
+    on("persistentvolume-binder-controller", "persistentvolume-binder", volume::binder::register),
+    on("persistentvolumeclaim-protection-controller", "pvc-protection", volume::protection::register_claims),
+    on("persistentvolume-protection-controller", "pv-protection", volume::protection::register_volumes),
 ];

@@ -1,0 +1,100 @@
+//! Finalizers that keep a claim while a pod uses it, and a volume while a claim does.
+
+use client::{
+    Delta, Informer, Kind, ObjectKey, PatchKind,
+    kinds::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
+};
+use serde_json::json;
+
+use crate::{
+    manager::Setup,
+    plan::Plan,
+    runtime::{Context, Controller},
+    shared::{has_finalizer, is_deleting, owners, pods},
+};
+
+const CLAIM: &str = "kubernetes.io/pvc-protection";
+const VOLUME: &str = "kubernetes.io/pv-protection";
+const BY_CLAIM: &str = "claim";
+
+/// Adds the finalizer to a living object, takes it from a dying one that is free.
+fn plan<K: Kind>(object: &K, finalizer: &'static str, is_used: impl FnOnce() -> bool) -> Plan {
+    let mut plan = Plan::default();
+    let has = has_finalizer(object, finalizer);
+    let mut finalizers = object.meta().finalizers.clone().unwrap_or_default();
+    match (is_deleting(object), has) {
+        (false, false) => finalizers.push(finalizer.into()),
+        (true, true) if !is_used() => finalizers.retain(|one| one != finalizer),
+        _ => return plan,
+    }
+    let patch = json!({"metadata": {"uid": object.uid(), "resourceVersion": object.resource_version(), "finalizers": finalizers}});
+    plan.patch(object, PatchKind::Merge, &patch).ignore_not_found();
+    plan
+}
+
+/// The claims a pod mounts, generic ephemeral ones included.
+pub fn claims_of(pod: &Pod) -> Vec<String> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let named = volumes.filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+        (Some(claim), _) => Some(claim.claim_name.clone()),
+        (None, Some(_)) => Some(format!("{}-{}", pod.name(), volume.name)),
+        _ => None,
+    });
+    named.collect()
+}
+
+struct Claims {
+    claims: Informer<PersistentVolumeClaim>,
+    pods: Informer<Pod>,
+}
+
+impl Controller for Claims {
+    fn name(&self) -> &'static str {
+        "persistentvolumeclaim-protection-controller"
+    }
+
+    fn plan(&self, key: &ObjectKey, _: &Context) -> Plan {
+        let Some(claim) = self.claims.get(&key.namespace, &key.name) else {
+            return Plan::default();
+        };
+        // A pod that was never bound to a node mounts nothing, and one that ended no longer does.
+        let uses = |pod: &Pod| !pods::node_name(pod).is_empty() && !pods::is_terminal(pod);
+        plan(&*claim, CLAIM, || self.pods.by_index(BY_CLAIM, &key.to_string()).iter().any(|pod| uses(pod)))
+    }
+}
+
+pub fn register_claims(setup: &mut Setup) {
+    let claims = setup.informer::<PersistentVolumeClaim>();
+    let pods = setup.informer::<Pod>();
+    let queue = setup.queue("persistentvolumeclaim-protection-controller");
+    pods.add_index(BY_CLAIM, |pod| claims_of(pod).into_iter().map(|claim| format!("{}/{claim}", pod.namespace())).collect());
+    owners::enqueue_self(&claims, &queue);
+    let to = queue.clone();
+    pods.on_event(move |delta| {
+        let pod = owners::newest(delta);
+        if matches!(delta, Delta::Deleted(_)) || pods::is_terminal(pod) {
+            claims_of(pod).into_iter().for_each(|claim| to.add(ObjectKey::new(pod.namespace(), claim)));
+        }
+    });
+    setup.run(Claims { claims, pods }, queue, 1);
+}
+
+struct Volumes(Informer<PersistentVolume>);
+
+impl Controller for Volumes {
+    fn name(&self) -> &'static str {
+        "persistentvolume-protection-controller"
+    }
+
+    fn plan(&self, key: &ObjectKey, _: &Context) -> Plan {
+        let is_bound = |volume: &PersistentVolume| volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
+        self.0.get("", &key.name).map(|volume| plan(&*volume, VOLUME, || is_bound(&volume))).unwrap_or_default()
+    }
+}
+
+pub fn register_volumes(setup: &mut Setup) {
+    let volumes = setup.informer::<PersistentVolume>();
+    let queue = setup.queue("persistentvolume-protection-controller");
+    owners::enqueue_self(&volumes, &queue);
+    setup.run(Volumes(volumes), queue, 1);
+}
