@@ -245,7 +245,10 @@ pub async fn take_down(
     if settings.runtime_endpoint.is_none() {
         let running = supervise::status(layout)?.containerd.is_some();
         if running {
-            let work = async { Ok::<(), CleanupError>(remove_pods(layout, grace).await) };
+            let work = async {
+                remove_pods(layout, grace).await;
+                Ok::<(), CleanupError>(())
+            };
             progress::step(progress, "stop pods", work).await?;
         }
         progress::step(progress, "stop containerd", stop(layout)).await?;
@@ -286,7 +289,11 @@ async fn remove_pods(layout: &Layout, grace: Duration) {
 
 async fn clean_up(layout: &Layout, settings: &Settings) -> Result<(), CleanupError> {
     let plan = CleanupPlan::new(&Observed::now(layout, settings));
+    let sockets = shim_sockets(layout);
     act(&plan).await?;
+    for socket in &sockets {
+        files::remove(socket)?;
+    }
     for leftover in [
         layout.containerd_state(),
         layout.runc_root(),
@@ -296,6 +303,18 @@ async fn clean_up(layout: &Layout, settings: &Settings) -> Result<(), CleanupErr
         files::remove(&leftover)?;
     }
     Ok(())
+}
+
+/// Where shims listen: outside of the data folder, at paths that only their bundles tell.
+fn shim_sockets(layout: &Layout) -> Vec<PathBuf> {
+    let bundles = layout
+        .containerd_state()
+        .join("io.containerd.runtime.v2.task/k8s.io");
+    let bundles = fs::read_dir(bundles).into_iter().flatten().flatten();
+    let addresses = bundles.filter_map(|b| fs::read_to_string(b.path().join("address")).ok());
+    addresses
+        .filter_map(|a| a.trim().strip_prefix("unix://").map(PathBuf::from))
+        .collect()
 }
 
 async fn act(plan: &CleanupPlan) -> Result<(), CleanupError> {

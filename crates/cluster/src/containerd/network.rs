@@ -150,7 +150,34 @@ pub async fn tear_down(settings: &Settings) -> Result<(), NetworkError> {
             run(restore, &["--noflush"], &script).await?;
         }
     }
+    for family in ["ip", "ip6"] {
+        remove_idle_nat_table(family).await?;
+    }
     Ok(())
+}
+
+/// Whether an nft listing of a table shows base chains that accept and nothing else: what iptables leaves behind.
+fn is_idle_table(listing: &str) -> bool {
+    let idle = |line: &str| {
+        let chain = line.starts_with("chain ")
+            || line.starts_with("type ") && line.ends_with("policy accept;");
+        line.is_empty() || line.starts_with("table ") || line == "}" || chain
+    };
+    listing.contains("chain ") && listing.lines().map(str::trim).all(idle)
+}
+
+/// Removes the table `nat` of a family where the plugin's rules were all that was in it.
+async fn remove_idle_nat_table(family: &str) -> Result<(), NetworkError> {
+    match run("nft", &["list", "table", family, "nat"], "").await {
+        Ok(listing) if is_idle_table(&listing) => {
+            run("nft", &["delete", "table", family, "nat"], "")
+                .await
+                .map(drop)
+        }
+        // In use by others, or not there.
+        Ok(_) | Err(NetworkError::Failed { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Deletes an interface; that it has gone with its network namespace is success.
@@ -242,4 +269,65 @@ async fn run(program: &'static str, args: &[&str], input: &str) -> Result<String
         program,
         message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_table_without_rules_is_idle() {
+        let chain = |rule: &str| {
+            format!(
+                "table ip nat {{\n\tchain POSTROUTING {{\n\t\ttype nat hook postrouting priority srcnat; policy accept;\n{rule}\t}}\n}}\n"
+            )
+        };
+        let dropping = chain("").replace("policy accept", "policy drop");
+        let cases = [
+            (chain(""), true),
+            (chain("\t\tmasquerade\n"), false),
+            (dropping, false),
+            ("table ip nat {\n}\n".to_owned(), false),
+            (String::new(), false),
+        ];
+        for (listing, idle) in cases {
+            assert_eq!(is_idle_table(&listing), idle, "{listing}");
+        }
+    }
+
+    #[test]
+    fn port_mappings_of_one_network_go_and_others_stay() {
+        let of = |chain: &str, name: &str| {
+            format!(
+                "-A CNI-HOSTPORT-DNAT -p tcp -m comment --comment \"dnat name: \\\"{name}\\\" id: \\\"x\\\"\" -j {chain}\n"
+            )
+        };
+        let head = "*nat\n:PREROUTING ACCEPT [0:0]\n:CNI-DN-1 - [0:0]\n:CNI-DN-2 - [0:0]\n:CNI-HOSTPORT-DNAT - [0:0]\n\
+                    -A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT\n";
+        let both = format!(
+            "{head}{}{}COMMIT\n",
+            of("CNI-DN-1", "argosy"),
+            of("CNI-DN-2", "argosy-b")
+        );
+        let script = port_mapping_removal(&both, "argosy").expect("ours is there");
+        assert_eq!(
+            script,
+            format!(
+                "*nat\n-D {}-F CNI-DN-1\n-X CNI-DN-1\nCOMMIT\n",
+                &of("CNI-DN-1", "argosy")[3..]
+            )
+        );
+        let alone = format!("{head}{}COMMIT\n", of("CNI-DN-1", "argosy"));
+        let script = port_mapping_removal(&alone, "argosy").expect("ours is there");
+        for line in [
+            "-D PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT\n",
+            "-X CNI-HOSTPORT-DNAT\n",
+        ] {
+            assert!(script.contains(line), "{line} is not in {script}");
+        }
+        assert_eq!(
+            port_mapping_removal("*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n", "argosy"),
+            None
+        );
+    }
 }

@@ -255,8 +255,20 @@ async fn a_node_comes_up_runs_a_pod_and_leaves_nothing() {
         .expect("killed");
     node.ended().await.expect("gone");
     assert_eq!(shims(), 1);
+    let bundles = layout
+        .containerd_state()
+        .join("io.containerd.runtime.v2.task/k8s.io");
+    let bundle = fs::read_dir(bundles)
+        .expect("bundles")
+        .flatten()
+        .next()
+        .expect("a bundle");
+    let address = fs::read_to_string(bundle.path().join("address")).expect("an address");
+    let shim_socket = Path::new(address.trim().strip_prefix("unix://").expect("a socket"));
+    assert!(shim_socket.exists());
     containerd::take_down(&layout, &settings, Duration::from_secs(1), &Silent)
         .await
         .expect("down");
     assert_nothing_left(&layout, &links_before);
+    assert!(!shim_socket.exists(), "the shim's socket is left");
 }
