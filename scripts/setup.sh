@@ -50,11 +50,13 @@ install_packages() {
   "${sudo[@]}" apt-get update -q
   "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}"
   # A service that was here before is somebody's; one that this installation started is in the way.
-  if [[ -d /run/systemd/system ]]; then
-    for service in "${installed_services[@]}"; do
+  for service in "${installed_services[@]}"; do
+    if [[ -d /run/systemd/system ]]; then
       "${sudo[@]}" systemctl disable --now "$service" >/dev/null 2>&1 || say "note: $service could not be stopped"
-    done
-  fi
+    elif [[ -x /etc/init.d/$service ]]; then
+      "${sudo[@]}" "/etc/init.d/$service" stop >/dev/null 2>&1 || say "note: $service could not be stopped"
+    fi
+  done
 }
 
 # kubectl's own place of download first; where that is out of reach, say what to do. A cluster runs without it.
