@@ -1,0 +1,7 @@
+//! Tests of the scheduler over scenarios, random clusters and whole cycles without an API server.
+
+mod fixtures;
+mod properties;
+mod queue;
+mod scenarios;
+mod state;
