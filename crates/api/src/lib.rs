@@ -2,9 +2,11 @@
 //! Knows no server, no store, no I/O.
 
 pub mod decode;
+pub mod discovery;
 pub mod json;
 pub mod model;
 pub mod names;
+pub mod patch;
 pub mod quantity;
 pub mod resource;
 pub mod selector;

@@ -1,5 +1,6 @@
 //! The crate's integration tests, one module per subject.
 
 mod names;
+mod patch;
 mod quantity;
 mod selector;
