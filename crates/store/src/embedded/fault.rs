@@ -7,7 +7,8 @@ use std::{
 
 use crate::Error;
 
-pub(super) const WAY_OUT: &str = "run `argosy store check` to see the extent, and put a snapshot in the file's place";
+pub(super) const WAY_OUT: &str =
+    "run `argosy store check` to see the extent, and put a snapshot in the file's place";
 
 /// A cloneable error of the whole engine (one of a single write is an [`Error`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +43,10 @@ impl Fault {
 }
 
 pub(super) fn is_no_space(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// Reads redb's error; use as `.map_err(fault)`.
@@ -70,7 +74,11 @@ pub(super) fn fault(error: impl Into<redb::Error>) -> Fault {
 pub(super) fn contained<T, E: From<Fault>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result,
-        Err(panic) => Err(Fault::Damaged(format!("the engine panicked: {}; {WAY_OUT}", panic_text(&*panic))).into()),
+        Err(panic) => Err(Fault::Damaged(format!(
+            "the engine panicked: {}; {WAY_OUT}",
+            panic_text(&*panic)
+        ))
+        .into()),
     }
 }
 

@@ -26,7 +26,11 @@ mod torn;
 use std::{
     fs::OpenOptions,
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread::JoinHandle,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -55,7 +59,9 @@ use self::{
     transaction::Operation,
     writer::{Command, Write, Writer},
 };
-use crate::{Entry, Error, ListOptions, ListPage, Result, Revision, Store, VALUE_BYTES_MAX, WatchStream};
+use crate::{
+    Entry, Error, ListOptions, ListPage, Result, Revision, Store, VALUE_BYTES_MAX, WatchStream,
+};
 
 /// The name of the store's file in its directory.
 pub const FILE_NAME: &str = "store.redb";
@@ -80,7 +86,9 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods, reason = "this is the seam")]
     fn now_unix_ms(&self) -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64)
     }
 }
 
@@ -111,6 +119,8 @@ pub struct Embedded {
     commands: Mutex<Option<mpsc::Sender<Command>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     queue: Arc<Semaphore>,
+    /// Writes that were sent and are not yet answered.
+    waiting: Arc<AtomicUsize>,
     counts: Arc<Counts>,
     value_bytes_max: usize,
 }
@@ -130,7 +140,12 @@ impl Embedded {
         let file = open_file(&path, sidecar.witness())?;
         let opened = Self::start(Arc::new(file), Some(sidecar), path.clone(), &options);
         let (store, report) = opened.map_err(|fault| fault.in_file(&path))?;
-        let Report { revision, rows, bytes, .. } = report;
+        let Report {
+            revision,
+            rows,
+            bytes,
+            ..
+        } = report;
         tracing::info!(path = %path.display(), %revision, rows, bytes, elapsed = ?started.elapsed(), "opened the store");
         Ok(store)
     }
@@ -151,6 +166,7 @@ impl Embedded {
             database::next_expiry(&transaction.open_table(format::EXPIRIES).map_err(fault)?)
         })?;
         let shared = Shared::new(database, History::new(options.history, meta.revision));
+        let waiting = Arc::new(AtomicUsize::new(0));
         let writer = Writer {
             shared: Arc::clone(&shared),
             disk,
@@ -161,6 +177,8 @@ impl Embedded {
             clock: Arc::clone(&options.clock),
             next_expiry,
             full_since: None,
+            waiting: Arc::clone(&waiting),
+            pace: writer::Pace::default(),
         };
         let (commands, receiver) = mpsc::channel();
         let thread = std::thread::Builder::new()
@@ -172,6 +190,7 @@ impl Embedded {
             commands: Mutex::new(Some(commands)),
             writer: Mutex::new(Some(thread)),
             queue: Arc::new(Semaphore::new(QUEUE_BYTES / QUEUE_UNIT_BYTES)),
+            waiting,
             counts: Arc::default(),
             value_bytes_max: options.value_bytes_max,
         };
@@ -194,19 +213,35 @@ impl Embedded {
 
     fn send(&self, command: Command) -> Result<()> {
         let commands = self.commands.lock();
-        commands.as_ref().and_then(|commands| commands.send(command).ok()).ok_or(Error::Closed)
+        commands
+            .as_ref()
+            .and_then(|commands| commands.send(command).ok())
+            .ok_or(Error::Closed)
     }
 
     async fn write(&self, key: &str, operation: Operation) -> Result<Revision> {
         let bytes = operation.bytes();
         if bytes > self.value_bytes_max {
-            return Err(Error::TooLarge { key: key.to_owned(), bytes, limit: self.value_bytes_max });
+            return Err(Error::TooLarge {
+                key: key.to_owned(),
+                bytes,
+                limit: self.value_bytes_max,
+            });
         }
         // A value above the whole queue's size (a limit set that high) takes all of it.
         let units = (1 + bytes / QUEUE_UNIT_BYTES).min(QUEUE_BYTES / QUEUE_UNIT_BYTES) as u32;
-        let permit = Arc::clone(&self.queue).acquire_many_owned(units).await.map_err(|_| Error::Closed)?;
+        let permit = Arc::clone(&self.queue)
+            .acquire_many_owned(units)
+            .await
+            .map_err(|_| Error::Closed)?;
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Write(Write { key: key.into(), operation, reply, _permit: permit }))?;
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.send(Command::Write(Write {
+            key: key.into(),
+            operation,
+            reply,
+            _permit: permit,
+        }))?;
         // The writer answers every write it takes; one that was still queued when it closed was not written.
         answer.await.map_err(|_| Error::Closed)?
     }
@@ -231,7 +266,11 @@ fn open_file(path: &Path, witness: Option<Witness>) -> Result<LockedFile> {
         }
         create_file(path)?;
     }
-    let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| io_error("open", path, error))?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(|error| io_error("open", path, error))?;
     LockedFile::lock(file, path)
 }
 
@@ -256,7 +295,9 @@ fn create_file(path: &Path) -> Result<()> {
 
 /// Compares the file with the newest revision that is known to have been committed to it, and brings that up to date.
 fn check_witness(meta: Meta, sidecar: Option<&Sidecar>) -> Result<(), Fault> {
-    let Some(sidecar) = sidecar else { return Ok(()) };
+    let Some(sidecar) = sidecar else {
+        return Ok(());
+    };
     if let Some(witness) = sidecar.witness()
         && witness.id == meta.id
         && witness.revision > meta.revision
@@ -267,7 +308,10 @@ fn check_witness(meta: Meta, sidecar: Option<&Sidecar>) -> Result<(), Fault> {
             meta.revision, witness.revision
         )));
     }
-    sidecar.testify(Witness { id: meta.id, revision: meta.revision });
+    sidecar.testify(Witness {
+        id: meta.id,
+        revision: meta.revision,
+    });
     Ok(())
 }
 
@@ -277,8 +321,14 @@ fn new_id() -> u64 {
     RandomState::new().hash_one(SystemClock.now_unix_ms())
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    spawn_blocking(work).await.map_err(|error| Error::Unavailable { message: format!("a read was stopped: {error}") })?
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    spawn_blocking(work)
+        .await
+        .map_err(|error| Error::Unavailable {
+            message: format!("a read was stopped: {error}"),
+        })?
 }
 
 fn ttl_ms(ttl: Option<Duration>) -> Option<u64> {
@@ -298,11 +348,32 @@ impl Store for Embedded {
     }
 
     async fn create(&self, key: &str, value: Bytes, ttl: Option<Duration>) -> Result<Revision> {
-        self.write(key, Operation::Create { value, ttl_ms: ttl_ms(ttl) }).await
+        self.write(
+            key,
+            Operation::Create {
+                value,
+                ttl_ms: ttl_ms(ttl),
+            },
+        )
+        .await
     }
 
-    async fn update(&self, key: &str, value: Bytes, expected: Revision, ttl: Option<Duration>) -> Result<Revision> {
-        self.write(key, Operation::Update { value, ttl_ms: ttl_ms(ttl), expected }).await
+    async fn update(
+        &self,
+        key: &str,
+        value: Bytes,
+        expected: Revision,
+        ttl: Option<Duration>,
+    ) -> Result<Revision> {
+        self.write(
+            key,
+            Operation::Update {
+                value,
+                ttl_ms: ttl_ms(ttl),
+                expected,
+            },
+        )
+        .await
     }
 
     async fn delete(&self, key: &str, expected: Revision) -> Result<Revision> {
@@ -326,17 +397,26 @@ impl Store for Embedded {
         }
         let mut history = self.shared.history.lock();
         if revision.0 > history.newest() {
-            return Err(Error::Future { requested: revision, newest: Revision(history.newest()) });
+            return Err(Error::Future {
+                requested: revision,
+                newest: Revision(history.newest()),
+            });
         }
         history.compact(revision.0);
         Ok(())
     }
 
     async fn close(&self) -> Result<()> {
-        let Some(commands) = self.commands.lock().take() else { return Ok(()) };
+        let Some(commands) = self.commands.lock().take() else {
+            return Ok(());
+        };
         let (reply, answer) = oneshot::channel();
-        commands.send(Command::Close(reply)).map_err(|_| Error::Closed)?;
-        answer.await.map_err(|_| Error::Unavailable { message: "the writer stopped while closing".to_owned() })?
+        commands
+            .send(Command::Close(reply))
+            .map_err(|_| Error::Closed)?;
+        answer.await.map_err(|_| Error::Unavailable {
+            message: "the writer stopped while closing".to_owned(),
+        })?
     }
 }
 

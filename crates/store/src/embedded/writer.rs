@@ -5,9 +5,10 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -33,6 +34,10 @@ const EXPIRY_WAIT_MAX: Duration = Duration::from_secs(10);
 /// After a full disk, how long creates and updates are refused before the disk is tried again. Each try that fails
 /// costs a reopening. Deletes are always tried.
 const FULL_DISK_WAIT_MS: u64 = 1000;
+
+/// Longest wait for those who have just been answered to come back with their next write. Without it, half of a crowd of
+/// writers always waits while the other half is written, and each commit carries half of what it could.
+const GATHER_MAX: Duration = Duration::from_micros(500);
 
 pub(super) struct Write {
     pub key: Arc<str>,
@@ -62,6 +67,17 @@ pub(super) struct Writer {
     pub next_expiry: Option<u64>,
     /// When the disk was last found full (unix ms).
     pub full_since: Option<u64>,
+    /// Writes that were sent and are not yet answered.
+    pub waiting: Arc<AtomicUsize>,
+    pub pace: Pace,
+}
+
+/// What the last commit tells about the next.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// Writes that were under way when it ended.
+    crowd: usize,
+    took: Duration,
 }
 
 impl Writer {
@@ -93,7 +109,9 @@ impl Writer {
             return None;
         }
         let now = self.clock.now_unix_ms();
-        let full_until = self.full_since.map_or(0, |since| since.saturating_add(FULL_DISK_WAIT_MS));
+        let full_until = self
+            .full_since
+            .map_or(0, |since| since.saturating_add(FULL_DISK_WAIT_MS));
         let wait = due.max(full_until).saturating_sub(now);
         Some(Duration::from_millis(wait).min(EXPIRY_WAIT_MAX))
     }
@@ -103,6 +121,7 @@ impl Writer {
         let mut batch = Vec::new();
         let mut bytes = 0;
         let mut next = Some(first);
+        let gather_until = Instant::now() + (self.pace.took / 8).min(GATHER_MAX);
         while let Some(command) = next.take() {
             let write = match command {
                 Command::Write(write) => write,
@@ -120,6 +139,11 @@ impl Writer {
             batch.push(write);
             if batch.len() < BATCH_WRITES && bytes < BATCH_BYTES {
                 next = commands.try_recv().ok();
+                if next.is_none() && batch.len() < self.pace.crowd {
+                    next = commands
+                        .recv_timeout(gather_until.saturating_duration_since(Instant::now()))
+                        .ok();
+                }
             }
         }
         self.commit(batch);
@@ -131,6 +155,7 @@ impl Writer {
         if batch.is_empty() {
             return;
         }
+        let started = Instant::now();
         let mut answers = Vec::with_capacity(batch.len());
         let result = self.admit(&batch).and_then(|()| {
             self.transact(|transaction| {
@@ -140,6 +165,11 @@ impl Writer {
                 transaction.expire(BATCH_EXPIRIES)
             })
         });
+        let crowd = self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+        self.pace = Pace {
+            crowd,
+            took: started.elapsed(),
+        };
         match result {
             // A receiver that went away does not want to know; its write stands.
             Ok(()) => {
@@ -157,20 +187,29 @@ impl Writer {
 
     fn admit(&self, batch: &[Write]) -> Result<(), Fault> {
         self.shared.check_poison()?;
-        let Some(since) = self.full_since else { return Ok(()) };
+        let Some(since) = self.full_since else {
+            return Ok(());
+        };
         let elapsed_ms = self.clock.now_unix_ms().saturating_sub(since);
-        if elapsed_ms < FULL_DISK_WAIT_MS && !batch.iter().all(|write| write.operation.is_delete()) {
+        if elapsed_ms < FULL_DISK_WAIT_MS && !batch.iter().all(|write| write.operation.is_delete())
+        {
             return Err(self.no_space());
         }
         Ok(())
     }
 
     fn no_space(&self) -> Fault {
-        Fault::NoSpace(format!("the disk that holds {} is full; free some space on it", self.path.display()))
+        Fault::NoSpace(format!(
+            "the disk that holds {} is full; free some space on it",
+            self.path.display()
+        ))
     }
 
     /// One redb transaction. `Ok` means: what `work` did is durable and published.
-    fn transact(&mut self, work: impl FnOnce(&mut Batch<'_>) -> Result<(), Fault>) -> Result<(), Fault> {
+    fn transact(
+        &mut self,
+        work: impl FnOnce(&mut Batch<'_>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         if self.shared.database.read().is_none() {
             self.resume()?;
         }
@@ -196,7 +235,9 @@ impl Writer {
         outcome: &mut Option<Outcome>,
     ) -> Result<(), Fault> {
         let database = self.shared.database.read();
-        let Some(database) = database.as_ref() else { return Err(Fault::Closed) };
+        let Some(database) = database.as_ref() else {
+            return Err(Fault::Closed);
+        };
         let mut transaction = database.begin_write().map_err(fault)?;
         transaction.set_two_phase_commit(true);
         let mut batch = Batch::begin(&transaction, self.clock.now_unix_ms())?;
@@ -215,12 +256,20 @@ impl Writer {
         }
         self.shared.publish(outcome.records);
         if let Some(sidecar) = &self.sidecar {
-            sidecar.testify(Witness { id: self.id, revision: outcome.meta.revision });
+            sidecar.testify(Witness {
+                id: self.id,
+                revision: outcome.meta.revision,
+            });
         }
     }
 
     /// Decides whether the engine can go on. `Ok` means that the batch turned out to be committed.
-    fn after_failure(&mut self, failure: Fault, before: u64, outcome: Option<&Outcome>) -> Result<(), Fault> {
+    fn after_failure(
+        &mut self,
+        failure: Fault,
+        before: u64,
+        outcome: Option<&Outcome>,
+    ) -> Result<(), Fault> {
         if !self.trouble.is_only_no_space() {
             self.shared.poison(failure.clone());
             return Err(failure);
@@ -233,7 +282,9 @@ impl Writer {
             Some(outcome) if outcome.meta.revision == found && found > before => Ok(()),
             _ if found == before => Err(self.no_space()),
             _ => {
-                let fault = Fault::Damaged(format!("the store is at revision {found} after a failed write behind {before}"));
+                let fault = Fault::Damaged(format!(
+                    "the store is at revision {found} after a failed write behind {before}"
+                ));
                 self.shared.poison(fault.clone());
                 Err(fault)
             }
@@ -245,7 +296,9 @@ impl Writer {
         let expected = self.shared.revision().0;
         let found = self.reopen()?;
         if found < expected {
-            let fault = Fault::Damaged(format!("the store is at revision {found} and was at {expected}; {WAY_OUT}"));
+            let fault = Fault::Damaged(format!(
+                "the store is at revision {found} and was at {expected}; {WAY_OUT}"
+            ));
             self.shared.poison(fault.clone());
             return Err(fault);
         }
@@ -275,7 +328,9 @@ impl Writer {
             Err(fault) => {
                 drop(place);
                 if self.trouble.is_only_no_space() {
-                    return Err(Fault::Unavailable("the disk is full, and the store cannot be reopened".to_owned()));
+                    return Err(Fault::Unavailable(
+                        "the disk is full, and the store cannot be reopened".to_owned(),
+                    ));
                 }
                 self.shared.poison(fault.clone());
                 Err(fault)
@@ -295,7 +350,10 @@ impl Writer {
     }
 
     fn expire_all(&mut self) -> Result<()> {
-        while self.next_expiry.is_some_and(|due| due <= self.clock.now_unix_ms()) {
+        while self
+            .next_expiry
+            .is_some_and(|due| due <= self.clock.now_unix_ms())
+        {
             self.shared.check_poison()?;
             self.transact(|transaction| transaction.expire(BATCH_EXPIRIES))?;
         }
