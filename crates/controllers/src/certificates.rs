@@ -1,7 +1,7 @@
 //! CertificateSigningRequests of kubelets approved, approved ones signed, old ones removed
 //! (upstream pkg/controller/certificates: approver, signer, cleaner).
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use client::{
@@ -10,11 +10,17 @@ use client::{
     k8s_openapi::ByteString,
     kinds::{
         authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+        core::v1::Node,
         certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition, CertificateSigningRequestStatus},
     },
 };
 use jiff::Timestamp;
-use x509_parser::{certification_request::X509CertificationRequest, pem::parse_x509_pem, prelude::FromDer};
+use x509_parser::{
+    certification_request::X509CertificationRequest,
+    extensions::{GeneralName, ParsedExtension},
+    pem::parse_x509_pem,
+    prelude::FromDer,
+};
 
 use crate::{
     manager::Setup,
@@ -42,7 +48,8 @@ fn is_issued(request: &CertificateSigningRequest) -> bool {
 struct Subject {
     common_name: String,
     organizations: Vec<String>,
-    has_names: bool,
+    /// Subject alternative names: DNS names and IP addresses; another kind of name is `?`.
+    names: Vec<String>,
 }
 
 fn subject(request: &CertificateSigningRequest) -> Option<Subject> {
@@ -50,14 +57,27 @@ fn subject(request: &CertificateSigningRequest) -> Option<Subject> {
     let (_, parsed) = X509CertificationRequest::from_der(&pem.contents).ok()?;
     let name = &parsed.certification_request_info.subject;
     let text = |attribute: &x509_parser::x509::AttributeTypeAndValue| attribute.as_str().unwrap_or_default().to_owned();
-    let has_names = parsed.requested_extensions().into_iter().flatten().any(|extension| {
-        matches!(extension, x509_parser::extensions::ParsedExtension::SubjectAlternativeName(_))
+    let names = parsed.requested_extensions().into_iter().flatten().flat_map(|extension| match extension {
+        ParsedExtension::SubjectAlternativeName(names) => names.general_names.iter().map(name_text).collect(),
+        _ => Vec::new(),
     });
     Some(Subject {
         common_name: name.iter_common_name().next().map(text).unwrap_or_default(),
         organizations: name.iter_organization().map(text).collect(),
-        has_names,
+        names: names.collect(),
     })
+}
+
+fn name_text(name: &GeneralName) -> String {
+    let unknown = || "?".to_owned();
+    match name {
+        GeneralName::DNSName(name) => (*name).to_owned(),
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => <[u8; 4]>::try_from(*bytes).map_or_else(|_| unknown(), |bytes| IpAddr::from(bytes).to_string()),
+            _ => <[u8; 16]>::try_from(*bytes).map_or_else(|_| unknown(), |bytes| IpAddr::from(bytes).to_string()),
+        },
+        _ => unknown(),
+    }
 }
 
 /// A node's client certificate: its names, and no usage beyond (`IsKubeletClientCSR`).
@@ -70,13 +90,23 @@ fn is_kubelet_client(request: &CertificateSigningRequest, subject: &Subject) -> 
     request.spec.signer_name == KUBELET_CLIENT
         && subject.organizations == ["system:nodes"]
         && subject.common_name.starts_with("system:node:")
-        && !subject.has_names
+        && subject.names.is_empty()
         && allowed.contains(&usages)
 }
 
-/// Approves kubelets' client certificates where the requester may have them. Serving certificates wait for a person, as
-/// upstream's do.
-struct Approver(Informer<CertificateSigningRequest>);
+/// Approves kubelets' client certificates where the requester may have them, and serving certificates a node asks for
+/// itself, for no name but its own addresses. (Upstream leaves the latter to a person, who could check no more.)
+struct Approver {
+    requests: Informer<CertificateSigningRequest>,
+    nodes: Informer<Node>,
+}
+
+/// Whether every name asked for is an address in the node's status.
+fn has_only_own_names(node: &Node, names: &[String]) -> bool {
+    let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    let own: BTreeSet<&str> = addresses.map(|address| address.address.as_str()).collect();
+    !names.is_empty() && names.iter().all(|name| own.contains(name.as_str()))
+}
 
 #[async_trait]
 impl LiveController for Approver {
@@ -86,12 +116,21 @@ impl LiveController for Approver {
 
     async fn plan(&self, key: &ObjectKey, context: &Context, client: &Client) -> client::Result<Plan> {
         let open = |request: &Arc<CertificateSigningRequest>| !is_issued(request) && !has(request, "Approved") && !has(request, "Denied");
-        let Some(request) = self.0.get("", &key.name).filter(open) else {
+        let Some(request) = self.requests.get("", &key.name).filter(open) else {
             return Ok(Plan::default());
         };
-        let Some(subject) = subject(&request).filter(|subject| is_kubelet_client(&request, subject)) else {
+        let Some(subject) = subject(&request) else {
             return Ok(Plan::default());
         };
+        if request.spec.signer_name == KUBELET_SERVING && refusal(&request).is_none() {
+            let node = self.nodes.get("", subject.common_name.trim_start_matches("system:node:"));
+            let is_own = node.is_some_and(|node| has_only_own_names(&node, &subject.names));
+            let message = "Auto approving kubelet serving certificate for the node's own addresses.";
+            return Ok(if is_own { approve(&request, message, context.now) } else { Plan::default() });
+        }
+        if !is_kubelet_client(&request, &subject) {
+            return Ok(Plan::default());
+        }
         let is_own = request.spec.username.as_deref() == Some(&subject.common_name);
         let candidates = [
             (is_own, "selfnodeclient", "Auto approving self kubelet client certificate after SubjectAccessReview."),
@@ -161,7 +200,7 @@ fn refusal(request: &CertificateSigningRequest) -> Option<&'static str> {
             let is_node = subject.organizations == ["system:nodes"] && subject.common_name.starts_with("system:node:");
             let fits = only(&["key encipherment", "digital signature", "server auth"]) && usages.contains("server auth");
             let is_own = request.spec.username.as_deref() == Some(&subject.common_name);
-            (!(is_node && fits && is_own && subject.has_names)).then_some("not a node serving certificate")
+            (!(is_node && fits && is_own && !subject.names.is_empty())).then_some("not a node serving certificate")
         }
         CLIENT if !(only(&["key encipherment", "digital signature", "client auth"]) && usages.contains("client auth")) => {
             Some("usages are not those of a client certificate")
@@ -248,7 +287,8 @@ fn with_requests(setup: &mut Setup, name: &'static str) -> (Informer<Certificate
 
 pub fn register_approving(setup: &mut Setup) {
     let (requests, queue) = with_requests(setup, "certificatesigningrequest-approving-controller");
-    setup.run(Approver(requests), queue, 2);
+    let nodes = setup.informer::<Node>();
+    setup.run(Approver { requests, nodes }, queue, 2);
 }
 
 pub fn register_signing(setup: &mut Setup) {
