@@ -1,0 +1,114 @@
+//! Admission: what may change or refuse a write after authorization. Every plugin sees every write of every resource;
+//! mutating ones run first, then the schema's and the strategy's validation, then the validating ones.
+
+mod node;
+mod pods;
+mod lifecycle;
+
+use std::sync::Arc;
+
+use api::{Resource, Status, Value};
+use async_trait::async_trait;
+
+use crate::{Server, auth::UserInfo};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Create,
+    Update,
+    Delete,
+    /// Opening a stream: exec, attach, port-forward, proxy.
+    Connect,
+}
+
+impl Operation {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Create => "CREATE",
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+            Operation::Connect => "CONNECT",
+        }
+    }
+}
+
+/// A write on its way to the store.
+pub struct Review<'a> {
+    pub server: &'a Arc<Server>,
+    pub operation: Operation,
+    pub resource: &'a Resource,
+    /// Empty for the resource itself.
+    pub subresource: &'a str,
+    pub namespace: &'a str,
+    /// Empty while a generated name is not made yet.
+    pub name: &'a str,
+    pub user: &'a UserInfo,
+    pub dry_run: bool,
+    /// As it was before; `None` for a create.
+    pub old: Option<&'a Value>,
+}
+
+impl Review<'_> {
+    /// Whether this is about `plural` of `group` itself, none of its subresources.
+    pub fn is(&self, group: &str, plural: &str) -> bool {
+        &*self.resource.group == group && &*self.resource.plural == plural && self.subresource.is_empty()
+    }
+
+    pub fn forbidden(&self, why: &str) -> Status {
+        Status::forbidden(&self.resource.group, &self.resource.plural, self.name, why)
+    }
+}
+
+#[async_trait]
+pub trait Plugin: Send + Sync {
+    /// Upstream's name of the plugin.
+    fn name(&self) -> &'static str;
+
+    /// Changes `object` (null for a delete).
+    async fn admit(&self, _review: &Review<'_>, _object: &mut Value) -> Result<(), Status> {
+        Ok(())
+    }
+
+    /// Refuses what must not be.
+    async fn validate(&self, _review: &Review<'_>, _object: &Value) -> Result<(), Status> {
+        Ok(())
+    }
+}
+
+/// The plugins in their order.
+#[derive(Default)]
+pub struct Chain {
+    plugins: Vec<Box<dyn Plugin>>,
+}
+
+impl Chain {
+    pub fn new(plugins: Vec<Box<dyn Plugin>>) -> Chain {
+        Chain { plugins }
+    }
+
+    pub async fn admit(&self, review: &Review<'_>, object: &mut Value) -> Result<(), Status> {
+        for plugin in &self.plugins {
+            plugin.admit(review, object).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn validate(&self, review: &Review<'_>, object: &Value) -> Result<(), Status> {
+        for plugin in &self.plugins {
+            plugin.validate(review, object).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The plugins of an ordinary cluster, in upstream's order.
+pub fn standard() -> Chain {
+    Chain::new(vec![
+        Box::new(lifecycle::NamespaceLifecycle),
+        Box::new(pods::ServiceAccount),
+        Box::new(node::NodeRestriction),
+        Box::new(node::TaintNodesByCondition),
+        Box::new(pods::Priority),
+        Box::new(pods::DefaultTolerationSeconds),
+    ])
+}

@@ -1,0 +1,263 @@
+//! ClusterIPs and node ports. Each is reserved by creating a key in the store, so that two API servers can never give the
+//! same one away: an IPAddress object for an address (as upstream does since 1.33), a key of its own for a node port.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use api::{Resource, Status, Value, status::FieldError};
+use bytes::Bytes;
+
+use crate::{
+    Server,
+    cache::Object,
+    rest::{Change, store_status},
+};
+
+/// Reservations made for a write that then failed have to be given back.
+#[derive(Debug, Default)]
+pub(crate) struct Reserved {
+    keys: Vec<String>,
+}
+
+/// How many candidates are tried before a range counts as full.
+const TRIES: u32 = 4096;
+
+impl Server {
+    /// What must be reserved before a new object is stored.
+    pub(crate) async fn before_create(self: &Arc<Self>, resource: &Resource, namespace: &str, name: &str, object: &mut Value, dry_run: bool) -> Result<Reserved, Status> {
+        if !is_service(resource) {
+            return Ok(Reserved::default());
+        }
+        let mut reserved = Reserved::default();
+        let done = self.allocate(namespace, name, object, None, dry_run, &mut reserved).await;
+        match done {
+            Ok(()) => Ok(reserved),
+            Err(status) => {
+                self.release(reserved).await;
+                Err(status)
+            }
+        }
+    }
+
+    /// What a changed object needs, and no longer needs.
+    pub(crate) async fn before_update(self: &Arc<Self>, change: &Change<'_>, before: &Value, object: &mut Value) -> Result<(), Status> {
+        if !is_service(change.resource) || !change.subresource.is_empty() {
+            return Ok(());
+        }
+        let mut reserved = Reserved::default();
+        if let Err(status) = self.allocate(change.namespace, change.name, object, Some(before), change.dry_run, &mut reserved).await {
+            self.release(reserved).await;
+            return Err(status);
+        }
+        // Ports and addresses that the service gave up are freed; should the write still fail, the next one takes them again.
+        if !change.dry_run {
+            let kept = holdings(object);
+            let freed = holdings(before).into_iter().filter(|key| !kept.contains(key)).collect();
+            self.release(Reserved { keys: freed }).await;
+        }
+        Ok(())
+    }
+
+    /// Gives back what a deleted object held.
+    pub(crate) async fn after_delete(self: &Arc<Self>, change: &Change<'_>, gone: &Arc<Object>) {
+        if is_service(change.resource) {
+            self.release(Reserved { keys: holdings(&gone.tree()) }).await;
+        }
+    }
+
+    pub(crate) async fn release(&self, reserved: Reserved) {
+        for key in reserved.keys {
+            let entry = match self.store.get(&key).await {
+                Ok(Some(entry)) => entry,
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, key, "a reservation could not be given back");
+                    continue;
+                }
+            };
+            if let Err(error) = self.store.delete(&key, entry.modified).await {
+                tracing::warn!(%error, key, "a reservation could not be given back");
+            }
+        }
+    }
+
+    async fn allocate(&self, namespace: &str, name: &str, object: &mut Value, before: Option<&Value>, dry_run: bool, reserved: &mut Reserved) -> Result<(), Status> {
+        let owner = format!("{namespace}/{name}");
+        let kind = object.str_at(&["spec", "type"]).to_owned();
+        if kind == "ExternalName" {
+            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+                object.take(&["spec", field]);
+            }
+        } else {
+            self.allocate_address(&owner, name, object, before, dry_run, reserved).await?;
+        }
+        if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+            self.allocate_ports(&owner, name, object, before, dry_run, reserved).await?;
+        } else {
+            for port in object.at_mut(&["spec", "ports"]).and_then(Value::as_array_mut).into_iter().flatten() {
+                port.take(&["nodePort"]);
+            }
+        }
+        Ok(())
+    }
+
+    async fn allocate_address(&self, owner: &str, name: &str, object: &mut Value, before: Option<&Value>, dry_run: bool, reserved: &mut Reserved) -> Result<(), Status> {
+        let invalid = |value: &str, detail: &str| {
+            Status::invalid("", "Service", name, vec![FieldError::invalid("spec.clusterIPs[0]", [value], detail)])
+        };
+        let mut wanted = object.str_at(&["spec", "clusterIP"]).to_owned();
+        if wanted.is_empty() {
+            wanted = object.at(&["spec", "clusterIPs"]).and_then(Value::as_array).and_then(|all| all.first()?.as_str()).unwrap_or_default().to_owned();
+        }
+        let held = before.map(|before| before.str_at(&["spec", "clusterIP"])).unwrap_or_default();
+        let range = self.config.service_cluster_ip_range;
+        let address = match wanted.as_str() {
+            "None" => "None".to_owned(),
+            "" => self.first_free_address(owner, dry_run, reserved).await?,
+            text if text == held => text.to_owned(),
+            text => {
+                let address: Ipv4Addr = text.parse().map_err(|_| invalid(text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))?;
+                if !range.contains(address) {
+                    let detail = format!("failed to allocate IP {text}: the provided IP is not in the valid range. The range of valid IPs is {}/{}", range.network(), range.prefix);
+                    return Err(invalid(text, &detail));
+                }
+                if !self.reserve(&address_key(text), address_object(text, owner), dry_run, reserved).await? {
+                    return Err(invalid(text, &format!("failed to allocate IP {text}: provided IP is already allocated")));
+                }
+                text.to_owned()
+            }
+        };
+        object.set(&["spec", "clusterIP"], address.as_str());
+        object.set(&["spec", "clusterIPs"], vec![Value::from(address.as_str())]);
+        if object.at(&["spec", "ipFamilies"]).is_none() {
+            object.set(&["spec", "ipFamilies"], vec![Value::from("IPv4")]);
+        }
+        if object.at(&["spec", "ipFamilyPolicy"]).is_none() {
+            object.set(&["spec", "ipFamilyPolicy"], "SingleStack");
+        }
+        Ok(())
+    }
+
+    /// Addresses are given from the upper part of the range; the lower is left for those who choose one
+    /// (`pkg/registry/core/service/ipallocator`, dynamic offset).
+    async fn first_free_address(&self, owner: &str, dry_run: bool, reserved: &mut Reserved) -> Result<String, Status> {
+        let range = self.config.service_cluster_ip_range;
+        let usable = range.size() - 2;
+        let static_part = (usable / 16).clamp(16.min(usable / 2), 256);
+        for attempt in 0..TRIES {
+            let index = if attempt < TRIES - 256 {
+                static_part + rand::random_range(0..usable - static_part) + 1
+            } else {
+                u64::from(attempt - (TRIES - 256)) % usable + 1
+            };
+            let text = range.address_at(index as u32).to_string();
+            if self.reserve(&address_key(&text), address_object(&text, owner), dry_run, reserved).await? {
+                return Ok(text);
+            }
+        }
+        Err(Status::internal("failed to allocate a serviceIP: range is full"))
+    }
+
+    async fn allocate_ports(&self, owner: &str, name: &str, object: &mut Value, before: Option<&Value>, dry_run: bool, reserved: &mut Reserved) -> Result<(), Status> {
+        let held = before.map(node_ports).unwrap_or_default();
+        let range = self.config.service_node_port_range.clone();
+        if object.str_at(&["spec", "type"]) == "LoadBalancer" && object.at(&["spec", "allocateLoadBalancerNodePorts"]).and_then(Value::as_bool) == Some(false) {
+            return Ok(());
+        }
+        let count = object.at(&["spec", "ports"]).and_then(Value::as_array).map_or(0, <[Value]>::len);
+        for index in 0..count {
+            let Some(port) = object.at_mut(&["spec", "ports"]).and_then(Value::as_array_mut).and_then(|ports| ports.get_mut(index)) else { continue };
+            let protocol = port.str_at(&["protocol"]).to_owned();
+            let wanted = port.get("nodePort").and_then(Value::as_i64).filter(|port| *port != 0);
+            let field = format!("spec.ports[{index}].nodePort");
+            let invalid = |port: i64, detail: &str| Status::invalid("", "Service", name, vec![FieldError::invalid(field.clone(), port, detail)]);
+            let number = match wanted {
+                Some(number) if held.contains(&(number, protocol.clone())) => number,
+                Some(number) => {
+                    if !u16::try_from(number).is_ok_and(|port| range.contains(&port)) {
+                        return Err(invalid(number, &format!("provided port is not in the valid range. The range of valid ports is {}-{}", range.start(), range.end())));
+                    }
+                    if !self.reserve(&port_key(number, &protocol), owner.into(), dry_run, reserved).await? {
+                        return Err(invalid(number, "provided port is already allocated"));
+                    }
+                    number
+                }
+                None => self.first_free_port(owner, &protocol, dry_run, reserved).await?,
+            };
+            port.set(&["nodePort"], number);
+        }
+        Ok(())
+    }
+
+    async fn first_free_port(&self, owner: &str, protocol: &str, dry_run: bool, reserved: &mut Reserved) -> Result<i64, Status> {
+        let range = &self.config.service_node_port_range;
+        let size = u32::from(range.end() - range.start()) + 1;
+        let start = rand::random_range(0..size);
+        for offset in 0..size {
+            let number = i64::from(u32::from(*range.start()) + (start + offset) % size);
+            if self.reserve(&port_key(number, protocol), owner.into(), dry_run, reserved).await? {
+                return Ok(number);
+            }
+        }
+        Err(Status::internal("failed to allocate a nodePort: range is full"))
+    }
+
+    /// Whether `key` was free and is now ours.
+    async fn reserve(&self, key: &str, value: String, dry_run: bool, reserved: &mut Reserved) -> Result<bool, Status> {
+        if dry_run {
+            return self.store.get(key).await.map(|entry| entry.is_none()).map_err(store_status);
+        }
+        match self.store.create(key, Bytes::from(value), None).await {
+            Ok(_) => {
+                reserved.keys.push(key.to_owned());
+                Ok(true)
+            }
+            Err(store::Error::Exists { .. }) => Ok(false),
+            Err(error) => Err(store_status(error)),
+        }
+    }
+}
+
+fn is_service(resource: &Resource) -> bool {
+    resource.group.is_empty() && &*resource.plural == "services"
+}
+
+fn address_key(address: &str) -> String {
+    format!("/registry/ipaddresses/{address}")
+}
+
+fn port_key(port: i64, protocol: &str) -> String {
+    format!("/registry/ranges/argosy-nodeports/{protocol}-{port}")
+}
+
+/// The IPAddress object that stands for a reserved address.
+fn address_object(address: &str, owner: &str) -> String {
+    let (namespace, name) = owner.split_once('/').unwrap_or(("", owner));
+    serde_json::json!({
+        "kind": "IPAddress",
+        "apiVersion": "networking.k8s.io/v1",
+        "metadata": {
+            "name": address,
+            "uid": crate::strategy::new_uid(),
+            "creationTimestamp": api::time::format(jiff::Timestamp::now()),
+            "labels": {"ipaddress.kubernetes.io/ip-family": "IPv4", "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"},
+        },
+        "spec": {"parentRef": {"group": "", "resource": "services", "namespace": namespace, "name": name}},
+    })
+    .to_string()
+}
+
+fn node_ports(service: &Value) -> Vec<(i64, String)> {
+    let ports = service.at(&["spec", "ports"]).and_then(Value::as_array).unwrap_or_default();
+    ports.iter().filter_map(|port| Some((port.get("nodePort")?.as_i64()?, port.str_at(&["protocol"]).to_owned()))).collect()
+}
+
+/// The keys of everything that a service has reserved.
+fn holdings(service: &Value) -> Vec<String> {
+    let mut keys: Vec<String> = node_ports(service).into_iter().map(|(port, protocol)| port_key(port, &protocol)).collect();
+    let address = service.str_at(&["spec", "clusterIP"]);
+    if !address.is_empty() && address != "None" {
+        keys.push(address_key(address));
+    }
+    keys
+}
+

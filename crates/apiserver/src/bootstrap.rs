@@ -1,0 +1,142 @@
+//! What every cluster starts with: namespaces, the `kubernetes` Service, priority classes, and upstream's default roles.
+//! Roles and bindings are reconciled at each start, as upstream does: what is missing is added, nothing is taken away.
+
+use std::sync::Arc;
+
+use api::{
+    Status, Value,
+    decode::{self, Defaults},
+    json,
+    model::Gvk,
+    status::Reason,
+};
+use http::HeaderMap;
+
+use crate::{
+    Server,
+    auth::{MASTERS, UserInfo},
+    negotiate::{Accept, Form, Format},
+    request::{Query, RequestInfo},
+    rest::{Call, Change, Scope},
+};
+
+const POLICY: &str = include_str!("bootstrap/policy.yaml");
+const OBJECTS: &str = include_str!("bootstrap/objects.yaml");
+
+/// Roles with this annotation set to false are left as they are.
+const AUTOUPDATE: [&str; 3] = ["metadata", "annotations", "rbac.authorization.kubernetes.io/autoupdate"];
+
+pub(crate) async fn run(server: &Arc<Server>) -> Result<(), Status> {
+    for object in documents(OBJECTS)?.into_iter().chain(addresses(server)) {
+        ensure(server, object, false).await?;
+    }
+    for object in documents(POLICY)? {
+        ensure(server, object, true).await?;
+    }
+    Ok(())
+}
+
+fn documents(text: &str) -> Result<Vec<Value>, Status> {
+    let trees: Vec<serde_json::Value> = serde_saphyr::from_multiple(text).map_err(Status::internal)?;
+    trees.iter().map(|tree| json::parse(tree.to_string().as_bytes()).map_err(Status::internal)).collect()
+}
+
+/// The `kubernetes` Service with its endpoints, and the range of service addresses.
+fn addresses(server: &Server) -> Vec<Value> {
+    let config = &server.config;
+    let range = config.service_cluster_ip_range;
+    let texts = [
+        serde_json::json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
+            "spec": {"cidrs": [format!("{}/{}", range.network(), range.prefix)]},
+        }),
+        serde_json::json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"component": "apiserver", "provider": "kubernetes"}},
+            "spec": {
+                "type": "ClusterIP", "clusterIP": range.address_at(1), "sessionAffinity": "None",
+                "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": config.secure_port}],
+            },
+        }),
+        serde_json::json!({
+            "apiVersion": "v1", "kind": "Endpoints",
+            "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+            "subsets": [{"addresses": [{"ip": config.advertise_address}], "ports": [{"name": "https", "port": config.secure_port, "protocol": "TCP"}]}],
+        }),
+        serde_json::json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": [config.advertise_address], "conditions": {"ready": true}}],
+            "ports": [{"name": "https", "port": config.secure_port, "protocol": "TCP"}],
+        }),
+    ];
+    texts.iter().filter_map(|text| json::parse(text.to_string().as_bytes()).ok()).collect()
+}
+
+/// Creates `object` where it is missing; where `reconcile` says so, or it says where this server is, completes it.
+async fn ensure(server: &Arc<Server>, mut object: Value, reconcile: bool) -> Result<(), Status> {
+    let (group, version) = match object.str_at(&["apiVersion"]).split_once('/') {
+        Some((group, version)) => (group.to_owned(), version.to_owned()),
+        None => (String::new(), object.str_at(&["apiVersion"]).to_owned()),
+    };
+    let gvk = Gvk::new(&group, &version, object.str_at(&["kind"]));
+    let resource = server.resources.load().by_kind(&gvk).cloned().ok_or_else(|| Status::internal(format!("no resource for {gvk:?}")))?;
+    decode::decode(server.model, resource.ty, &mut object, Defaults::On).map_err(Status::internal)?;
+    let user = UserInfo::authenticated("system:apiserver", [MASTERS.to_owned()]);
+    let (namespace, name) = (object.str_at(&["metadata", "namespace"]).to_owned(), object.str_at(&["metadata", "name"]).to_owned());
+    let key = if resource.namespaced { format!("{namespace}/{name}") } else { name.clone() };
+    let present = server.cache.shelf(&resource).and_then(|shelf| shelf.get(&key));
+    if present.is_some() {
+        if !reconcile && !matches!(&*resource.plural, "endpoints" | "endpointslices") {
+            return Ok(());
+        }
+        let change = Change { server, resource: &resource, subresource: "", namespace: &namespace, name: &name, user: &user, dry_run: false };
+        change.run(Scope::Main, |before| Ok(completed(before, &object))).await?;
+        return Ok(());
+    }
+    let info = RequestInfo { is_resource: true, verb: "create", group, version, namespace, resource: resource.plural.to_string(), ..RequestInfo::default() };
+    let call = Call {
+        server,
+        info: &info,
+        query: &Query::default(),
+        headers: &HeaderMap::new(),
+        user: &user,
+        resource,
+        accept: Accept { format: Format::Json, form: Form::Object, pretty: false },
+        body: Default::default(),
+    };
+    match call.create_object(object, &mut Vec::new()).await {
+        Err(status) if status.reason != Reason::AlreadyExists => Err(status),
+        _ => Ok(()),
+    }
+}
+
+/// `before` with what `wanted` has and it lacks: rules and subjects of roles, the addresses of endpoints.
+fn completed(before: &Value, wanted: &Value) -> Value {
+    let mut object = before.clone();
+    if before.at(&AUTOUPDATE).and_then(Value::as_str) == Some("false") {
+        return object;
+    }
+    for name in ["rules", "subjects"] {
+        let Some(Value::Array(list)) = wanted.get(name) else { continue };
+        let Some(map) = object.as_object_mut() else { continue };
+        let Some(have) = map.entry_or_insert_with(name, || Value::Array(Vec::new())).as_array_mut() else { continue };
+        for entry in list {
+            if !have.contains(entry) {
+                have.push(entry.clone());
+            }
+        }
+    }
+    for name in ["subsets", "endpoints", "ports", "aggregationRule"] {
+        if let Some(value) = wanted.get(name) {
+            object.set(&[name], value.clone());
+        }
+    }
+    for part in ["labels", "annotations"] {
+        for (key, value) in wanted.at(&["metadata", part]).and_then(Value::as_object).into_iter().flat_map(|map| map.iter()) {
+            object.set(&["metadata", part, key], value.clone());
+        }
+    }
+    object
+}

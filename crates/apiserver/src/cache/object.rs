@@ -1,0 +1,171 @@
+//! One object as the watch cache keeps it: its final bytes and what filters look at. Reads never decode.
+
+use std::sync::{Arc, OnceLock};
+
+use api::{Resource, Value, json};
+use bytes::{BufMut, Bytes, BytesMut};
+use store::Revision;
+
+/// An object of a resource at one revision.
+#[derive(Debug)]
+pub struct Object {
+    /// `namespace/name`, or the name for objects of the cluster.
+    pub key: Arc<str>,
+    pub revision: Revision,
+    /// The final JSON, resourceVersion in place; begins with [`Object::head`].
+    pub json: Bytes,
+    /// Length of `{"kind":…,"apiVersion":…,`, which list items leave out.
+    head: usize,
+    pub labels: Box<[(Box<str>, Box<str>)]>,
+    /// Values of the resource's selectable fields, in the order in which the resource names them.
+    pub fields: Box<[Box<str>]>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("stored value of {key} is not an object of its kind: {message}")]
+pub struct BadValue {
+    pub key: String,
+    pub message: String,
+}
+
+impl Object {
+    /// From what the store holds. `key` is the part behind the resource's prefix.
+    pub fn new(resource: &Resource, fields: &[&str], key: &str, revision: Revision, stored: &Bytes) -> Result<Object, BadValue> {
+        let bad = |message: String| BadValue { key: key.to_owned(), message };
+        let tree = json::parse(stored).map_err(|error| bad(error.to_string()))?;
+        let head = head(resource);
+        // Values that we wrote begin canonically and are spliced; others (another server wrote them) are written anew.
+        let opening = format!("{head}\"metadata\":{{");
+        let json = if stored.starts_with(opening.as_bytes()) {
+            splice(stored, opening.len(), revision)
+        } else {
+            let mut canonical = tree.clone();
+            canonicalize(resource, &mut canonical);
+            let written = canonical.to_json();
+            if !written.starts_with(opening.as_bytes()) {
+                return Err(bad("no metadata".into()));
+            }
+            splice(&written, opening.len(), revision)
+        };
+        let labels = tree
+            .at(&["metadata", "labels"])
+            .and_then(Value::as_object)
+            .map(|labels| labels.iter().map(|(name, value)| (name.into(), value.as_str().unwrap_or_default().into())).collect())
+            .unwrap_or_default();
+        let fields = fields.iter().map(|path| field_value(&tree, path).into()).collect();
+        Ok(Object { key: key.into(), revision, json, head: head.len(), labels, fields })
+    }
+
+    /// The same object with another resourceVersion: the last state, as a deletion shows it.
+    pub fn at_revision(&self, revision: Revision) -> Object {
+        // The version stands first in the metadata: see `splice`.
+        let start = self.head + "\"metadata\":{".len();
+        let old = format!("\"resourceVersion\":\"{}\"", self.revision);
+        let mut json = BytesMut::with_capacity(self.json.len() + 8);
+        json.put_slice(&self.json[..start]);
+        json.put_slice(format!("\"resourceVersion\":\"{revision}\"").as_bytes());
+        json.put_slice(&self.json[start + old.len()..]);
+        Object {
+            key: self.key.clone(),
+            revision,
+            json: json.freeze(),
+            head: self.head,
+            labels: self.labels.clone(),
+            fields: self.fields.clone(),
+        }
+    }
+
+    pub fn namespace(&self) -> &str {
+        self.key.split_once('/').map_or("", |(namespace, _)| namespace)
+    }
+
+    pub fn name(&self) -> &str {
+        self.key.split_once('/').map_or(&*self.key, |(_, name)| name)
+    }
+
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.labels.iter().find(|(key, _)| **key == *name).map(|(_, value)| &**value)
+    }
+
+    /// The JSON behind kind and apiVersion: `"metadata":{…}…}`. An item of a list is `{` and this.
+    pub fn item(&self) -> Bytes {
+        self.json.slice(self.head..)
+    }
+
+    /// The whole object under another version of its kind that has the same schema.
+    pub fn as_version(&self, resource: &Resource) -> Bytes {
+        let head = head(resource);
+        if self.json.starts_with(head.as_bytes()) {
+            return self.json.clone();
+        }
+        let mut out = BytesMut::with_capacity(head.len() + self.json.len());
+        out.put_slice(head.as_bytes());
+        out.put_slice(&self.json[self.head..]);
+        out.freeze()
+    }
+
+    /// The object as a tree, to be changed or looked into.
+    pub fn tree(&self) -> Value {
+        // The bytes were written by us or parsed once already.
+        json::parse(&self.json).unwrap_or_default()
+    }
+}
+
+/// `{"kind":"Pod","apiVersion":"v1",`
+pub fn head(resource: &Resource) -> String {
+    format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", resource.kind.kind, resource.kind.api_version())
+}
+
+fn splice(stored: &[u8], at: usize, revision: Revision) -> Bytes {
+    let version = format!("\"resourceVersion\":\"{revision}\"");
+    let mut out = BytesMut::with_capacity(stored.len() + version.len() + 1);
+    out.put_slice(&stored[..at]);
+    out.put_slice(version.as_bytes());
+    if stored.get(at) != Some(&b'}') {
+        out.put_u8(b',');
+    }
+    out.put_slice(&stored[at..]);
+    out.freeze()
+}
+
+/// Brings an object into the order in which it is stored: kind, apiVersion, metadata, then the rest; no resourceVersion.
+pub fn canonicalize(resource: &Resource, object: &mut Value) {
+    let Value::Object(map) = object else { return };
+    let metadata = map.remove("metadata").unwrap_or_else(Value::object);
+    map.insert_first("metadata", metadata);
+    map.insert_first("apiVersion", resource.kind.api_version());
+    map.insert_first("kind", &*resource.kind.kind);
+    if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("resourceVersion");
+        metadata.remove("selfLink");
+    }
+}
+
+/// The bytes that go into the store.
+pub fn stored_bytes(resource: &Resource, mut object: Value) -> Bytes {
+    canonicalize(resource, &mut object);
+    object.to_json().into()
+}
+
+/// The value of a selectable field, as text; empty where it is missing.
+pub fn field_value(tree: &Value, path: &str) -> String {
+    let mut here = Some(tree);
+    for name in path.split('.') {
+        here = here.and_then(|value| value.get(name));
+    }
+    match here {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.to_string(),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// Bytes that are made at most once, from something that is shared.
+#[derive(Debug, Default)]
+pub struct Once(OnceLock<Bytes>);
+
+impl Once {
+    pub fn get(&self, make: impl FnOnce() -> Bytes) -> Bytes {
+        self.0.get_or_init(make).clone()
+    }
+}

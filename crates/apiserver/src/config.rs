@@ -1,0 +1,77 @@
+//! What an API server is started with. Flags and files are read by the binary; here are their contents.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+/// How long a client may take to send a request's body.
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+#[derive(Clone)]
+pub struct Config {
+    /// Where other components reach this server: the address in the `kubernetes` Service's endpoints.
+    pub advertise_address: IpAddr,
+    pub secure_port: u16,
+    /// IPv4 range of ClusterIPs; its first address is the `kubernetes` Service's.
+    pub service_cluster_ip_range: ServiceRange,
+    pub service_node_port_range: std::ops::RangeInclusive<u16>,
+    pub service_account: ServiceAccountKeys,
+    /// How this server reaches kubelets; `None`: logs, exec and the like are answered with an error.
+    pub kubelet: Option<KubeletAccess>,
+    pub event_ttl: Duration,
+    pub max_requests_inflight: usize,
+    pub max_mutating_requests_inflight: usize,
+    /// `v1.36.0`-like version that /version shows.
+    pub git_version: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceRange {
+    pub address: std::net::Ipv4Addr,
+    pub prefix: u8,
+}
+
+#[derive(Clone)]
+pub struct ServiceAccountKeys {
+    pub issuer: String,
+    pub api_audiences: Vec<String>,
+    /// PEM of the private key that signs tokens.
+    pub signing_key: Arc<[u8]>,
+    /// PEMs of the public keys that tokens are checked with.
+    pub verification_keys: Vec<Arc<[u8]>>,
+}
+
+#[derive(Clone)]
+pub struct KubeletAccess {
+    /// TLS with the client certificate that kubelets trust.
+    pub tls: Arc<net::tls::ReloadingClientConfig>,
+}
+
+impl ServiceRange {
+    /// The `index`-th address of the range.
+    pub fn address_at(&self, index: u32) -> std::net::Ipv4Addr {
+        std::net::Ipv4Addr::from(u32::from(self.network()).wrapping_add(index))
+    }
+
+    pub fn network(&self) -> std::net::Ipv4Addr {
+        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+        std::net::Ipv4Addr::from(u32::from(self.address) & mask)
+    }
+
+    pub fn size(&self) -> u64 {
+        1 << (32 - u32::from(self.prefix))
+    }
+
+    pub fn contains(&self, address: std::net::Ipv4Addr) -> bool {
+        (u64::from(u32::from(address)).wrapping_sub(u64::from(u32::from(self.network())))) < self.size()
+    }
+}
+
+impl std::str::FromStr for ServiceRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ServiceRange, String> {
+        let bad = || format!("{text:?} is not an IPv4 range such as 10.96.0.0/16");
+        let (address, prefix) = text.split_once('/').ok_or_else(bad)?;
+        let prefix = prefix.parse().ok().filter(|prefix| (8..=30).contains(prefix)).ok_or_else(bad)?;
+        Ok(ServiceRange { address: address.parse().map_err(|_| bad())?, prefix })
+    }
+}

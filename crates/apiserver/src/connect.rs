@@ -1,0 +1,204 @@
+//! Requests that open a way to somewhere else: logs, exec, attach and port-forward to kubelets, proxies to pods,
+//! services and nodes. What flows is passed on as bytes, upgrades included.
+
+mod forward;
+
+use std::sync::Arc;
+
+use api::{Status, Value};
+use http::{Request, Uri};
+use net::Body;
+
+use crate::{
+    Server,
+    auth::UserInfo,
+    cache::Object,
+    request::{Query, RequestInfo},
+    rest::Answer,
+};
+
+/// Whether the request is one of these.
+pub(crate) fn is_connect(info: &RequestInfo) -> bool {
+    info.is_resource
+        && match (info.group.as_str(), info.resource.as_str()) {
+            ("", "pods") => matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy"),
+            ("", "services" | "nodes") => info.subresource == "proxy",
+            _ => false,
+        }
+}
+
+pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Query, _user: &UserInfo, request: Request<Body>) -> Answer {
+    server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    if info.subresource == "proxy" {
+        return proxy(server, info, request).await;
+    }
+    let pod = find(server, "pods", &info.namespace, &info.name)?;
+    let tree = pod.tree();
+    let node = tree.str_at(&["spec", "nodeName"]).to_owned();
+    if node.is_empty() {
+        return Err(Status::bad_request(format!("pod {} does not have a host assigned", info.name)));
+    }
+    let path = kubelet_path(info, query, &tree, request.uri())?;
+    let (host, port) = kubelet_address(server, &node)?;
+    let access = server.config.kubelet.clone().ok_or_else(|| Status::unavailable("this API server has no credentials for kubelets"))?;
+    let uri: Uri = path.parse().map_err(|error| Status::bad_request(format!("path: {error}")))?;
+    forward::send(request, forward::Target::tls(&host, port, access.tls.clone()), uri)
+        .await
+        .map_err(|error| Status::failure(api::status::Reason::InternalError, format!("error dialing backend: {error}")))
+}
+
+fn find(server: &Server, plural: &str, namespace: &str, name: &str) -> Result<Arc<Object>, Status> {
+    let resource = server.resource("", "v1", plural).ok_or_else(Status::no_such_resource)?;
+    let shelf = server.cache.shelf(&resource).ok_or_else(Status::no_such_resource)?;
+    let key = if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") };
+    shelf.get(&key).ok_or_else(|| Status::not_found("", plural, name))
+}
+
+/// The container that is meant: the one named, the default one by annotation, or the only one.
+fn container<'a>(query: &Query, pod: &'a Value, name: &str) -> Result<&'a str, Status> {
+    let all = ["containers", "initContainers", "ephemeralContainers"]
+        .into_iter()
+        .filter_map(|list| pod.at(&["spec", list])?.as_array())
+        .flatten()
+        .map(|container| container.str_at(&["name"]));
+    let names: Vec<&str> = all.collect();
+    let regular = pod.at(&["spec", "containers"]).and_then(Value::as_array).unwrap_or_default();
+    match query.get("container").filter(|container| !container.is_empty()) {
+        Some(wanted) => names.iter().find(|name| **name == wanted).copied().ok_or_else(|| {
+            Status::bad_request(format!("container {wanted} is not valid for pod {name}"))
+        }),
+        None => match regular {
+            [only] => Ok(only.str_at(&["name"])),
+            _ => {
+                let default = pod.str_at(&["metadata", "annotations", "kubectl.kubernetes.io/default-container"]);
+                names.iter().find(|name| **name == default && !default.is_empty()).copied().ok_or_else(|| {
+                    let list: Vec<&str> = regular.iter().map(|container| container.str_at(&["name"])).collect();
+                    Status::bad_request(format!(
+                        "a container name must be specified for pod {name}, choose one of: [{}]",
+                        list.join(" ")
+                    ))
+                })
+            }
+        },
+    }
+}
+
+/// The kubelet's path for a request about a pod (`pkg/registry/core/pod/strategy.go`, LogLocation and ResourceLocation).
+fn kubelet_path(info: &RequestInfo, query: &Query, pod: &Value, uri: &Uri) -> Result<String, Status> {
+    let (namespace, name) = (&info.namespace, &info.name);
+    let options = uri.query().unwrap_or_default();
+    let without_container: Vec<&str> = options.split('&').filter(|pair| !pair.starts_with("container=") && !pair.is_empty()).collect();
+    let rest = |renamed: &[(&str, &str)]| {
+        let mut pairs: Vec<String> = without_container.iter().map(|pair| (*pair).to_owned()).collect();
+        for (from, to) in renamed {
+            for pair in &mut pairs {
+                if let Some(value) = pair.strip_prefix(&format!("{from}=")) {
+                    *pair = format!("{to}={}", if value == "true" { "1" } else { value });
+                }
+            }
+        }
+        pairs.join("&")
+    };
+    let streams = [("stdin", "input"), ("stdout", "output"), ("stderr", "error")];
+    Ok(match info.subresource.as_str() {
+        "log" => format!("/containerLogs/{namespace}/{name}/{}?{}", container(query, pod, name)?, rest(&[])),
+        "exec" => format!("/exec/{namespace}/{name}/{}?{}", container(query, pod, name)?, rest(&[streams[0], streams[1], streams[2], ("tty", "tty")])),
+        "attach" => format!("/attach/{namespace}/{name}/{}?{}", container(query, pod, name)?, rest(&[streams[0], streams[1], streams[2], ("tty", "tty")])),
+        "portforward" => format!("/portForward/{namespace}/{name}?{options}"),
+        other => return Err(Status::bad_request(format!("unknown subresource {other}"))),
+    })
+}
+
+fn kubelet_address(server: &Server, node: &str) -> Result<(String, u16), Status> {
+    let object = find(server, "nodes", "", node)?;
+    let tree = object.tree();
+    let addresses = tree.at(&["status", "addresses"]).and_then(Value::as_array).unwrap_or_default();
+    let of = |kind: &str| addresses.iter().find(|address| address.str_at(&["type"]) == kind).map(|address| address.str_at(&["address"]).to_owned());
+    let host = of("InternalIP").or_else(|| of("Hostname")).ok_or_else(|| Status::unavailable(format!("no preferred addresses found for node {node}")))?;
+    let port = tree.at(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).and_then(Value::as_i64).unwrap_or(10250);
+    Ok((host, u16::try_from(port).unwrap_or(10250)))
+}
+
+/// Plain HTTP to a pod or through a service to one of its endpoints; TLS to a node's kubelet.
+async fn proxy(server: &Arc<Server>, info: &RequestInfo, request: Request<Body>) -> Answer {
+    let (scheme, name, port) = split_name(&info.name);
+    let path = {
+        let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+        let slash = if info.path.ends_with('/') && !info.rest.is_empty() { "/" } else { "" };
+        format!("/{}{slash}{query}", info.rest)
+    };
+    let uri: Uri = path.parse().map_err(|error| Status::bad_request(format!("path: {error}")))?;
+    let target = match info.resource.as_str() {
+        "nodes" => {
+            let access = server.config.kubelet.clone().ok_or_else(|| Status::unavailable("this API server has no credentials for kubelets"))?;
+            let (host, own) = kubelet_address(server, name)?;
+            forward::Target::tls(&host, port.parse().unwrap_or(own), access.tls)
+        }
+        "pods" => {
+            let pod = find(server, "pods", &info.namespace, name)?.tree();
+            let address = pod.str_at(&["status", "podIP"]).to_owned();
+            if address.is_empty() {
+                return Err(Status::bad_request(format!("address not allowed: pod {name} has no address yet")));
+            }
+            forward::Target::tcp(&address, pod_port(&pod, port))
+        }
+        _ => {
+            let (address, port) = endpoint(server, &info.namespace, name, port)?;
+            forward::Target::tcp(&address, port)
+        }
+    };
+    if scheme == "https" && info.resource != "nodes" {
+        return Err(Status::bad_request("proxying to https: backends is not served yet; name the port without the https: prefix"));
+    }
+    forward::send(request, target, uri)
+        .await
+        .map_err(|error| Status::unavailable(format!("error trying to reach service: {error}")))
+}
+
+/// `[SCHEME:]NAME[:PORT]`
+fn split_name(text: &str) -> (&str, &str, &str) {
+    let parts: Vec<&str> = text.split(':').collect();
+    match parts[..] {
+        [scheme @ ("http" | "https"), name, port] => (scheme, name, port),
+        [name, port] => ("", name, port),
+        _ => ("", text, ""),
+    }
+}
+
+/// A port by number or name; without one the first that the pod declares, else 80.
+fn pod_port(pod: &Value, port: &str) -> u16 {
+    if let Ok(number) = port.parse() {
+        return number;
+    }
+    let containers = pod.at(&["spec", "containers"]).and_then(Value::as_array).unwrap_or_default();
+    let mut ports = containers.iter().flat_map(|container| container.get("ports").and_then(Value::as_array).unwrap_or_default());
+    let found = if port.is_empty() { ports.next() } else { ports.find(|declared| declared.str_at(&["name"]) == port) };
+    found.and_then(|declared| u16::try_from(declared.get("containerPort")?.as_i64()?).ok()).unwrap_or(80)
+}
+
+/// A random ready endpoint of a service (`pkg/registry/core/service/storage`, ResourceLocation).
+fn endpoint(server: &Server, namespace: &str, name: &str, port: &str) -> Result<(String, u16), Status> {
+    let service = find(server, "services", namespace, name)?.tree();
+    let ports = service.at(&["spec", "ports"]).and_then(Value::as_array).unwrap_or_default();
+    let declared = if port.is_empty() {
+        ports.first()
+    } else {
+        ports.iter().find(|declared| declared.str_at(&["name"]) == port || declared.get("port").map(Value::to_string).as_deref() == Some(port))
+    };
+    let unavailable = |why: &str| Status::unavailable(format!("no endpoints available for service \"{name}\"{why}"));
+    let declared = declared.ok_or_else(|| unavailable(": no such port"))?;
+    let endpoints = find(server, "endpoints", namespace, name).map_err(|_| unavailable(""))?.tree();
+    let mut choices = Vec::new();
+    for subset in endpoints.get("subsets").and_then(Value::as_array).unwrap_or_default() {
+        let matching = subset.get("ports").and_then(Value::as_array).unwrap_or_default();
+        let number = matching.iter().find(|port| port.str_at(&["name"]) == declared.str_at(&["name"]));
+        let Some(number) = number.and_then(|port| u16::try_from(port.get("port")?.as_i64()?).ok()) else { continue };
+        for address in subset.get("addresses").and_then(Value::as_array).unwrap_or_default() {
+            choices.push((address.str_at(&["ip"]).to_owned(), number));
+        }
+    }
+    if choices.is_empty() {
+        return Err(unavailable(""));
+    }
+    Ok(choices.swap_remove(rand::random_range(0..choices.len())))
+}

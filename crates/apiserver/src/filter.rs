@@ -1,0 +1,51 @@
+//! Label and field selectors of a list, watch or collection delete, over what the cache keeps of an object.
+
+use api::{
+    Resource, Status,
+    selector::{FieldSelector, LabelSelector},
+};
+
+use crate::{cache::Object, request::Query, strategy};
+
+pub struct Filter {
+    labels: LabelSelector,
+    fields: FieldSelector,
+    selectable: &'static [&'static str],
+}
+
+impl Filter {
+    /// `name` narrows to one object, as a watch on a single name does; empty for none.
+    pub fn new(query: &Query, resource: &Resource, name: &str) -> Result<Filter, Status> {
+        let text = query.get("labelSelector").unwrap_or_default();
+        let labels = LabelSelector::parse(text).map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
+        let text = query.get("fieldSelector").unwrap_or_default();
+        let fields = FieldSelector::parse(text).map_err(|error| Status::bad_request(error.to_string()))?;
+        let selectable = strategy::selectable_fields(resource);
+        for term in fields.terms() {
+            let field = &*term.field;
+            let known = field == "metadata.name" || (field == "metadata.namespace" && resource.namespaced) || selectable.contains(&field);
+            if !known {
+                return Err(Status::bad_request(format!("field label not supported: {field}")));
+            }
+        }
+        let fields = if name.is_empty() || fields.exact("metadata.name").is_some() {
+            fields
+        } else {
+            FieldSelector::equal("metadata.name", name)
+        };
+        Ok(Filter { labels, fields, selectable })
+    }
+
+    pub fn is_everything(&self) -> bool {
+        self.labels.is_everything() && self.fields.is_everything()
+    }
+
+    pub fn matches(&self, object: &Object) -> bool {
+        self.labels.matches_with(|name| object.label(name))
+            && self.fields.matches(|field| match field {
+                "metadata.name" => Some(object.name()),
+                "metadata.namespace" => Some(object.namespace()),
+                _ => self.selectable.iter().position(|known| *known == field).map(|at| &*object.fields[at]),
+            })
+    }
+}

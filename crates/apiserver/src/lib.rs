@@ -1,0 +1,99 @@
+//! kube-apiserver: the request path from connection to store. The only crate that names `store`.
+//!
+//! [`pipeline`] lists the steps of a request in order; [`rest`] has the verbs, once for all resources; [`cache`] is what
+//! reads and watches are served from; [`strategy`] is where kinds differ.
+
+mod admission;
+mod alloc;
+pub mod auth;
+mod bootstrap;
+mod cache;
+mod clock;
+mod config;
+mod connect;
+mod filter;
+mod negotiate;
+mod nonresource;
+mod pages;
+mod pipeline;
+mod request;
+mod rest;
+mod strategy;
+mod subresource;
+mod table;
+
+use std::{sync::Arc, time::Duration};
+
+use api::{Model, Resource, ResourceTable};
+use arc_swap::ArcSwap;
+use store::Store;
+use tokio_util::sync::CancellationToken;
+
+pub use auth::UserInfo;
+pub use clock::{Clock, SystemClock};
+pub use config::{Config, KubeletAccess, ServiceAccountKeys};
+
+/// A running API server, whatever carries requests to it.
+pub struct Server {
+    pub(crate) config: Config,
+    pub(crate) model: &'static Model,
+    pub(crate) resources: ArcSwap<ResourceTable>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) cache: Arc<cache::Cache>,
+    pub(crate) pages: pages::Pages,
+    pub(crate) admission: admission::Chain,
+    pub(crate) authentication: auth::Authentication,
+    pub(crate) authorization: auth::Authorization,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) documents: nonresource::Documents,
+    pub(crate) flights: pipeline::Flights,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("loading the store: {0}")]
+    Store(#[from] store::Error),
+    #[error("service account keys: {0}")]
+    Keys(String),
+    #[error("creating what a cluster starts with: {0}")]
+    Bootstrap(Box<api::Status>),
+}
+
+impl Server {
+    /// Loads the store, makes what every cluster starts with, and follows the store until `shutdown`.
+    pub async fn start(config: Config, store: Arc<dyn Store>, clock: Arc<dyn Clock>, shutdown: CancellationToken) -> Result<Arc<Server>, StartError> {
+        let table = ResourceTable::builtin();
+        let cache = cache::Cache::new(store.clone(), table.resources().cloned());
+        let revision = cache.load().await?;
+        tokio::spawn(cache.clone().run(revision, shutdown.clone()));
+        let authentication = auth::Authentication::new(&config, cache.clone(), clock.clone()).map_err(StartError::Keys)?;
+        let authorization = auth::Authorization::new(cache.clone());
+        let server = Arc::new(Server {
+            model: Model::builtin(),
+            resources: ArcSwap::from_pointee(table.clone()),
+            store,
+            cache,
+            pages: pages::Pages::default(),
+            admission: admission::standard(),
+            authentication,
+            authorization,
+            clock,
+            shutdown,
+            documents: nonresource::Documents::default(),
+            flights: pipeline::Flights::default(),
+            config,
+        });
+        bootstrap::run(&server).await.map_err(|status| StartError::Bootstrap(Box::new(status)))?;
+        Ok(server)
+    }
+
+    /// Objects that go away by themselves: events.
+    pub(crate) fn ttl(&self, resource: &Resource) -> Option<Duration> {
+        (&*resource.plural == "events").then_some(self.config.event_ttl)
+    }
+
+    pub(crate) fn resource(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
+        self.resources.load().find(group, version, plural).cloned()
+    }
+}

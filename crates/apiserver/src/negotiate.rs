@@ -1,0 +1,158 @@
+//! Content negotiation: what a client wants an answer to look like, and what it sent.
+
+use api::{Status, Value, json};
+use bytes::Bytes;
+use http::{HeaderMap, header};
+
+pub const JSON: &str = "application/json";
+pub const YAML: &str = "application/yaml";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    Yaml,
+}
+
+/// The form of the answer: the object itself, or one that is derived from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Object,
+    Table,
+    PartialMetadata,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accept {
+    pub format: Format,
+    pub form: Form,
+    pub pretty: bool,
+}
+
+const OFFERED: [&str; 2] = [JSON, YAML];
+
+impl Accept {
+    /// The first of the client's wishes that can be met (apiserver `pkg/endpoints/handlers/negotiation`).
+    pub fn negotiate(headers: &HeaderMap) -> Result<Accept, Status> {
+        let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if accept.trim().is_empty() {
+            return Ok(Accept { format: Format::Json, form: Form::Object, pretty: false });
+        }
+        let mut wishes: Vec<(f32, Accept)> = accept.split(',').filter_map(wish).collect();
+        // Stable: among equals the order of the header counts.
+        wishes.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        wishes.first().map(|(_, accept)| *accept).ok_or_else(|| Status::not_acceptable(&OFFERED))
+    }
+}
+
+fn wish(clause: &str) -> Option<(f32, Accept)> {
+    let mut parts = clause.split(';').map(str::trim);
+    let format = match parts.next()? {
+        "*/*" | "application/*" | JSON => Format::Json,
+        YAML | "application/x-yaml" | "text/yaml" => Format::Yaml,
+        _ => return None,
+    };
+    let (mut form, mut quality, mut pretty) = (Form::Object, 1.0, false);
+    let (mut version, mut group) = ("v1", "meta.k8s.io");
+    for parameter in parts {
+        match parameter.split_once('=') {
+            Some(("as", "Table")) => form = Form::Table,
+            Some(("as", "PartialObjectMetadata" | "PartialObjectMetadataList")) => form = Form::PartialMetadata,
+            Some(("as", "APIGroupDiscoveryList")) | Some(("as", _)) => return None,
+            Some(("v", value)) => version = value,
+            Some(("g", value)) => group = value,
+            Some(("q", value)) => quality = value.parse().ok()?,
+            Some(("pretty", value)) => pretty = value == "1" || value == "true",
+            _ => {}
+        }
+    }
+    if form != Form::Object && (group != "meta.k8s.io" || !matches!(version, "v1" | "v1beta1")) {
+        return None;
+    }
+    Some((quality, Accept { format, form, pretty }))
+}
+
+/// Bytes of an answer in a format, from its JSON.
+pub fn encode(format: Format, json: Bytes) -> Result<Bytes, Status> {
+    match format {
+        Format::Json => Ok(json),
+        Format::Yaml => {
+            let tree: serde_json::Value = serde_json::from_slice(&json).map_err(Status::internal)?;
+            serde_saphyr::to_string(&tree).map(Bytes::from).map_err(Status::internal)
+        }
+    }
+}
+
+impl Format {
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Json => JSON,
+            Format::Yaml => YAML,
+        }
+    }
+}
+
+/// A request's body as a tree, with the paths of members that stood twice.
+pub fn decode_body(headers: &HeaderMap, body: &[u8]) -> Result<json::Parsed, Status> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or(JSON);
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    match media_type {
+        "" | "*/*" | JSON => parse_json(body),
+        YAML | "application/x-yaml" | "text/yaml" => parse_yaml(body),
+        _ => Err(Status::unsupported_media_type(&OFFERED)),
+    }
+}
+
+pub fn parse_json(body: &[u8]) -> Result<json::Parsed, Status> {
+    // kubectl and others send YAML without saying so: upstream's decoder recognizes JSON by its first byte.
+    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        None => Err(Status::bad_request("the request body is empty")),
+        Some(b'{' | b'[') => json::parse_with_duplicates(body)
+            .map_err(|error| Status::bad_request(format!("error decoding the request body: {error}"))),
+        Some(_) => Err(Status::bad_request(
+            "couldn't get version/kind; json parse error: the request body is not a JSON object",
+        )),
+    }
+}
+
+fn parse_yaml(body: &[u8]) -> Result<json::Parsed, Status> {
+    let text = std::str::from_utf8(body).map_err(|error| Status::bad_request(format!("yaml: invalid UTF-8: {error}")))?;
+    let tree: serde_json::Value = serde_saphyr::from_str(text)
+        .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: yaml: {error}")))?;
+    let value = json::parse(tree.to_string().as_bytes()).map_err(|error| Status::bad_request(error.to_string()))?;
+    match value {
+        Value::Object(_) => Ok(json::Parsed { value, duplicates: Vec::new() }),
+        _ => Err(Status::bad_request("the request body is not a YAML mapping")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn negotiate(accept: &str) -> Option<(Format, Form)> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, accept.parse().unwrap());
+        Accept::negotiate(&headers).ok().map(|accept| (accept.format, accept.form))
+    }
+
+    #[test]
+    fn wishes_are_met_in_order() {
+        for (accept, expected) in [
+            ("application/json", Some((Format::Json, Form::Object))),
+            ("application/vnd.kubernetes.protobuf,application/json", Some((Format::Json, Form::Object))),
+            ("application/vnd.kubernetes.protobuf", None),
+            ("*/*", Some((Format::Json, Form::Object))),
+            ("application/yaml", Some((Format::Yaml, Form::Object))),
+            (
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+                Some((Format::Json, Form::Table)),
+            ),
+            ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Some((Format::Json, Form::PartialMetadata))),
+            ("application/json;as=Unknown;g=meta.k8s.io;v=v1,application/json", Some((Format::Json, Form::Object))),
+            ("application/json;q=0.5,application/yaml", Some((Format::Yaml, Form::Object))),
+            ("text/html", None),
+        ] {
+            assert_eq!(negotiate(accept), expected, "{accept}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! POST to a collection.
+
+use api::{Status, Value};
+use http::StatusCode;
+
+use super::{
+    Answer, Call, respond,
+    write::{self, FieldValidation},
+};
+use crate::{
+    admission::{Operation, Review},
+    negotiate, strategy,
+};
+
+/// How many generated names are tried before a create gives up.
+const NAME_TRIES: usize = 8;
+
+impl Call<'_> {
+    pub(super) async fn create(&self) -> Answer {
+        let validation = FieldValidation::of(self)?;
+        let parsed = negotiate::decode_body(self.headers, &self.body)?;
+        let (object, mut warnings) = write::read_object(self, &self.resource, parsed, validation)?;
+        if !self.resource.is_stored() {
+            return crate::subresource::answer_only(self, object).await;
+        }
+        let stored = self.create_object(object, &mut warnings).await?;
+        let answer = respond::object(&self.accept, &self.resource, StatusCode::CREATED, &stored)?;
+        Ok(write::with_warnings(answer, &warnings))
+    }
+
+    /// Creates a decoded object; a generated name that is taken is made anew.
+    pub(crate) async fn create_object(&self, object: Value, warnings: &mut Vec<String>) -> Result<crate::cache::Object, Status> {
+        let generated = object.str_at(&["metadata", "name"]).is_empty() && !object.str_at(&["metadata", "generateName"]).is_empty();
+        let mut tries = if generated { NAME_TRIES } else { 1 };
+        loop {
+            tries -= 1;
+            match self.try_create(object.clone(), warnings).await {
+                Err(status) if status.reason == api::status::Reason::AlreadyExists && tries > 0 => warnings.clear(),
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_create(&self, mut object: Value, warnings: &mut Vec<String>) -> Result<crate::cache::Object, Status> {
+        let strategy = strategy::of(&self.resource);
+        let dry_run = self.dry_run()?;
+        strategy::prepare_create(&self.resource, strategy, &mut object, &self.info.namespace, self.server.clock.now())?;
+        let name = object.str_at(&["metadata", "name"]).to_owned();
+        if !self.info.name.is_empty() && self.info.name != name {
+            return Err(Status::bad_request(format!("the name of the object ({name}) does not match the name on the URL ({})", self.info.name)));
+        }
+        let review = Review {
+            server: self.server,
+            operation: Operation::Create,
+            resource: &self.resource,
+            subresource: "",
+            namespace: &self.info.namespace,
+            name: &name,
+            user: self.user,
+            dry_run,
+            old: None,
+        };
+        self.server.admission.admit(&review, &mut object).await?;
+        let mut errors = strategy::validate_meta(&self.resource, strategy, &object);
+        errors.extend(strategy.validate(&object));
+        if !errors.is_empty() {
+            return Err(Status::invalid(&self.resource.group, &self.resource.kind.kind, &name, errors));
+        }
+        self.server.admission.validate(&review, &object).await?;
+        warnings.extend(strategy.warnings(&object));
+        let reserved = self.server.before_create(&self.resource, &self.info.namespace, &name, &mut object, dry_run).await?;
+        let stored = write::insert(self.server, &self.resource, &self.info.namespace, &name, object, dry_run).await;
+        if stored.is_err() {
+            self.server.release(reserved).await;
+        }
+        stored
+    }
+}

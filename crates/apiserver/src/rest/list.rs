@@ -1,0 +1,235 @@
+//! LIST: a sequence of shared byte chunks out of one immutable view.
+
+use std::{ops::Bound, sync::Arc};
+
+use api::{Status, Value, json};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::stream;
+use http::{Response, StatusCode, header};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use store::Revision;
+
+use super::{Answer, Call, RestError, read::parse_version, respond};
+use crate::{
+    cache::{Object, Snapshot},
+    filter::Filter,
+    negotiate::{Form, Format},
+};
+
+/// Up to this size a list is copied into one chunk; above, the objects' own bytes are sent.
+const COPY_MAX: usize = 64 << 10;
+
+/// Where a paged list goes on: behind `after`, in the state of `revision`.
+#[derive(Debug, PartialEq)]
+struct Continue {
+    revision: Revision,
+    after: String,
+}
+
+impl Continue {
+    fn encode(&self) -> String {
+        let text = serde_json::json!({"v": "meta.k8s.io/v1", "rv": self.revision.0, "start": self.after}).to_string();
+        URL_SAFE_NO_PAD.encode(text)
+    }
+
+    fn decode(token: &str) -> Option<Continue> {
+        let text = URL_SAFE_NO_PAD.decode(token).ok()?;
+        let tree: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        if tree.get("v")?.as_str()? != "meta.k8s.io/v1" {
+            return None;
+        }
+        Some(Continue { revision: Revision(tree.get("rv")?.as_u64()?), after: tree.get("start")?.as_str()?.to_owned() })
+    }
+}
+
+/// A page of a list.
+struct Page {
+    objects: Vec<Arc<Object>>,
+    revision: Revision,
+    next: Option<Continue>,
+    remaining: u64,
+}
+
+impl Call<'_> {
+    pub(super) async fn list(&self) -> Answer {
+        let filter = Filter::new(self.query, &self.resource, &self.info.name)?;
+        let page = self.page(&filter).await?;
+        match self.accept.form {
+            Form::Object if self.accept.format == Format::Json => Ok(self.stream(page)),
+            Form::Table => self.table(page),
+            form => self.whole(page, form),
+        }
+    }
+
+    async fn page(&self, filter: &Filter) -> Result<Page, Status> {
+        let shelf = self.server.cache.shelf(&self.resource).ok_or_else(Status::no_such_resource)?;
+        let limit = match self.query.get("limit").unwrap_or("0").parse::<i64>() {
+            Ok(limit) if limit >= 0 => limit as usize,
+            _ => return Err(Status::bad_request("limit: Invalid value: must be a number that is not negative")),
+        };
+        let token = self.query.get("continue").unwrap_or_default();
+        let version = self.query.get("resourceVersion").unwrap_or_default();
+        let matching = self.query.get("resourceVersionMatch").unwrap_or_default();
+        check_version_match(version, matching, token)?;
+        let (snapshot, after) = if token.is_empty() {
+            match (version, matching) {
+                ("", _) => self.server.cache.wait_until_current().await.map_err(RestError::from)?,
+                ("0", _) => {}
+                _ => self.wait_for_version(version).await?,
+            }
+            let snapshot = self.server.cache.view(&shelf);
+            if matching == "Exact" && parse_version(version)? != snapshot.revision {
+                (self.server.pages.at(&shelf, parse_version(version)?).ok_or_else(too_old)?, None)
+            } else {
+                (snapshot, None)
+            }
+        } else {
+            let at = Continue::decode(token).ok_or_else(|| Status::bad_request("continue key is not valid: it was not made by this server"))?;
+            (self.server.pages.at(&shelf, at.revision).ok_or_else(too_old)?, Some(at.after))
+        };
+        let page = cut(&snapshot, &self.namespace_prefix(), after.as_deref(), limit, filter);
+        if page.next.is_some() {
+            self.server.pages.keep(&shelf, &snapshot);
+        }
+        Ok(page)
+    }
+
+    /// The beginning that all keys of the request's namespace share; empty for all namespaces.
+    fn namespace_prefix(&self) -> String {
+        if self.resource.namespaced && !self.info.namespace.is_empty() { format!("{}/", self.info.namespace) } else { String::new() }
+    }
+
+    fn head(&self, page: &Page) -> Vec<u8> {
+        let mut head = Vec::with_capacity(256);
+        let kind = &self.resource.kind;
+        head.extend_from_slice(format!("{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":", kind.kind, kind.api_version()).as_bytes());
+        json::write(&list_meta(page), &mut head);
+        head
+    }
+
+    fn stream(&self, page: Page) -> Response<net::Body> {
+        let mut head = self.head(&page);
+        head.extend_from_slice(b",\"items\":[");
+        let size: usize = page.objects.iter().map(|object| object.json.len()).sum();
+        let body = if size <= COPY_MAX {
+            for (index, object) in page.objects.iter().enumerate() {
+                head.extend_from_slice(if index == 0 { b"{" } else { b",{" });
+                head.extend_from_slice(&object.item());
+            }
+            head.extend_from_slice(b"]}\n");
+            net::full(head)
+        } else {
+            let mut chunks = Vec::with_capacity(2 * page.objects.len() + 2);
+            chunks.push(Bytes::from(head));
+            for (index, object) in page.objects.iter().enumerate() {
+                chunks.push(Bytes::from_static(if index == 0 { b"{" } else { b",{" }));
+                chunks.push(object.item());
+            }
+            chunks.push(Bytes::from_static(b"]}\n"));
+            StreamBody::new(stream::iter(chunks.into_iter().map(|chunk| Ok(Frame::data(chunk))))).boxed_unsync()
+        };
+        let mut response = Response::new(body);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+        headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-cache, private"));
+        response
+    }
+
+    fn table(&self, page: Page) -> Answer {
+        let trees: Vec<Value> = page.objects.iter().map(|object| object.tree()).collect();
+        let rows = crate::table::Rows::List { meta: list_meta(&page) };
+        let table = crate::table::of_objects_with(&self.resource, &trees, rows, self.query.get("includeObject"));
+        respond::respond_json(StatusCode::OK, self.accept.format, table.to_json().into())
+    }
+
+    /// A list that is made as a whole: as YAML, or of metadata alone.
+    fn whole(&self, page: Page, form: Form) -> Answer {
+        let mut out = BytesMut::new();
+        if form == Form::PartialMetadata {
+            out.put_slice(b"{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":");
+            out.put_slice(&list_meta(&page).to_json());
+        } else {
+            out.put_slice(&self.head(&page));
+        }
+        out.put_slice(b",\"items\":[");
+        for (index, object) in page.objects.iter().enumerate() {
+            if index > 0 {
+                out.put_u8(b',');
+            }
+            match form {
+                Form::PartialMetadata => out.put_slice(&respond::partial(&object.tree()).to_json()),
+                _ => out.put_slice(&object.as_version(&self.resource)),
+            }
+        }
+        out.put_slice(b"]}\n");
+        respond::respond_json(StatusCode::OK, self.accept.format, out.freeze())
+    }
+}
+
+fn list_meta(page: &Page) -> Value {
+    let mut meta = Value::object();
+    meta.set(&["resourceVersion"], page.revision.to_string());
+    if let Some(next) = &page.next {
+        meta.set(&["continue"], next.encode());
+        if page.remaining > 0 {
+            meta.set(&["remainingItemCount"], page.remaining as i64);
+        }
+    }
+    meta
+}
+
+/// The combinations that upstream refuses (apimachinery `pkg/apis/meta/internalversion/validation`).
+fn check_version_match(version: &str, matching: &str, token: &str) -> Result<(), Status> {
+    let invalid = |detail: &str| {
+        Status::invalid("meta.k8s.io", "ListOptions", "", vec![api::status::FieldError::forbidden("resourceVersionMatch", detail)])
+    };
+    match matching {
+        "" => {}
+        _ if version.is_empty() => return Err(invalid("resourceVersionMatch is forbidden unless resourceVersion is provided")),
+        _ if !token.is_empty() => return Err(invalid("resourceVersionMatch is forbidden when continue is provided")),
+        "Exact" if version == "0" => return Err(invalid("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")),
+        "Exact" | "NotOlderThan" => {}
+        other => {
+            let error = api::status::FieldError::not_supported("resourceVersionMatch", other, &["Exact", "NotOlderThan", ""]);
+            return Err(Status::invalid("meta.k8s.io", "ListOptions", "", vec![error]));
+        }
+    }
+    if !token.is_empty() && !version.is_empty() && version != "0" {
+        return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+    }
+    Ok(())
+}
+
+fn too_old() -> Status {
+    Status::expired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.")
+}
+
+/// Up to `limit` (0: all) matching objects under `prefix`, behind `after`.
+fn cut(snapshot: &Snapshot, prefix: &str, after: Option<&str>, limit: usize, filter: &Filter) -> Page {
+    let start: Bound<&str> = match after {
+        Some(after) => Bound::Excluded(after),
+        None => Bound::Included(prefix),
+    };
+    let mut page = Page { objects: Vec::new(), revision: snapshot.revision, next: None, remaining: 0 };
+    let in_range = snapshot.objects.range::<_, str>((start, Bound::Unbounded)).take_while(|(key, _)| key.starts_with(prefix));
+    for (_, object) in in_range {
+        if limit > 0 && page.objects.len() == limit {
+            if page.next.is_none() {
+                let after = page.objects.last().map(|last| last.key.to_string()).unwrap_or_default();
+                page.next = Some(Continue { revision: snapshot.revision, after });
+            }
+            // How many remain is told only where no selector makes it expensive, as upstream.
+            if !filter.is_everything() {
+                break;
+            }
+            page.remaining += 1;
+            continue;
+        }
+        if filter.matches(object) {
+            page.objects.push(object.clone());
+        }
+    }
+    page
+}

@@ -1,0 +1,124 @@
+//! The verbs of the API, once for all resources.
+
+mod create;
+mod delete;
+mod list;
+mod read;
+mod respond;
+mod update;
+mod watch;
+pub(crate) mod write;
+
+use std::sync::Arc;
+
+use api::{Resource, Status, resource::Verb};
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use net::Body;
+
+use crate::{Server, auth::UserInfo, negotiate::Accept, request::{Query, RequestInfo}};
+
+pub(crate) use delete::{DeleteOptions, FOREGROUND as FOREGROUND_FINALIZER, ORPHAN as ORPHAN_FINALIZER};
+pub(crate) use write::{BODY_BYTES_MAX, Change, Scope};
+pub(crate) use update::Patch;
+pub(crate) use respond::{failure, partial, respond, respond_json};
+
+/// One request to a resource, authorized.
+pub struct Call<'a> {
+    pub server: &'a Arc<Server>,
+    pub info: &'a RequestInfo,
+    pub query: &'a Query,
+    pub headers: &'a HeaderMap,
+    pub user: &'a UserInfo,
+    pub resource: Arc<Resource>,
+    pub accept: Accept,
+    pub body: Bytes,
+}
+
+pub type Answer = Result<Response<Body>, Status>;
+
+impl Call<'_> {
+    /// Serves the resource itself or one of its subresources that read and write the same object.
+    pub async fn serve(self) -> Answer {
+        let verb = Verb::parse(self.info.verb).ok_or_else(|| self.not_allowed())?;
+        if !self.resource.allows(verb) && self.info.subresource.is_empty() {
+            return Err(self.not_allowed());
+        }
+        if self.resource.namespaced && self.info.namespace.is_empty() && !matches!(verb, Verb::List | Verb::Watch | Verb::DeleteCollection | Verb::Create) {
+            return Err(Status::no_such_resource());
+        }
+        if !self.resource.namespaced && !self.info.namespace.is_empty() && &*self.resource.plural != "namespaces" {
+            return Err(Status::no_such_resource());
+        }
+        match verb {
+            Verb::Get => self.get().await,
+            Verb::List => self.list().await,
+            Verb::Watch => self.watch().await,
+            Verb::Create => self.create().await,
+            Verb::Update => self.update().await,
+            Verb::Patch => self.patch().await,
+            Verb::Delete => self.delete().await,
+            Verb::DeleteCollection => self.delete_collection().await,
+        }
+    }
+
+    pub(crate) fn not_allowed(&self) -> Status {
+        Status::failure(api::status::Reason::MethodNotAllowed, "the server does not allow this method on the requested resource")
+    }
+
+    pub(crate) fn not_found(&self, name: &str) -> Status {
+        Status::not_found(&self.resource.group, &self.resource.plural, name)
+    }
+
+    /// The name in the store's terms: `namespace/name`.
+    pub(crate) fn object_key(&self, name: &str) -> String {
+        if self.resource.namespaced { format!("{}/{name}", self.info.namespace) } else { name.to_owned() }
+    }
+
+    pub(crate) fn dry_run(&self) -> Result<bool, Status> {
+        let all = self.query.all("dryRun");
+        match all.iter().find(|value| *value != "All") {
+            None => Ok(!all.is_empty()),
+            Some(other) => Err(Status::invalid(
+                "meta.k8s.io",
+                "CreateOptions",
+                "",
+                vec![api::status::FieldError::not_supported("dryRun", [other], &["All"])],
+            )),
+        }
+    }
+}
+
+/// A failure of the store in the API's terms. Conflicts and absence are handled where their meaning is known.
+pub(crate) fn store_status(error: store::Error) -> Status {
+    match error {
+        store::Error::TooLarge { bytes, limit, .. } => {
+            Status::too_large(format!("Request is too large: object of {bytes} bytes is above the store's limit of {limit} bytes"))
+        }
+        store::Error::NoSpace { message } => Status::failure(
+            api::status::Reason::InternalError,
+            format!("the store is out of space, nothing was written: {message}; free disk space and try again"),
+        ),
+        store::Error::Compacted { .. } => Status::expired("The resourceVersion for the provided list is too old."),
+        store::Error::Unavailable { message } => Status::unavailable(format!("store unavailable: {message}")),
+        other => Status::internal(other),
+    }
+}
+
+impl From<crate::cache::ReadError> for RestError {
+    fn from(error: crate::cache::ReadError) -> RestError {
+        RestError(match error {
+            crate::cache::ReadError::Behind(behind) => Status::timeout(behind.to_string(), 1),
+            crate::cache::ReadError::Store(error) => store_status(error),
+        })
+    }
+}
+
+/// Lets `?` turn the lower layers' errors into a `Status`.
+pub(crate) struct RestError(pub Status);
+
+impl From<RestError> for Status {
+    fn from(error: RestError) -> Status {
+        error.0
+    }
+}

@@ -1,0 +1,229 @@
+//! WATCH: the log of a shelf, filtered, as a stream of frames that all watchers share.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use api::{Resource, Status, Value, json};
+use bytes::Bytes;
+use futures_util::stream;
+use http::{Response, header};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use store::Revision;
+use tokio::time::{Instant, sleep_until};
+
+use super::{Answer, Call, RestError, read::parse_version, respond};
+use crate::{
+    Server,
+    cache::{Event, EventKind, Object, Shelf, WatchCursor, frame},
+    filter::Filter,
+    negotiate::Form,
+};
+
+/// Events handed to the connection at once.
+const BATCH: usize = 128;
+/// Bookmarks come about once a minute, as from upstream.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+
+/// Where a watch begins.
+enum Start {
+    /// With everything there is, as ADDED events; then a bookmark if the list was asked for as a stream.
+    Everything { end_bookmark: bool },
+    After(Revision),
+}
+
+impl Call<'_> {
+    pub(super) async fn watch(&self) -> Answer {
+        let filter = Filter::new(self.query, &self.resource, &self.info.name)?;
+        let shelf = self.server.cache.shelf(&self.resource).ok_or_else(Status::no_such_resource)?;
+        let start = self.start().await?;
+        let mut backlog: VecDeque<Bytes> = VecDeque::new();
+        let mut transform = Transform { resource: self.resource.clone(), form: self.accept.form, include: self.query.get("includeObject").map(Into::into), headed: false };
+        let cursor = match start {
+            Start::After(revision) => shelf.watch_after(revision),
+            Start::Everything { end_bookmark } => {
+                let view = self.server.cache.view(&shelf);
+                let prefix = if self.info.namespace.is_empty() || !self.resource.namespaced { String::new() } else { format!("{}/", self.info.namespace) };
+                let present = view.under(&prefix);
+                for (_, object) in present.filter(|(_, object)| filter.matches(object)) {
+                    backlog.push_back(transform.object("ADDED", object));
+                }
+                if end_bookmark {
+                    backlog.push_back(bookmark(&self.resource, view.revision, true));
+                }
+                shelf.watch_after(view.revision)
+            }
+        };
+        let cursor = match cursor {
+            Ok(cursor) => Some(cursor),
+            Err(expired) => {
+                // A watch that cannot begin says so in its stream, as upstream's does.
+                backlog.push_back(frame("ERROR", &Status::expired(expired.to_string()).to_json()));
+                None
+            }
+        };
+        let watch = Watch {
+            server: self.server.clone(),
+            shelf,
+            namespace: if self.resource.namespaced { self.info.namespace.clone() } else { String::new() },
+            filter,
+            transform,
+            backlog,
+            cursor,
+            deadline: Instant::now() + self.timeout(),
+            bookmark_at: self.query.flag("allowWatchBookmarks").then(|| Instant::now() + BOOKMARK_EVERY),
+        };
+        Ok(watch.into_response())
+    }
+
+    async fn start(&self) -> Result<Start, Status> {
+        let version = self.query.get("resourceVersion").unwrap_or_default();
+        let streamed = self.query.flag("sendInitialEvents");
+        if streamed && !self.query.flag("allowWatchBookmarks") {
+            let error = api::status::FieldError::forbidden("allowWatchBookmarks", "allowWatchBookmarks is required when sendInitialEvents is set");
+            return Err(Status::invalid("meta.k8s.io", "ListOptions", "", vec![error]));
+        }
+        match version {
+            "" => self.server.cache.wait_until_current().await.map_err(RestError::from)?,
+            "0" => {}
+            _ => self.wait_for_version(version).await?,
+        }
+        if streamed || ((version.is_empty() || version == "0") && self.query.get("sendInitialEvents").is_none()) {
+            return Ok(Start::Everything { end_bookmark: streamed });
+        }
+        match version {
+            "" | "0" => Ok(Start::After(self.server.cache.revision())),
+            version => Ok(Start::After(parse_version(version)?)),
+        }
+    }
+
+    /// What the client asked for, or 30 to 60 minutes, spread so that watches do not all end at once.
+    fn timeout(&self) -> Duration {
+        let asked = self.query.get("timeoutSeconds").and_then(|seconds| seconds.parse::<u64>().ok()).filter(|seconds| *seconds > 0);
+        Duration::from_secs(asked.unwrap_or_else(|| rand::random_range(1800..3600)))
+    }
+}
+
+/// How objects are shown to this watcher.
+struct Transform {
+    resource: Arc<Resource>,
+    form: Form,
+    include: Option<String>,
+    /// A table's columns have been sent.
+    headed: bool,
+}
+
+impl Transform {
+    fn object(&mut self, kind: &str, object: &Object) -> Bytes {
+        match self.form {
+            Form::Object => frame(kind, &object.as_version(&self.resource)),
+            Form::PartialMetadata => frame(kind, &respond::partial(&object.tree()).to_json()),
+            Form::Table => {
+                let rows = if self.headed { crate::table::Rows::Next } else { crate::table::Rows::One };
+                self.headed = true;
+                let table = crate::table::of_objects_with(&self.resource, &[object.tree()], rows, self.include.as_deref());
+                frame(kind, &table.to_json())
+            }
+        }
+    }
+
+    fn event(&mut self, kind: EventKind, event: &Event, own_version: bool) -> Bytes {
+        if self.form == Form::Object && own_version { event.frame(kind) } else { self.object(kind.as_str(), &event.object) }
+    }
+}
+
+struct Watch {
+    server: Arc<Server>,
+    shelf: Arc<Shelf>,
+    /// Empty for all namespaces.
+    namespace: String,
+    filter: Filter,
+    transform: Transform,
+    backlog: VecDeque<Bytes>,
+    /// `None`: nothing comes behind the backlog.
+    cursor: Option<WatchCursor>,
+    deadline: Instant,
+    bookmark_at: Option<Instant>,
+}
+
+impl Watch {
+    fn into_response(self) -> Response<net::Body> {
+        let frames = stream::unfold(self, |mut watch| async move {
+            let bytes = watch.next().await?;
+            Some((Ok(Frame::data(bytes)), watch))
+        });
+        let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+        headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-cache, private"));
+        response
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(bytes) = self.backlog.pop_front() {
+                return Some(bytes);
+            }
+            let bookmark_at = self.bookmark_at.unwrap_or_else(|| self.deadline + Duration::from_secs(1));
+            let cursor = self.cursor.as_mut()?;
+            tokio::select! {
+                biased;
+                _ = self.server.shutdown.cancelled() => return None,
+                events = cursor.next(BATCH) => {
+                    // Fallen behind: the end of the stream makes the client start over.
+                    for event in events? {
+                        self.deliver(&event);
+                    }
+                }
+                _ = sleep_until(self.deadline) => return None,
+                _ = sleep_until(bookmark_at) => {
+                    self.bookmark_at = Some(Instant::now() + BOOKMARK_EVERY);
+                    self.bookmark();
+                }
+            }
+        }
+    }
+
+    /// The event as this watcher's selector sees it: an object can come into and go out of view.
+    fn deliver(&mut self, event: &Event) {
+        if !self.namespace.is_empty() && event.object.namespace() != self.namespace {
+            return;
+        }
+        let now = event.kind != EventKind::Deleted && self.filter.matches(&event.object);
+        let before = event.previous.as_ref().is_some_and(|previous| self.filter.matches(previous));
+        let kind = match (before, now) {
+            (false, true) => EventKind::Added,
+            (true, true) => EventKind::Modified,
+            (true, false) => EventKind::Deleted,
+            (false, false) => return,
+        };
+        let own_version = Arc::ptr_eq(&self.shelf.resource, &self.transform.resource) || self.shelf.resource.kind == self.transform.resource.kind;
+        let bytes = self.transform.event(kind, event, own_version);
+        self.backlog.push_back(bytes);
+    }
+
+    fn bookmark(&mut self) {
+        // Published before the log is read: everything up to it has been delivered or is about to be.
+        let revision = self.server.cache.revision();
+        let Some(events) = self.cursor.as_mut().and_then(|cursor| cursor.take(usize::MAX)) else {
+            self.cursor = None;
+            return;
+        };
+        for event in events {
+            self.deliver(&event);
+        }
+        self.backlog.push_back(bookmark(&self.transform.resource, revision, false));
+    }
+}
+
+fn bookmark(resource: &Resource, revision: Revision, end_of_list: bool) -> Bytes {
+    let mut object = Value::object();
+    object.set(&["kind"], &*resource.kind.kind);
+    object.set(&["apiVersion"], resource.kind.api_version());
+    object.set(&["metadata", "resourceVersion"], revision.to_string());
+    if end_of_list {
+        object.set(&["metadata", "annotations", "k8s.io/initial-events-end"], "true");
+    }
+    let mut bytes = Vec::new();
+    json::write(&object, &mut bytes);
+    frame("BOOKMARK", &bytes)
+}

@@ -1,0 +1,357 @@
+//! What all writes share: reading the client's object, and carrying a change through admission, validation and a
+//! compare-and-swap into the store.
+
+use std::sync::Arc;
+
+use api::{
+    Resource, Status, Value,
+    decode::{self, Defaults},
+    json::Parsed,
+    status::FieldError,
+};
+use http::{HeaderValue, Response};
+use net::Body;
+use store::{Error as StoreError, Revision};
+
+use super::{Call, RestError, store_status};
+use crate::{
+    Server,
+    admission::{Operation, Review},
+    auth::UserInfo,
+    cache::{Object, Shelf, canonicalize, stored_bytes},
+    strategy::{self, Strategy},
+};
+
+/// Bodies above this are refused, as upstream refuses them.
+pub(crate) const BODY_BYTES_MAX: usize = 3 << 20;
+
+/// How often a change is tried again when others write the same object at the same time.
+const RETRIES: usize = 64;
+
+/// What the client wants done about members that the schema does not have or that stand twice.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FieldValidation {
+    Ignore,
+    Warn,
+    Strict,
+}
+
+impl FieldValidation {
+    pub(crate) fn of(call: &Call<'_>) -> Result<FieldValidation, Status> {
+        match call.query.get("fieldValidation") {
+            None | Some("") | Some("Warn") => Ok(FieldValidation::Warn),
+            Some("Strict") => Ok(FieldValidation::Strict),
+            Some("Ignore") => Ok(FieldValidation::Ignore),
+            Some(other) => Err(Status::invalid(
+                "meta.k8s.io",
+                "CreateOptions",
+                "",
+                vec![FieldError::not_supported("fieldValidation", other, &["", "Ignore", "Strict", "Warn"])],
+            )),
+        }
+    }
+}
+
+/// Reads an object of `kind_of` from a client's tree. Gives the warnings that go with the answer.
+pub(crate) fn read_object(call: &Call<'_>, resource: &Resource, parsed: Parsed, validation: FieldValidation) -> Result<(Value, Vec<String>), Status> {
+    let mut object = parsed.value;
+    check_kind(resource, &object)?;
+    let findings = decode::decode(call.server.model, resource.ty, &mut object, Defaults::On).map_err(|error| {
+        let kind = &resource.kind;
+        Status::bad_request(format!("{} in version \"{}\" cannot be handled as a {}: {error}", kind.kind, kind.version, kind.kind))
+    })?;
+    let strict = strictness(&findings.unknown, &parsed.duplicates);
+    match validation {
+        FieldValidation::Strict if !strict.is_empty() => Err(Status::bad_request(format!(
+            "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
+            resource.kind.kind,
+            resource.kind.version,
+            resource.kind.kind,
+            strict.join(", ")
+        ))),
+        FieldValidation::Warn => Ok((object, strict)),
+        _ => Ok((object, Vec::new())),
+    }
+}
+
+pub(crate) fn strictness(unknown: &[String], duplicates: &[String]) -> Vec<String> {
+    let unknown = unknown.iter().map(|path| format!("unknown field \"{path}\""));
+    let duplicates = duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
+    duplicates.chain(unknown).collect()
+}
+
+fn check_kind(resource: &Resource, object: &Value) -> Result<(), Status> {
+    if object.as_object().is_none() {
+        return Err(Status::bad_request("the object provided is not a JSON object"));
+    }
+    let (kind, version) = (object.str_at(&["kind"]), object.str_at(&["apiVersion"]));
+    let expected = resource.kind.api_version();
+    // A typed client may leave both out: the path says what it is.
+    if !kind.is_empty() && kind != &*resource.kind.kind {
+        return Err(Status::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {}: no kind \"{kind}\" is registered for this path",
+            resource.kind.kind
+        )));
+    }
+    if !version.is_empty() && version != expected {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version ({expected})"
+        )));
+    }
+    Ok(())
+}
+
+/// Adds `Warning` headers (RFC 7234 299).
+pub(crate) fn with_warnings(mut response: Response<Body>, warnings: &[String]) -> Response<Body> {
+    for warning in warnings {
+        let text: String = warning.chars().flat_map(|c| if c == '"' || c == '\\' { vec!['\\', c] } else { vec![c] }).filter(|c| !c.is_control()).collect();
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+            response.headers_mut().append(http::header::WARNING, value);
+        }
+    }
+    response
+}
+
+/// What has become of an object.
+pub(crate) enum Outcome {
+    Stored(Object),
+    /// Nothing changed: the object as it was.
+    Unchanged(Arc<Object>),
+    /// The change took the last finalizer of an object that was being deleted.
+    Deleted(Arc<Object>),
+}
+
+impl Outcome {
+    pub(crate) fn object(&self) -> &Object {
+        match self {
+            Outcome::Stored(object) => object,
+            Outcome::Unchanged(object) | Outcome::Deleted(object) => object,
+        }
+    }
+}
+
+/// A change of one object that exists.
+pub(crate) struct Change<'a> {
+    pub server: &'a Arc<Server>,
+    pub resource: &'a Arc<Resource>,
+    pub subresource: &'a str,
+    pub namespace: &'a str,
+    pub name: &'a str,
+    pub user: &'a UserInfo,
+    pub dry_run: bool,
+}
+
+/// The parts of an object that a request may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Everything but the status.
+    Main,
+    Status,
+    /// Whatever the change function does: used by subresources that know what they touch.
+    Free,
+}
+
+impl Change<'_> {
+    fn key(&self) -> String {
+        if self.resource.namespaced { format!("{}/{}", self.namespace, self.name) } else { self.name.to_owned() }
+    }
+
+    pub(crate) fn shelf(&self) -> Result<Arc<Shelf>, Status> {
+        self.server.cache.shelf(self.resource).ok_or_else(Status::no_such_resource)
+    }
+
+    fn not_found(&self) -> Status {
+        Status::not_found(&self.resource.group, &self.resource.plural, self.name)
+    }
+
+    /// Applies `change` to the newest state until it is stored. `change` gets the present object with its
+    /// resourceVersion and gives the one wanted; a resourceVersion in it makes the change conditional on that version.
+    pub(crate) async fn run(&self, scope: Scope, mut change: impl FnMut(&Value) -> Result<Value, Status>) -> Result<Outcome, Status> {
+        let shelf = self.shelf()?;
+        let mut fresh = false;
+        let mut current = shelf.get(&self.key());
+        for _ in 0..RETRIES {
+            let Some(old) = current.clone() else {
+                // The cache may only be behind.
+                if fresh {
+                    return Err(self.not_found());
+                }
+                fresh = true;
+                self.server.cache.wait_until_current().await.map_err(RestError::from)?;
+                current = shelf.get(&self.key());
+                continue;
+            };
+            match self.attempt(&old, scope, &mut change).await {
+                Ok(outcome) => return Ok(outcome),
+                Err(Attempt::Fail(status)) if fresh => return Err(*status),
+                // The failure may come from a state that is not the newest: judge again on the newest.
+                Err(Attempt::Fail(status)) => {
+                    self.server.cache.wait_until_current().await.map_err(RestError::from)?;
+                    fresh = true;
+                    let newest = shelf.get(&self.key());
+                    if newest.as_ref().is_some_and(|newest| newest.revision == old.revision) {
+                        return Err(*status);
+                    }
+                    current = newest;
+                }
+                Err(Attempt::Raced) => {
+                    self.server.cache.wait_until_current().await.map_err(RestError::from)?;
+                    fresh = true;
+                    current = shelf.get(&self.key());
+                }
+            }
+        }
+        Err(Status::conflict(&self.resource.group, &self.resource.plural, self.name, "the object is being changed too often; please try again"))
+    }
+
+    async fn attempt(
+        &self,
+        old: &Arc<Object>,
+        scope: Scope,
+        change: &mut impl FnMut(&Value) -> Result<Value, Status>,
+    ) -> Result<Outcome, Attempt> {
+        let before = old.tree();
+        let mut object = change(&before)?;
+        self.check_version(&before, &object)?;
+        let strategy = strategy::of(self.resource);
+        strategy::prepare_update(self.resource, strategy, scope, &mut object, &before);
+        let review = self.review(&before);
+        self.server.admission.admit(&review, &mut object).await?;
+        let mut errors = strategy::validate_meta_update(self.resource, &object, &before);
+        errors.extend(strategy.validate(&object));
+        errors.extend(strategy.validate_update(&object, &before));
+        if !errors.is_empty() {
+            return Err(Attempt::from(Status::invalid(&self.resource.group, &self.resource.kind.kind, self.name, errors)));
+        }
+        self.server.admission.validate(&review, &object).await?;
+        self.server.before_update(self, &before, &mut object).await?;
+        self.commit(old, &before, object, strategy).await
+    }
+
+    async fn commit(&self, old: &Arc<Object>, before: &Value, object: Value, _strategy: &dyn Strategy) -> Result<Outcome, Attempt> {
+        if is_finished(&object) {
+            return self.delete(old).await;
+        }
+        let mut unchanged = before.clone();
+        canonicalize(self.resource, &mut unchanged);
+        let mut object = object;
+        canonicalize(self.resource, &mut object);
+        if object == unchanged {
+            return Ok(Outcome::Unchanged(old.clone()));
+        }
+        let bytes = stored_bytes(self.resource, object);
+        let shelf = self.shelf()?;
+        let revision = if self.dry_run {
+            old.revision
+        } else {
+            let key = self.resource.storage_key(self.namespace, self.name);
+            match self.server.store.update(&key, bytes.clone(), old.revision, self.server.ttl(self.resource)).await {
+                Ok(revision) => revision,
+                Err(StoreError::Conflict { .. }) => return Err(Attempt::Raced),
+                Err(error) => return Err(store_status(error).into()),
+            }
+        };
+        let stored = Object::new(&shelf.resource, shelf.fields, &old.key, revision, &bytes).map_err(Status::internal)?;
+        Ok(Outcome::Stored(stored))
+    }
+
+    /// The last step of a deletion.
+    pub(crate) async fn delete(&self, old: &Arc<Object>) -> Result<Outcome, Attempt> {
+        if self.dry_run {
+            return Ok(Outcome::Deleted(old.clone()));
+        }
+        let key = self.resource.storage_key(self.namespace, self.name);
+        match self.server.store.delete(&key, old.revision).await {
+            Ok(revision) => {
+                let gone = Arc::new(old.at_revision(revision));
+                self.server.after_delete(self, &gone).await;
+                Ok(Outcome::Deleted(gone))
+            }
+            Err(StoreError::Conflict { .. }) => Err(Attempt::Raced),
+            Err(error) => Err(store_status(error).into()),
+        }
+    }
+
+    fn review<'r>(&'r self, old: &'r Value) -> Review<'r> {
+        Review {
+            server: self.server,
+            operation: Operation::Update,
+            resource: self.resource,
+            subresource: self.subresource,
+            namespace: self.namespace,
+            name: self.name,
+            user: self.user,
+            dry_run: self.dry_run,
+            old: Some(old),
+        }
+    }
+
+    /// A change that names a version applies to that version only; one that names a UID to that object only.
+    fn check_version(&self, before: &Value, object: &Value) -> Result<(), Status> {
+        let path = ["metadata", "resourceVersion"];
+        let (have, want) = (before.str_at(&path), object.str_at(&path));
+        let conflict = |why: &str| Err(Status::conflict(&self.resource.group, &self.resource.plural, self.name, why));
+        if want.is_empty() && !strategy::of(self.resource).updates_unconditionally() && self.subresource.is_empty() {
+            let error = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
+            return Err(Status::invalid(&self.resource.group, &self.resource.kind.kind, self.name, vec![error]));
+        }
+        if !want.is_empty() && want != have {
+            if want.parse::<u64>().is_err() {
+                return Err(Status::bad_request(format!("metadata.resourceVersion: Invalid value: \"{want}\": must be a number that a server gave")));
+            }
+            return conflict("the object has been modified; please apply your changes to the latest version and try again");
+        }
+        let (have, want) = (before.str_at(&["metadata", "uid"]), object.str_at(&["metadata", "uid"]));
+        if !want.is_empty() && want != have {
+            return conflict(&format!("Precondition failed: UID in precondition: {want}, UID in object meta: {have}"));
+        }
+        Ok(())
+    }
+}
+
+/// Why an attempt to change an object ended.
+pub(crate) enum Attempt {
+    /// Somebody else was quicker: look again.
+    Raced,
+    Fail(Box<Status>),
+}
+
+impl From<Status> for Attempt {
+    fn from(status: Status) -> Attempt {
+        Attempt::Fail(Box::new(status))
+    }
+}
+
+/// An object that was to be deleted and that nothing holds any more.
+pub(crate) fn is_finished(object: &Value) -> bool {
+    let Some(metadata) = object.get("metadata") else { return false };
+    let held = |value: Option<&Value>| value.and_then(Value::as_array).is_some_and(|held| !held.is_empty());
+    // Without a grace period it is only finalizers that delay a deletion; a namespace has its own in the spec.
+    metadata.get("deletionTimestamp").is_some()
+        && metadata.get("deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0) == 0
+        && !held(metadata.get("finalizers"))
+        && !(object.str_at(&["kind"]) == "Namespace" && held(object.at(&["spec", "finalizers"])))
+}
+
+/// Writes `object` into the store as new.
+pub(crate) async fn insert(server: &Arc<Server>, resource: &Arc<Resource>, namespace: &str, name: &str, object: Value, dry_run: bool) -> Result<Object, Status> {
+    let shelf = server.cache.shelf(resource).ok_or_else(Status::no_such_resource)?;
+    let bytes = stored_bytes(resource, object);
+    let key = resource.storage_key(namespace, name);
+    let short = if resource.namespaced { format!("{namespace}/{name}") } else { name.to_owned() };
+    let exists = || Status::already_exists(&resource.group, &resource.plural, name);
+    let revision = if dry_run {
+        server.cache.wait_until_current().await.map_err(RestError::from)?;
+        if shelf.get(&short).is_some() {
+            return Err(exists());
+        }
+        Revision(0)
+    } else {
+        match server.store.create(&key, bytes.clone(), server.ttl(resource)).await {
+            Ok(revision) => revision,
+            Err(StoreError::Exists { .. }) => return Err(exists()),
+            Err(error) => return Err(store_status(error)),
+        }
+    };
+    Object::new(&shelf.resource, shelf.fields, &short, revision, &bytes).map_err(Status::internal)
+}

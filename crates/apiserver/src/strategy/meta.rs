@@ -1,0 +1,267 @@
+//! Metadata of every object: what the server sets, what it keeps, and what it checks (apiserver `pkg/registry/rest`
+//! create.go and update.go, apimachinery `pkg/api/validation/objectmeta.go`).
+
+use api::{Map, Resource, Status, Value, names, status::FieldError};
+use jiff::Timestamp;
+
+use super::{NameRule, Strategy};
+use crate::rest::write::Scope;
+
+/// Fills in what the server decides about a new object.
+pub fn prepare_create(
+    resource: &Resource,
+    strategy: &dyn Strategy,
+    object: &mut Value,
+    namespace: &str,
+    now: Timestamp,
+) -> Result<(), Status> {
+    if resource.has_status() && !strategy.keeps_status_on_create() {
+        object.take(&["status"]);
+    }
+    if !object.str_at(&["metadata", "resourceVersion"]).is_empty() {
+        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+    }
+    let Some(metadata) = object.make_object(&["metadata"]) else {
+        return Err(Status::bad_request("metadata must be an object"));
+    };
+    if resource.namespaced {
+        match metadata.get("namespace").and_then(Value::as_str).unwrap_or_default() {
+            "" => {
+                metadata.insert("namespace", namespace);
+            }
+            other if other != namespace => {
+                return Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
+            }
+            _ => {}
+        }
+    } else if metadata.get("namespace").and_then(Value::as_str).is_some_and(str::is_empty) {
+        metadata.remove("namespace");
+    }
+    generate_name(metadata);
+    for name in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
+        metadata.remove(name);
+    }
+    metadata.insert("uid", new_uid());
+    metadata.insert("creationTimestamp", api::time::format(now));
+    if strategy.counts_generations(resource) {
+        metadata.insert("generation", 1);
+    } else {
+        metadata.remove("generation");
+    }
+    strategy.prepare_create(object);
+    Ok(())
+}
+
+/// Names end in five characters without vowels, so that no words come out (apiserver `pkg/storage/names`).
+fn generate_name(metadata: &mut Map) {
+    let text = |name: &str| metadata.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (name, prefix) = (text("name"), text("generateName"));
+    if !name.is_empty() || prefix.is_empty() {
+        return;
+    }
+    let prefix: String = prefix.chars().take(names::LABEL_MAX - 5).collect();
+    metadata.insert("name", format!("{prefix}{}", random_suffix()));
+}
+
+pub(crate) fn random_suffix() -> String {
+    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    (0..5).map(|_| ALPHABET[rand::random_range(0..ALPHABET.len())] as char).collect()
+}
+
+/// A random (version 4) UUID.
+pub(crate) fn new_uid() -> String {
+    let mut bytes: [u8; 16] = rand::random();
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// Metadata that no client changes.
+const SERVER_OWNED: [&str; 6] =
+    ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"];
+
+/// Keeps what this request may not change, and counts the generation.
+pub(crate) fn prepare_update(resource: &Resource, strategy: &dyn Strategy, scope: Scope, object: &mut Value, old: &Value) {
+    if scope == Scope::Free {
+        return;
+    }
+    if scope == Scope::Status {
+        keep_all_but_status(object, old, strategy);
+        return;
+    }
+    if resource.has_status() {
+        match old.get("status") {
+            Some(status) => object.set(&["status"], status.clone()),
+            None => object.take(&["status"]).is_some(),
+        };
+    }
+    keep_metadata(object, old);
+    strategy.prepare_update(object, old);
+    if strategy.counts_generations(resource) && differs_beyond_metadata(object, old) {
+        let generation = old.at(&["metadata", "generation"]).and_then(Value::as_i64).unwrap_or(0);
+        object.set(&["metadata", "generation"], generation + 1);
+    }
+}
+
+fn keep_metadata(object: &mut Value, old: &Value) {
+    for name in SERVER_OWNED {
+        match old.at(&["metadata", name]) {
+            Some(value) => object.set(&["metadata", name], value.clone()),
+            None => object.take(&["metadata", name]).is_some(),
+        };
+    }
+    // A generateName tells where a name came from; leaving it out of an update does not unset it.
+    if object.at(&["metadata", "generateName"]).is_none()
+        && let Some(value) = old.at(&["metadata", "generateName"])
+    {
+        object.set(&["metadata", "generateName"], value.clone());
+    }
+}
+
+fn keep_all_but_status(object: &mut Value, old: &Value, strategy: &dyn Strategy) {
+    let status = object.take(&["status"]);
+    let metadata = object.take(&["metadata"]);
+    *object = old.clone();
+    match status {
+        Some(status) => object.set(&["status"], status),
+        None => object.take(&["status"]).is_some(),
+    };
+    let Some(mut metadata) = metadata else { return };
+    // The version is what makes the update conditional; labels and annotations may come along where upstream lets them.
+    for name in ["resourceVersion", "uid"] {
+        match metadata.take(&[name]) {
+            Some(value) => object.set(&["metadata", name], value),
+            None => object.take(&["metadata", name]).is_some(),
+        };
+    }
+    if object.at(&["metadata", "uid"]).is_none()
+        && let Some(uid) = old.at(&["metadata", "uid"])
+    {
+        object.set(&["metadata", "uid"], uid.clone());
+    }
+    if strategy.status_changes_metadata() {
+        for name in ["labels", "annotations", "finalizers"] {
+            match metadata.take(&[name]) {
+                Some(value) => object.set(&["metadata", name], value),
+                None => object.take(&["metadata", name]).is_some(),
+            };
+        }
+    }
+}
+
+fn differs_beyond_metadata(object: &Value, old: &Value) -> bool {
+    let (Some(new), Some(old)) = (object.as_object(), old.as_object()) else { return true };
+    let rest = |map: &Map| map.keys().filter(|name| !matches!(*name, "metadata" | "status")).count();
+    rest(new) != rest(old)
+        || new.iter().filter(|(name, _)| !matches!(*name, "metadata" | "status")).any(|(name, value)| old.get(name) != Some(value))
+}
+
+fn pairs(metadata: &Value, name: &str) -> Vec<(String, String)> {
+    let map = metadata.get(name).and_then(Value::as_object);
+    map.map(|map| map.iter().map(|(key, value)| (key.to_owned(), value.as_str().unwrap_or_default().to_owned())).collect())
+        .unwrap_or_default()
+}
+
+fn name_problems(rule: NameRule, name: &str) -> Vec<String> {
+    match rule {
+        NameRule::Subdomain => names::dns1123_subdomain(name),
+        NameRule::Label => names::dns1123_label(name),
+        NameRule::Label1035 => names::dns1035_label(name),
+        NameRule::PathSegment => names::path_segment_name(name),
+    }
+}
+
+/// Everything that is wrong with an object's metadata.
+pub fn validate_meta(resource: &Resource, strategy: &dyn Strategy, object: &Value) -> Vec<FieldError> {
+    let Some(metadata) = object.get("metadata") else {
+        return vec![FieldError::required("metadata.name", "name or generateName is required")];
+    };
+    let mut errors = Vec::new();
+    let name = metadata.str_at(&["name"]);
+    if name.is_empty() {
+        errors.push(FieldError::required("metadata.name", "name or generateName is required"));
+    } else {
+        let problems = name_problems(strategy.name_rule(), name);
+        errors.extend(problems.into_iter().map(|problem| FieldError::invalid("metadata.name", name, problem)));
+    }
+    let namespace = metadata.str_at(&["namespace"]);
+    if resource.namespaced {
+        let problems = names::dns1123_label(namespace);
+        errors.extend(problems.into_iter().map(|problem| FieldError::invalid("metadata.namespace", namespace, problem)));
+    } else if !namespace.is_empty() {
+        errors.push(FieldError::forbidden("metadata.namespace", "not allowed on this type"));
+    }
+    let labels = pairs(metadata, "labels");
+    errors.extend(names::labels(labels.iter().map(|(key, value)| (key.as_str(), value.as_str())), "metadata.labels"));
+    let annotations = pairs(metadata, "annotations");
+    errors.extend(names::annotations(
+        annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())),
+        "metadata.annotations",
+    ));
+    errors.extend(validate_finalizers(metadata));
+    errors.extend(validate_owners(metadata));
+    errors
+}
+
+fn validate_finalizers(metadata: &Value) -> Vec<FieldError> {
+    let finalizers = metadata.get("finalizers").and_then(Value::as_array).unwrap_or_default();
+    let mut errors = Vec::new();
+    for finalizer in finalizers.iter().filter_map(Value::as_str) {
+        let problems = names::qualified_name(finalizer);
+        errors.extend(problems.into_iter().map(|problem| FieldError::invalid("metadata.finalizers", finalizer, problem)));
+    }
+    let has = |name: &str| finalizers.iter().any(|finalizer| finalizer.as_str() == Some(name));
+    if has(crate::rest::ORPHAN_FINALIZER) && has(crate::rest::FOREGROUND_FINALIZER) {
+        errors.push(FieldError::invalid("metadata.finalizers", finalizers.iter().filter_map(Value::as_str).collect::<Vec<_>>(), "finalizer orphan and foregroundDeletion cannot be both set"));
+    }
+    errors
+}
+
+fn validate_owners(metadata: &Value) -> Vec<FieldError> {
+    let owners = metadata.get("ownerReferences").and_then(Value::as_array).unwrap_or_default();
+    let mut errors = Vec::new();
+    let mut controllers = 0;
+    for (index, owner) in owners.iter().enumerate() {
+        for (name, detail) in [("apiVersion", "must not be empty"), ("kind", "must not be empty"), ("name", "must not be empty"), ("uid", "must not be empty")] {
+            if owner.str_at(&[name]).is_empty() {
+                errors.push(FieldError::invalid(format!("metadata.ownerReferences[{index}].{name}"), "", detail));
+            }
+        }
+        controllers += usize::from(owner.get("controller").and_then(Value::as_bool) == Some(true));
+    }
+    if controllers > 1 {
+        errors.push(FieldError::invalid("metadata.ownerReferences", controllers, "Only one reference can have Controller set to true"));
+    }
+    errors
+}
+
+/// What an update may not do to metadata.
+pub fn validate_meta_update(resource: &Resource, object: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = validate_meta(resource, super::of(resource), object);
+    for name in ["name", "namespace", "uid", "creationTimestamp"] {
+        let (new, old) = (object.str_at(&["metadata", name]), old.str_at(&["metadata", name]));
+        if new != old {
+            errors.push(FieldError::invalid(format!("metadata.{name}"), new, "field is immutable"));
+        }
+    }
+    // Once an object is being deleted, finalizers can only go.
+    if old.at(&["metadata", "deletionTimestamp"]).is_some() {
+        let list = |object: &Value| -> Vec<String> {
+            let finalizers = object.at(&["metadata", "finalizers"]).and_then(Value::as_array).unwrap_or_default();
+            finalizers.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        let before = list(old);
+        let added: Vec<String> = list(object).into_iter().filter(|name| !before.contains(name) && !is_propagation(name)).collect();
+        if !added.is_empty() {
+            let detail = format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                added.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", "));
+            errors.push(FieldError::forbidden("metadata.finalizers", detail));
+        }
+    }
+    errors
+}
+
+fn is_propagation(name: &str) -> bool {
+    name == crate::rest::ORPHAN_FINALIZER || name == crate::rest::FOREGROUND_FINALIZER
+}

@@ -1,0 +1,155 @@
+//! Subresources that change one part of their object.
+
+use api::{Status, Value, status::FieldError};
+use http::StatusCode;
+
+use super::{answer, body};
+use crate::rest::{Answer, Call, Change, Patch, Scope};
+
+fn change<'a>(call: &'a Call<'a>) -> Result<Change<'a>, Status> {
+    Ok(Change {
+        server: call.server,
+        resource: &call.resource,
+        subresource: &call.info.subresource,
+        namespace: &call.info.namespace,
+        name: &call.info.name,
+        user: call.user,
+        dry_run: call.dry_run()?,
+    })
+}
+
+/// Assigns a pod to a node (`pkg/registry/core/pod/storage`, BindingREST).
+pub(super) async fn bind(call: Call<'_>) -> Answer {
+    let binding = body(&call)?;
+    let node = binding.str_at(&["target", "name"]).to_owned();
+    let kind = binding.str_at(&["target", "kind"]);
+    if !kind.is_empty() && kind != "Node" {
+        let error = FieldError::not_supported("target.kind", kind, &["Node", "<empty>"]);
+        return Err(Status::invalid("", "Binding", &call.info.name, vec![error]));
+    }
+    if node.is_empty() {
+        return Err(Status::invalid("", "Binding", &call.info.name, vec![FieldError::required("target.name", "")]));
+    }
+    let name = &call.info.name;
+    let uid = binding.str_at(&["metadata", "uid"]).to_owned();
+    let now = api::time::format(call.server.clock.now());
+    let conflict = |why: &str| Status::conflict("", "pods/binding", name, why);
+    change(&call)?
+        .run(Scope::Free, |before| {
+            if !uid.is_empty() && before.str_at(&["metadata", "uid"]) != uid {
+                return Err(conflict(&format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", before.str_at(&["metadata", "uid"]))));
+            }
+            if before.at(&["metadata", "deletionTimestamp"]).is_some() {
+                return Err(conflict(&format!("pod {name} is being deleted, cannot be assigned to a host")));
+            }
+            let present = before.str_at(&["spec", "nodeName"]);
+            if !present.is_empty() {
+                return Err(conflict(&format!("pod {name} is already assigned to node \"{present}\"")));
+            }
+            if before.at(&["spec", "schedulingGates"]).and_then(Value::as_array).is_some_and(|gates| !gates.is_empty()) {
+                return Err(conflict(&format!("pod {name} has non-empty .spec.schedulingGates")));
+            }
+            let mut object = before.clone();
+            object.set(&["spec", "nodeName"], node.as_str());
+            for part in ["annotations", "labels"] {
+                for (key, value) in binding.at(&["metadata", part]).and_then(Value::as_object).into_iter().flat_map(|map| map.iter()) {
+                    object.set(&["metadata", part, key], value.clone());
+                }
+            }
+            set_condition(&mut object, "PodScheduled", &now);
+            Ok(object)
+        })
+        .await?;
+    let mut success = Status::success();
+    success.code = 201;
+    crate::rest::respond_json(StatusCode::CREATED, call.accept.format, success.to_json().into())
+}
+
+fn set_condition(object: &mut Value, kind: &str, now: &str) {
+    let mut condition = Value::object();
+    condition.set(&["type"], kind);
+    condition.set(&["status"], "True");
+    condition.set(&["lastProbeTime"], Value::Null);
+    condition.set(&["lastTransitionTime"], now);
+    condition.take(&["lastProbeTime"]);
+    let Some(status) = object.make_object(&["status"]) else { return };
+    let conditions = status.entry_or_insert_with("conditions", || Value::Array(Vec::new()));
+    let Some(conditions) = conditions.as_array_mut() else { return };
+    conditions.retain(|present| present.str_at(&["type"]) != kind);
+    conditions.push(condition);
+}
+
+/// The part of the object that each of these subresources owns.
+fn owned(subresource: &str) -> &'static [&'static [&'static str]] {
+    match subresource {
+        "ephemeralcontainers" => &[&["spec", "ephemeralContainers"]],
+        "approval" => &[&["status", "conditions"]],
+        "resize" => &[&["spec", "containers"], &["spec", "initContainers"]],
+        _ => &[],
+    }
+}
+
+/// GET, PUT and PATCH of the whole object, of which only the subresource's part changes.
+pub(super) async fn partial(call: Call<'_>) -> Answer {
+    let change = change(&call)?;
+    if call.info.verb == "get" {
+        call.server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let key = if call.resource.namespaced { format!("{}/{}", call.info.namespace, call.info.name) } else { call.info.name.clone() };
+        let object = change.shelf()?.get(&key).ok_or_else(|| call.not_found(&call.info.name))?;
+        return answer(&call, StatusCode::OK, &object.tree());
+    }
+    let patch = if call.info.verb == "patch" { Some(Patch::read(&call)?) } else { None };
+    let wanted = if patch.is_some() { Value::Null } else { body(&call)? };
+    let outcome = change
+        .run(Scope::Free, |before| {
+            let wanted = match &patch {
+                Some(patch) => patch.apply(call.server.model, call.resource.ty, before)?,
+                None => wanted.clone(),
+            };
+            let mut object = before.clone();
+            match wanted.str_at(&["metadata", "resourceVersion"]) {
+                "" => object.take(&["metadata", "resourceVersion"]).is_some(),
+                version => object.set(&["metadata", "resourceVersion"], version),
+            };
+            for path in owned(&call.info.subresource) {
+                match wanted.at(path) {
+                    Some(value) => object.set(path, value.clone()),
+                    None => object.take(path).is_some(),
+                };
+            }
+            if call.info.subresource == "ephemeralcontainers" {
+                check_ephemeral(before, &object, &call.info.name)?;
+            }
+            Ok(object)
+        })
+        .await?;
+    answer(&call, StatusCode::OK, &outcome.object().tree())
+}
+
+/// Ephemeral containers are added, never changed or taken away.
+fn check_ephemeral(before: &Value, object: &Value, name: &str) -> Result<(), Status> {
+    let list = |object: &Value| object.at(&["spec", "ephemeralContainers"]).and_then(Value::as_array).unwrap_or_default().to_vec();
+    let (old, new) = (list(before), list(object));
+    let kept = old.iter().all(|container| new.iter().any(|other| other.str_at(&["name"]) == container.str_at(&["name"])));
+    if kept {
+        return Ok(());
+    }
+    let error = FieldError::forbidden("spec.ephemeralContainers", "existing ephemeral containers may not be removed");
+    Err(Status::invalid("", "Pod", name, vec![error]))
+}
+
+/// Takes finalizers from a namespace's spec; without any it goes once it is being deleted.
+pub(super) async fn finalize(call: Call<'_>) -> Answer {
+    let wanted = body(&call)?;
+    let outcome = change(&call)?
+        .run(Scope::Free, |before| {
+            let mut object = before.clone();
+            match wanted.at(&["spec", "finalizers"]) {
+                Some(finalizers) => object.set(&["spec", "finalizers"], finalizers.clone()),
+                None => object.take(&["spec", "finalizers"]).is_some(),
+            };
+            Ok(object)
+        })
+        .await?;
+    answer(&call, StatusCode::OK, &outcome.object().tree())
+}

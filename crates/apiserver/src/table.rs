@@ -1,0 +1,81 @@
+//! `meta.k8s.io/v1` Tables: what `kubectl get` shows.
+
+use api::{Resource, Value};
+use jiff::Timestamp;
+
+/// Which rows a table has, which decides on its head.
+pub enum Rows {
+    /// One object's; the table carries its resourceVersion.
+    One,
+    /// A list's, with the list's metadata.
+    List { meta: Value },
+    /// A further event of a watch: the columns were sent before.
+    Next,
+}
+
+pub fn of_objects(resource: &Resource, objects: &[Value], rows: Rows) -> Value {
+    of_objects_with(resource, objects, rows, None)
+}
+
+/// `include` is the request's `includeObject`: `None`, `Metadata` (unless it says otherwise) or `Object`.
+pub fn of_objects_with(resource: &Resource, objects: &[Value], rows: Rows, include: Option<&str>) -> Value {
+    let columns = table::columns(&resource.kind.group, &resource.kind.kind);
+    let mut out = Value::object();
+    out.set(&["kind"], "Table");
+    out.set(&["apiVersion"], "meta.k8s.io/v1");
+    let with_columns = !matches!(rows, Rows::Next);
+    match rows {
+        Rows::List { meta } => out.set(&["metadata"], meta),
+        Rows::One | Rows::Next => {
+            let version = objects.first().map(|object| object.str_at(&["metadata", "resourceVersion"])).unwrap_or_default();
+            out.set(&["metadata", "resourceVersion"], version)
+        }
+    };
+    let definitions: Vec<Value> = if with_columns { columns.iter().map(table::Column::definition).collect() } else { Vec::new() };
+    out.set(&["columnDefinitions"], definitions);
+    let now = Timestamp::now();
+    let rows: Vec<Value> = objects.iter().map(|object| row(columns, object, include, now)).collect();
+    out.set(&["rows"], rows);
+    out
+}
+
+fn row(columns: &[table::Column], object: &Value, include: Option<&str>, now: Timestamp) -> Value {
+    let mut row = Value::object();
+    row.set(&["cells"], table::row(columns, object, now));
+    match include {
+        Some("None") => {}
+        Some("Object") => {
+            row.set(&["object"], object.clone());
+        }
+        _ => {
+            row.set(&["object"], crate::rest::partial(object));
+        }
+    }
+    row
+}
+
+mod table {
+    use api::Value;
+    use jiff::Timestamp;
+
+    pub struct Column(&'static str);
+
+    impl Column {
+        pub fn definition(&self) -> Value {
+            let mut column = Value::object();
+            for (name, value) in [("name", self.0), ("type", "string"), ("format", if self.0 == "Name" { "name" } else { "" }), ("description", "")] {
+                column.set(&[name], value);
+            }
+            column.set(&["priority"], 0);
+            column
+        }
+    }
+
+    pub fn columns(_group: &str, _kind: &str) -> &'static [Column] {
+        &[Column("Name"), Column("Created At")]
+    }
+
+    pub fn row(_columns: &[Column], object: &Value, _now: Timestamp) -> Vec<Value> {
+        vec![object.str_at(&["metadata", "name"]).into(), object.str_at(&["metadata", "creationTimestamp"]).into()]
+    }
+}
