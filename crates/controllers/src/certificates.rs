@@ -10,8 +10,10 @@ use client::{
     k8s_openapi::ByteString,
     kinds::{
         authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+        certificates::v1::{
+            CertificateSigningRequest, CertificateSigningRequestCondition, CertificateSigningRequestStatus,
+        },
         core::v1::Node,
-        certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition, CertificateSigningRequestStatus},
     },
 };
 use jiff::Timestamp;
@@ -41,7 +43,11 @@ fn has(request: &CertificateSigningRequest, name: &str) -> bool {
 }
 
 fn is_issued(request: &CertificateSigningRequest) -> bool {
-    request.status.as_ref().and_then(|status| status.certificate.as_ref()).is_some_and(|certificate| !certificate.0.is_empty())
+    request
+        .status
+        .as_ref()
+        .and_then(|status| status.certificate.as_ref())
+        .is_some_and(|certificate| !certificate.0.is_empty())
 }
 
 /// The subject a request asks for; `None` where it is no request.
@@ -115,7 +121,9 @@ impl LiveController for Approver {
     }
 
     async fn plan(&self, key: &ObjectKey, context: &Context, client: &Client) -> client::Result<Plan> {
-        let open = |request: &Arc<CertificateSigningRequest>| !is_issued(request) && !has(request, "Approved") && !has(request, "Denied");
+        let open = |request: &Arc<CertificateSigningRequest>| {
+            !is_issued(request) && !has(request, "Approved") && !has(request, "Denied")
+        };
         let Some(request) = self.requests.get("", &key.name).filter(open) else {
             return Ok(Plan::default());
         };
@@ -171,7 +179,12 @@ async fn is_allowed(client: &Client, request: &CertificateSigningRequest, permis
 fn approve(request: &CertificateSigningRequest, message: &str, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let mut approved = request.clone();
-    approved.status.get_or_insert_default().conditions.get_or_insert_default().push(condition("Approved", "AutoApproved", message, now));
+    approved.status.get_or_insert_default().conditions.get_or_insert_default().push(condition(
+        "Approved",
+        "AutoApproved",
+        message,
+        now,
+    ));
     plan.update_sub(&approved, "approval");
     plan
 }
@@ -198,14 +211,19 @@ fn refusal(request: &CertificateSigningRequest) -> Option<&'static str> {
         KUBELET_CLIENT if !is_kubelet_client(request, &subject) => Some("not a node client certificate"),
         KUBELET_SERVING => {
             let is_node = subject.organizations == ["system:nodes"] && subject.common_name.starts_with("system:node:");
-            let fits = only(&["key encipherment", "digital signature", "server auth"]) && usages.contains("server auth");
+            let fits =
+                only(&["key encipherment", "digital signature", "server auth"]) && usages.contains("server auth");
             let is_own = request.spec.username.as_deref() == Some(&subject.common_name);
             (!(is_node && fits && is_own && !subject.names.is_empty())).then_some("not a node serving certificate")
         }
-        CLIENT if !(only(&["key encipherment", "digital signature", "client auth"]) && usages.contains("client auth")) => {
+        CLIENT
+            if !(only(&["key encipherment", "digital signature", "client auth"]) && usages.contains("client auth")) =>
+        {
             Some("usages are not those of a client certificate")
         }
-        CLIENT if subject.organizations.iter().any(|group| group == "system:masters") => Some("system:masters is not given out"),
+        CLIENT if subject.organizations.iter().any(|group| group == "system:masters") => {
+            Some("system:masters is not given out")
+        }
         _ => None,
     }
 }
@@ -226,7 +244,11 @@ impl LiveController for Signing {
         let mut plan = Plan::default();
         let ready = |request: &Arc<CertificateSigningRequest>| {
             let is_ours = [KUBELET_CLIENT, KUBELET_SERVING, CLIENT, LEGACY].contains(&&*request.spec.signer_name);
-            is_ours && has(request, "Approved") && !has(request, "Denied") && !has(request, "Failed") && !is_issued(request)
+            is_ours
+                && has(request, "Approved")
+                && !has(request, "Denied")
+                && !has(request, "Failed")
+                && !is_issued(request)
         };
         let Some(request) = self.requests.get("", &key.name).filter(ready) else {
             return Ok(plan);
@@ -237,14 +259,23 @@ impl LiveController for Signing {
         let outcome = match refusal(&request) {
             Some(why) => Err(why.to_owned()),
             None => {
-                let expiration = spec.expiration_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+                let expiration =
+                    spec.expiration_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
                 let usages = spec.usages.clone().unwrap_or_default();
-                self.signer.sign(&spec.signer_name, &spec.request.0, &usages, expiration).await.map_err(|error| error.to_string())
+                self.signer
+                    .sign(&spec.signer_name, &spec.request.0, &usages, expiration)
+                    .await
+                    .map_err(|error| error.to_string())
             }
         };
         match outcome {
             Ok(certificate) => status.certificate = Some(ByteString(certificate)),
-            Err(why) => status.conditions.get_or_insert_default().push(condition("Failed", "SignerValidationFailure", &why, context.now)),
+            Err(why) => status.conditions.get_or_insert_default().push(condition(
+                "Failed",
+                "SignerValidationFailure",
+                &why,
+                context.now,
+            )),
         }
         plan.update_status(&signed);
         Ok(plan)
@@ -278,7 +309,10 @@ impl Controller for Cleaner {
     }
 }
 
-fn with_requests(setup: &mut Setup, name: &'static str) -> (Informer<CertificateSigningRequest>, client::WorkQueue<ObjectKey>) {
+fn with_requests(
+    setup: &mut Setup,
+    name: &'static str,
+) -> (Informer<CertificateSigningRequest>, client::WorkQueue<ObjectKey>) {
     let requests = setup.informer::<CertificateSigningRequest>();
     let queue = setup.queue(name);
     owners::enqueue_self(&requests, &queue);

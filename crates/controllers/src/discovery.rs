@@ -74,7 +74,8 @@ struct ListedResource {
 
 async fn get<T: for<'a> Deserialize<'a>>(client: &Client, path: &str) -> client::Result<T> {
     let body = client.raw(Method::GET, path, None, Bytes::new()).await?;
-    serde_json::from_slice(&body).map_err(|error| client::Error::Decode { what: path.into(), message: error.to_string() })
+    serde_json::from_slice(&body)
+        .map_err(|error| client::Error::Decode { what: path.into(), message: error.to_string() })
 }
 
 /// Asks for all groups and versions (client-go `ServerPreferredResources`). An error only where the core of it fails.
@@ -105,7 +106,8 @@ pub async fn discover(client: &Client) -> client::Result<Discovered> {
 /// Keeps what an earlier, preferred version already has.
 fn add(resources: &mut Vec<Resource>, found: Vec<Resource>) {
     for resource in found {
-        let is_same = |known: &Resource| known.id.group == resource.id.group && known.id.resource == resource.id.resource;
+        let is_same =
+            |known: &Resource| known.id.group == resource.id.group && known.id.resource == resource.id.resource;
         if !resources.iter().any(is_same) {
             resources.push(resource);
         }

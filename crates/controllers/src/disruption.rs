@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use client::{
     Informer, Kind, ObjectKey,
-    apimachinery::pkg::{apis::meta::v1::{Condition, Time}, util::intstr::IntOrString},
+    apimachinery::pkg::{
+        apis::meta::v1::{Condition, Time},
+        util::intstr::IntOrString,
+    },
     kinds::{
         apps::v1::{Deployment, ReplicaSet, StatefulSet},
         core::v1::{Pod, ReplicationController},
@@ -17,7 +20,7 @@ use jiff::Timestamp;
 
 use crate::{
     manager::Setup,
-    plan::{PlannedEvent, Plan},
+    plan::{Plan, PlannedEvent},
     runtime::{Context, Controller},
     shared::{after_seconds, is_deleting, owners, percent, pods, selector, until},
 };
@@ -64,7 +67,8 @@ pub fn plan(inputs: &Inputs, now: Timestamp) -> Plan {
     let budget = &*inputs.budget;
     let before = budget.status.clone().unwrap_or_default();
     let disrupted = still_disrupted(&mut plan, inputs, &before, now);
-    let is_healthy = |pod: &&Arc<Pod>| pods::is_ready(pod) && !is_deleting(&***pod) && !disrupted.contains_key(pod.name());
+    let is_healthy =
+        |pod: &&Arc<Pod>| pods::is_ready(pod) && !is_deleting(&***pod) && !disrupted.contains_key(pod.name());
     let healthy = inputs.pods.iter().filter(is_healthy).count() as i32;
     let mut status = PodDisruptionBudgetStatus {
         observed_generation: budget.metadata.generation,
@@ -79,7 +83,11 @@ pub fn plan(inputs: &Inputs, now: Timestamp) -> Plan {
             status.desired_healthy = Some(desired);
             status.disruptions_allowed = Some(allowed);
             status.disrupted_pods = (!disrupted.is_empty()).then_some(disrupted);
-            if allowed > 0 { ("True", "SufficientPods", String::new()) } else { ("False", "InsufficientPods", String::new()) }
+            if allowed > 0 {
+                ("True", "SufficientPods", String::new())
+            } else {
+                ("False", "InsufficientPods", String::new())
+            }
         }
         Err(message) => {
             plan.event(PlannedEvent::warning(budget, "NoControllers", message.clone()));
@@ -95,7 +103,12 @@ pub fn plan(inputs: &Inputs, now: Timestamp) -> Plan {
 }
 
 /// Evictions granted whose pods are not deleted yet; those that came to nothing are dropped in time.
-fn still_disrupted(plan: &mut Plan, inputs: &Inputs, before: &PodDisruptionBudgetStatus, now: Timestamp) -> BTreeMap<String, Time> {
+fn still_disrupted(
+    plan: &mut Plan,
+    inputs: &Inputs,
+    before: &PodDisruptionBudgetStatus,
+    now: Timestamp,
+) -> BTreeMap<String, Time> {
     let mut disrupted = BTreeMap::new();
     for (name, granted) in before.disrupted_pods.iter().flatten() {
         let pod = inputs.pods.iter().find(|pod| pod.name() == name);
@@ -108,10 +121,20 @@ fn still_disrupted(plan: &mut Plan, inputs: &Inputs, before: &PodDisruptionBudge
     disrupted
 }
 
-fn set_condition(status: &mut PodDisruptionBudgetStatus, value: &str, reason: &str, message: String, generation: Option<i64>, now: Timestamp) {
+fn set_condition(
+    status: &mut PodDisruptionBudgetStatus,
+    value: &str,
+    reason: &str,
+    message: String,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
     let all = status.conditions.get_or_insert_default();
     let at = all.iter().position(|condition| condition.type_ == "DisruptionAllowed");
-    let since = at.map(|at| &all[at]).filter(|old| old.status == value).map_or(Time(now), |old| old.last_transition_time.clone());
+    let since = at
+        .map(|at| &all[at])
+        .filter(|old| old.status == value)
+        .map_or(Time(now), |old| old.last_transition_time.clone());
     let condition = Condition {
         type_: "DisruptionAllowed".into(),
         status: value.into(),
@@ -173,7 +196,12 @@ impl Controller for Disruption {
             return Plan::default();
         };
         let selector = selector_of(&budget);
-        let pods: Vec<_> = self.pods.list_namespace(&key.namespace).into_iter().filter(|pod| selector::matches(&selector, &**pod)).collect();
+        let pods: Vec<_> = self
+            .pods
+            .list_namespace(&key.namespace)
+            .into_iter()
+            .filter(|pod| selector::matches(&selector, &**pod))
+            .collect();
         let (mut scales, mut unmanaged) = (BTreeMap::new(), Vec::new());
         for pod in &pods {
             match self.scale(pod) {
@@ -209,7 +237,11 @@ pub fn register(setup: &mut Setup) {
         }
     });
     // A scaled controller moves percentages; its budgets are few.
-    fn on_scale<K: Kind>(informer: &Informer<K>, budgets: &Informer<PodDisruptionBudget>, queue: &client::WorkQueue<ObjectKey>) {
+    fn on_scale<K: Kind>(
+        informer: &Informer<K>,
+        budgets: &Informer<PodDisruptionBudget>,
+        queue: &client::WorkQueue<ObjectKey>,
+    ) {
         let (budgets, queue) = (budgets.clone(), queue.clone());
         informer.on_event(move |delta| {
             for budget in budgets.list_namespace(owners::newest(delta).namespace()) {

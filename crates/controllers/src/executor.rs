@@ -2,7 +2,7 @@
 
 use api::status::Reason;
 use bytes::Bytes;
-use client::{Client, DeleteParams, Error, EventRecorder, EventType, Propagation};
+use client::{Client, DeleteParams, Error, EventRecorder, Propagation};
 use futures_util::future::join_all;
 use http::Method;
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     expectations::Written,
-    plan::{PlannedEvent, Plan, Verb, Write},
+    plan::{Plan, PlannedEvent, Target, Verb, Write},
 };
 
 /// Why a pass stopped. Kept by the runtime and shown to the key's next pass, so that a controller can report it in status.
@@ -36,7 +36,9 @@ struct Answer {
 #[serde(default, rename_all = "camelCase")]
 struct AnswerMeta {
     name: String,
+    uid: String,
     resource_version: String,
+    deletion_timestamp: Option<String>,
 }
 
 pub struct Executor {
@@ -74,7 +76,8 @@ impl Executor {
             let mut failure = None;
             for (write, answer) in batch.iter().zip(answers) {
                 match answer {
-                    Ok(answer) => self.succeeded(write, &answer, written),
+                    Ok(Some(answer)) => self.succeeded(write, &answer, written),
+                    Ok(None) => {}
                     Err(error) => failure = self.failed(write, &error).or(failure),
                 }
             }
@@ -87,7 +90,24 @@ impl Executor {
         Ok(())
     }
 
-    async fn write(&self, write: &Write) -> Result<Bytes, Error> {
+    async fn is_alive(&self, target: &Target, uid: &str) -> Result<bool, Error> {
+        let path = format!("{}/{}", target.resource.path(&target.namespace), target.name);
+        let answer = match self.client.raw(Method::GET, &path, None, Bytes::new()).await {
+            Err(error) if error.is_not_found() => return Ok(false),
+            answer => answer?,
+        };
+        let owner: Answer = serde_json::from_slice(&answer)
+            .map_err(|error| Error::Decode { what: target.to_string(), message: error.to_string() })?;
+        Ok(owner.metadata.uid == uid && owner.metadata.deletion_timestamp.is_none())
+    }
+
+    /// `None` where the write was left out.
+    async fn write(&self, write: &Write) -> Result<Option<Bytes>, Error> {
+        if let Some((owner, uid)) = &write.while_alive {
+            if !self.is_alive(owner, uid).await? {
+                return Ok(None);
+            }
+        }
         let target = &write.target;
         let collection = target.resource.path(&target.namespace);
         let item = |sub: Option<&str>| match sub {
@@ -106,7 +126,7 @@ impl Executor {
             Verb::Delete(params) => (Method::DELETE, item(None), JSON, delete_options(params)),
             Verb::DeleteCollection(params) => (Method::DELETE, collection, JSON, delete_options(params)),
         };
-        self.client.raw(method, &path, Some(content_type), body).await
+        self.client.raw(method, &path, Some(content_type), body).await.map(Some)
     }
 
     fn succeeded(&self, write: &Write, answer: &[u8], written: &mut Written) {
@@ -151,11 +171,7 @@ impl Executor {
 
     fn record(&self, event: &PlannedEvent, name: &str, suffix: &str) {
         let message = event.message.replace("{name}", name) + suffix;
-        let kind = match event.kind {
-            EventType::Normal => EventType::Normal,
-            EventType::Warning => EventType::Warning,
-        };
-        self.recorder.event(event.regarding.clone(), kind, event.reason, message);
+        self.recorder.event(event.regarding.clone(), event.kind, event.reason, message);
     }
 }
 
@@ -165,7 +181,9 @@ const JSON: &str = "application/json";
 fn together(first: &Write, next: &Write) -> bool {
     let same_verb = matches!(
         (&first.verb, &next.verb),
-        (Verb::Create, Verb::Create) | (Verb::Delete(_), Verb::Delete(_)) | (Verb::CreateSub(_), Verb::CreateSub(_))
+        (Verb::Create, Verb::Create)
+            | (Verb::Delete(_), Verb::Delete(_))
+            | (Verb::CreateSub(_), Verb::CreateSub(_))
             | (Verb::DeleteCollection(_), Verb::DeleteCollection(_))
     );
     let is_collection = matches!(first.verb, Verb::DeleteCollection(_));

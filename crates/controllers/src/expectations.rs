@@ -26,7 +26,8 @@ impl<K: Kind> Shown for Informer<K> {
     }
 
     fn alive(&self, namespace: &str, name: &str, uid: &str) -> bool {
-        self.get(namespace, name).is_some_and(|object| object.uid() == uid && object.meta().deletion_timestamp.is_none())
+        self.get(namespace, name)
+            .is_some_and(|object| object.uid() == uid && object.meta().deletion_timestamp.is_none())
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, future::Future, sync::Arc};
 
-use client::{Client, Clock, EventRecorder, Informer, InformerFactory, Kind, ListParams, ObjectKey, SystemClock, Transport, WorkQueue};
+use client::{
+    Client, Clock, EventRecorder, Informer, InformerFactory, Kind, ListParams, ObjectKey, SystemClock, Transport,
+    WorkQueue,
+};
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio_util::sync::CancellationToken;
 
@@ -144,7 +147,11 @@ pub struct ControllerManager;
 
 impl ControllerManager {
     /// Runs the enabled controllers until `cancel`. The caller has won the leader election.
-    pub async fn run(config: ControllerManagerConfig, client: Client, cancel: CancellationToken) -> Result<(), UnknownController> {
+    pub async fn run(
+        config: ControllerManagerConfig,
+        client: Client,
+        cancel: CancellationToken,
+    ) -> Result<(), UnknownController> {
         let enabled = enabled(&config.controllers)?;
         let mut setup = Setup::new(config, client, cancel);
         for entry in CONTROLLERS.iter().filter(|entry| enabled.contains(entry.name)) {

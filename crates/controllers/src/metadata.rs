@@ -75,7 +75,18 @@ impl MetadataClient {
         MetadataClient { transport }
     }
 
-    async fn get(&self, path: &str, accept: &'static str) -> client::Result<http::Response<impl http_body_util::BodyExt<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + use<>>> {
+    async fn get(
+        &self,
+        path: &str,
+        accept: &'static str,
+    ) -> client::Result<
+        http::Response<
+            impl http_body_util::BodyExt<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+            + Send
+            + Unpin
+            + use<>,
+        >,
+    > {
         let failed = |source: http::Error| client::TransportError { server: path.to_owned(), source: Box::new(source) };
         let request = Request::builder()
             .method(Method::GET)
@@ -90,7 +101,9 @@ impl MetadataClient {
             return Ok(response);
         }
         let body = response.into_body().collect().await;
-        let body = body.map_err(|source| client::TransportError { server: path.to_owned(), source: source.into() })?.to_bytes();
+        let body = body
+            .map_err(|source| client::TransportError { server: path.to_owned(), source: source.into() })?
+            .to_bytes();
         let reason = api::status::Status::failure(reason(status.as_u16()), String::from_utf8_lossy(&body));
         Err(Error::Status(Box::new(serde_json::from_slice(&body).unwrap_or(reason))))
     }
@@ -116,7 +129,11 @@ impl MetadataClient {
         self.read(&format!("{}?limit=500{token}", resource.path(namespace)), LIST).await
     }
 
-    pub async fn watch(&self, resource: &ResourceId, revision: &str) -> client::Result<impl Stream<Item = client::Result<Event>> + Send + Unpin + use<>> {
+    pub async fn watch(
+        &self,
+        resource: &ResourceId,
+        revision: &str,
+    ) -> client::Result<impl Stream<Item = client::Result<Event>> + Send + Unpin + use<>> {
         let path = format!(
             "{}?watch=1&allowWatchBookmarks=true&timeoutSeconds=540&resourceVersion={revision}",
             resource.path("")

@@ -26,7 +26,12 @@ struct Content<K> {
     is_as_wanted: fn(&K, &K) -> bool,
 }
 
-fn plan<K: Kind>(namespace: Option<&Namespace>, existing: Option<&K>, wanted: &K, is_as_wanted: fn(&K, &K) -> bool) -> Plan {
+fn plan<K: Kind>(
+    namespace: Option<&Namespace>,
+    existing: Option<&K>,
+    wanted: &K,
+    is_as_wanted: fn(&K, &K) -> bool,
+) -> Plan {
     let mut plan = Plan::default();
     let Some(namespace) = namespace.filter(|namespace| !is_deleting(*namespace)) else {
         return plan;
@@ -61,7 +66,13 @@ impl<K: Kind> Controller for Content<K> {
     }
 }
 
-fn register<K: Kind>(setup: &mut Setup, name: &'static str, wanted: K, existing: Informer<K>, is_as_wanted: fn(&K, &K) -> bool) {
+fn register<K: Kind>(
+    setup: &mut Setup,
+    name: &'static str,
+    wanted: K,
+    existing: Informer<K>,
+    is_as_wanted: fn(&K, &K) -> bool,
+) {
     let namespaces = setup.informer::<Namespace>();
     let queue = setup.queue(name);
     owners::enqueue_self(&namespaces, &queue);
@@ -76,7 +87,10 @@ fn register<K: Kind>(setup: &mut Setup, name: &'static str, wanted: K, existing:
 }
 
 pub fn register_service_account(setup: &mut Setup) {
-    let wanted = ServiceAccount { metadata: ObjectMeta { name: Some("default".into()), ..ObjectMeta::default() }, ..ServiceAccount::default() };
+    let wanted = ServiceAccount {
+        metadata: ObjectMeta { name: Some("default".into()), ..ObjectMeta::default() },
+        ..ServiceAccount::default()
+    };
     let existing = setup.informer_with::<ServiceAccount>(ListParams::fields("metadata.name=default"));
     register(setup, "serviceaccount-controller", wanted, existing, |_, _| true);
 }
@@ -96,5 +110,7 @@ pub fn register_root_ca(setup: &mut Setup) {
     };
     // Only these: no other ConfigMap is any controller's business, and they may be large.
     let existing = setup.informer_with::<ConfigMap>(ListParams::fields("metadata.name=kube-root-ca.crt"));
-    register(setup, "root-ca-certificate-publisher-controller", wanted, existing, |existing, wanted| existing.data == wanted.data);
+    register(setup, "root-ca-certificate-publisher-controller", wanted, existing, |existing, wanted| {
+        existing.data == wanted.data
+    });
 }

@@ -41,7 +41,10 @@ pub enum Verb {
     Create,
     Update,
     UpdateStatus,
-    Patch { kind: PatchKind, subresource: Option<&'static str> },
+    Patch {
+        kind: PatchKind,
+        subresource: Option<&'static str>,
+    },
     Delete(DeleteParams),
     /// Deletes everything of the resource in the target's namespace.
     DeleteCollection(DeleteParams),
@@ -68,6 +71,9 @@ pub struct Write {
     /// JSON; empty for a deletion.
     pub body: Bytes,
     pub tolerate: Tolerate,
+    /// Left out unless this object still has this UID and is not being deleted, as the API itself says: an informer that lags
+    /// must not make a dying owner adopt what was just set free (upstream `RecheckDeletionTimestamp`).
+    pub while_alive: Option<(Target, String)>,
     /// Recorded once the write has succeeded; `{name}` in its message becomes the object's name.
     pub then: Option<PlannedEvent>,
     /// Recorded as a warning when the write fails; the failure's text is appended to the message.
@@ -124,7 +130,15 @@ impl ResourceId {
 
 impl Write {
     pub fn new(verb: Verb, target: Target, body: impl Into<Bytes>) -> Self {
-        Write { verb, target, body: body.into(), tolerate: Tolerate::default(), then: None, on_failure: None }
+        Write {
+            verb,
+            target,
+            body: body.into(),
+            tolerate: Tolerate::default(),
+            while_alive: None,
+            then: None,
+            on_failure: None,
+        }
     }
 
     pub fn ignore_not_found(&mut self) -> &mut Self {
@@ -144,6 +158,11 @@ impl Write {
 
     pub fn ignore_failure(&mut self) -> &mut Self {
         self.tolerate.any = true;
+        self
+    }
+
+    pub fn while_alive<K: Kind>(&mut self, owner: &K) -> &mut Self {
+        self.while_alive = Some((target_of(owner), owner.uid().to_owned()));
         self
     }
 

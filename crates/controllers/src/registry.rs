@@ -1,8 +1,8 @@
 //! Every controller, by upstream's name. One line here starts it.
 
 use crate::{
-    aggregation, certificates, cronjob, daemonset, deployment, disruption, endpoints, garbage, job, manager::Setup, namespace,
-    namespace_content, node, quota, replicaset, statefulset, volume,
+    aggregation, certificates, cronjob, daemonset, deployment, disruption, endpoints, garbage, job, manager::Setup,
+    namespace, namespace_content, node, quota, replicaset, statefulset, volume,
 };
 
 pub struct Entry {

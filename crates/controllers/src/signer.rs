@@ -13,5 +13,11 @@ pub struct SignError(pub String);
 pub trait Signer: Send + Sync + 'static {
     /// A client or serving certificate for the PEM request, as PEM, valid for `expiration` at most. Usages are
     /// `spec.usages` of the CertificateSigningRequest.
-    async fn sign(&self, signer_name: &str, request_pem: &[u8], usages: &[String], expiration: Option<Duration>) -> Result<Vec<u8>, SignError>;
+    async fn sign(
+        &self,
+        signer_name: &str,
+        request_pem: &[u8],
+        usages: &[String],
+        expiration: Option<Duration>,
+    ) -> Result<Vec<u8>, SignError>;
 }

@@ -17,7 +17,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::schedule::{Schedule, zone};
 use crate::{
-    plan::{PlannedEvent, Plan},
+    plan::{Plan, PlannedEvent},
     shared::{after_seconds, created_at, is_deleting, owners, template, until},
 };
 
@@ -73,7 +73,9 @@ fn follow_jobs(plan: &mut Plan, inputs: &Inputs, status: &mut CronJobStatus) {
             _ => {}
         }
         let completed = job.status.as_ref().and_then(|status| status.completion_time.clone());
-        if outcome(job) == Some("Complete") && completed.as_ref().map(|time| time.0) > status.last_successful_time.as_ref().map(|time| time.0) {
+        if outcome(job) == Some("Complete")
+            && completed.as_ref().map(|time| time.0) > status.last_successful_time.as_ref().map(|time| time.0)
+        {
             status.last_successful_time = completed;
         }
     }
@@ -95,8 +97,14 @@ fn clean_up(plan: &mut Plan, inputs: &Inputs) {
         ("Failed", spec.failed_jobs_history_limit.unwrap_or(1)),
     ];
     for (end, limit) in limits {
-        let mut ended: Vec<&Arc<Job>> = inputs.jobs.iter().filter(|job| outcome(job) == Some(end) && !is_deleting(&***job)).collect();
-        ended.sort_by_key(|job| (job.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0), job.name().to_owned()));
+        let mut ended: Vec<&Arc<Job>> =
+            inputs.jobs.iter().filter(|job| outcome(job) == Some(end) && !is_deleting(&***job)).collect();
+        ended.sort_by_key(|job| {
+            (
+                job.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0),
+                job.name().to_owned(),
+            )
+        });
         let surplus = ended.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
         for job in ended.into_iter().take(surplus) {
             delete(plan, inputs, job);
@@ -156,7 +164,14 @@ fn run(plan: &mut Plan, inputs: &Inputs, status: &mut CronJobStatus, is_taken: i
     status.last_schedule_time = Some(Time(scheduled));
 }
 
-fn warn_of_missed(plan: &mut Plan, cron: &CronJob, schedule: &Schedule, zone: &TimeZone, since: Timestamp, now: Timestamp) {
+fn warn_of_missed(
+    plan: &mut Plan,
+    cron: &CronJob,
+    schedule: &Schedule,
+    zone: &TimeZone,
+    since: Timestamp,
+    now: Timestamp,
+) {
     let mut at = since;
     for _ in 0..MANY_MISSED {
         match schedule.next(at, zone).filter(|next| *next <= now) {
@@ -173,7 +188,8 @@ fn new_job(cron: &CronJob, name: String, scheduled: Timestamp, zone: &TimeZone) 
     let meta = template.metadata.unwrap_or_default();
     let mut annotations = meta.annotations.unwrap_or_default();
     let local = scheduled.to_zoned(zone.clone());
-    let text = if *zone == TimeZone::UTC { scheduled.to_string() } else { local.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string() };
+    let text =
+        if *zone == TimeZone::UTC { scheduled.to_string() } else { local.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string() };
     annotations.insert(SCHEDULED_AT.into(), text);
     Job {
         metadata: ObjectMeta {

@@ -167,7 +167,11 @@ mod tests {
             let now: Timestamp = now.parse().expect(now);
             assert_eq!(schedule.next(now, &TimeZone::UTC).map(|at| at.to_string()).as_deref(), Some(next), "{text}");
             let since = "2020-01-01T00:00:00Z".parse().expect("time");
-            assert_eq!(schedule.last(since, now, &TimeZone::UTC).map(|at| at.to_string()).as_deref(), Some(last), "{text}");
+            assert_eq!(
+                schedule.last(since, now, &TimeZone::UTC).map(|at| at.to_string()).as_deref(),
+                Some(last),
+                "{text}"
+            );
         }
     }
 
@@ -176,6 +180,9 @@ mod tests {
         for text in ["", "* * * *", "60 * * * *", "a * * * *", "5-1 * * * *", "*/0 * * * *", "@never"] {
             assert!(Schedule::parse(text).is_err(), "{text}");
         }
-        assert_eq!(Schedule::parse("0 0 30 2 *").map(|schedule| schedule.next(Timestamp::UNIX_EPOCH, &TimeZone::UTC)), Ok(None));
+        assert_eq!(
+            Schedule::parse("0 0 30 2 *").map(|schedule| schedule.next(Timestamp::UNIX_EPOCH, &TimeZone::UTC)),
+            Ok(None)
+        );
     }
 }

@@ -68,7 +68,9 @@ pub fn register(setup: &mut Setup) {
     owners::enqueue_self(&sets, &queue);
     owners::enqueue_controller::<Pod, DaemonSet>(&pods, &queue);
     owners::enqueue_controller::<ControllerRevision, DaemonSet>(&revisions, &queue);
-    owners::enqueue_adopters(&pods, &sets, &queue, |set| selector::compile(set.spec.as_ref().map(|spec| &spec.selector)));
+    owners::enqueue_adopters(&pods, &sets, &queue, |set| {
+        selector::compile(set.spec.as_ref().map(|spec| &spec.selector))
+    });
     let (to, all) = (queue.clone(), sets.clone());
     nodes.on_event(move |delta| match delta {
         Delta::Updated { old, new } if !places_differently(old, new) => {}

@@ -16,7 +16,7 @@ use super::{
     status, update,
 };
 use crate::{
-    plan::{PlannedEvent, Plan},
+    plan::{Plan, PlannedEvent},
     replicaset::requeue_for_availability,
     shared::{after_seconds, created_at, history, is_deleting, label, owners, pods, selector, until},
 };
@@ -55,7 +55,11 @@ pub fn plan(inputs: &Inputs, taken: impl Fn(&str) -> Option<Arc<ControllerRevisi
     let spec = set.spec.clone().unwrap_or_default();
     let selector = selector::compile(Some(&spec.selector));
     if selector.is_everything() {
-        plan.event(PlannedEvent::warning(set, "SelectingAll", "This daemon set is selecting all pods. A non-empty selector is required."));
+        plan.event(PlannedEvent::warning(
+            set,
+            "SelectingAll",
+            "This daemon set is selecting all pods. A non-empty selector is required.",
+        ));
         return plan;
     }
     let owned_revisions = inputs.revisions.iter().filter(|revision| owners::is_controlled_by(&***revision, set.uid()));
@@ -88,7 +92,8 @@ pub fn plan(inputs: &Inputs, taken: impl Fn(&str) -> Option<Arc<ControllerRevisi
     }
     write(&mut plan, set, &work, &hash);
     let in_use = |revision: &ControllerRevision| {
-        revision.name() == current.revision.name() || claimed.owned.iter().any(|pod| hash_label(pod) == history::hash_of(revision))
+        revision.name() == current.revision.name()
+            || claimed.owned.iter().any(|pod| hash_label(pod) == history::hash_of(revision))
     };
     history::truncate(&mut plan, &revisions, spec.revision_history_limit.unwrap_or(10), in_use);
     requeue_for_availability(&mut plan, &claimed.owned, spec.min_ready_seconds.unwrap_or(0), now);
@@ -118,7 +123,11 @@ fn manage(plan: &mut Plan, inputs: &Inputs, by_node: &ByNode, hash: &str, now: T
             work.create_on.push(node.name().into());
         } else if may_stay {
             let running = sort_out_ended(plan, inputs, &mut work, here, now);
-            if surge > 0 && running.is_empty() && should_run && work.delete.iter().all(|pod| target_node(pod) != Some(node.name())) {
+            if surge > 0
+                && running.is_empty()
+                && should_run
+                && work.delete.iter().all(|pod| target_node(pod) != Some(node.name()))
+            {
                 work.create_on.push(node.name().into());
             }
             prune(inputs, &mut work, &running, surge > 0, hash, now);
@@ -136,11 +145,19 @@ fn manage(plan: &mut Plan, inputs: &Inputs, by_node: &ByNode, hash: &str, now: T
     work
 }
 
-fn sort_out_ended<'a>(plan: &mut Plan, inputs: &Inputs, work: &mut Work, here: &[&'a Arc<Pod>], now: Timestamp) -> Vec<&'a Arc<Pod>> {
+fn sort_out_ended<'a>(
+    plan: &mut Plan,
+    inputs: &Inputs,
+    work: &mut Work,
+    here: &[&'a Arc<Pod>],
+    now: Timestamp,
+) -> Vec<&'a Arc<Pod>> {
     let mut running = Vec::new();
     for pod in here.iter().filter(|pod| !is_deleting(&****pod)) {
         let node = target_node(pod).unwrap_or("");
-        let found = |what: &str, verb: &str| format!("Found {what} daemon pod {} on node {node}, will try to {verb} it", pod.key());
+        let found = |what: &str, verb: &str| {
+            format!("Found {what} daemon pod {} on node {node}, will try to {verb} it", pod.key())
+        };
         match pods::phase(pod) {
             "Failed" => match until(after_seconds(created_at(&***pod), FAILED_POD_SECONDS), now) {
                 Some(wait) => plan.requeue_after(wait.max(Duration::from_millis(10))),
@@ -175,7 +192,8 @@ fn prune(inputs: &Inputs, work: &mut Work, running: &[&Arc<Pod>], surges: bool, 
     let old_is_ready = old.is_some_and(|pod| pods::is_ready(pod));
     let keep_old = new.is_none() || old_is_ready && !new_is_available;
     for pod in running {
-        let is_kept = new.is_some_and(|new| new.uid() == pod.uid()) || keep_old && old.is_some_and(|old| old.uid() == pod.uid());
+        let is_kept =
+            new.is_some_and(|new| new.uid() == pod.uid()) || keep_old && old.is_some_and(|old| old.uid() == pod.uid());
         if !is_kept {
             work.delete.push((*pod).clone());
         }

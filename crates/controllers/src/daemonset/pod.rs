@@ -17,13 +17,17 @@ fn template_of(set: &DaemonSet) -> PodTemplateSpec {
 pub fn should_run(set: &DaemonSet, node: &Node) -> (bool, bool) {
     let mut spec = template_of(set).spec.unwrap_or_default();
     tolerate(&mut spec);
-    let is_named = spec.node_name.as_deref().is_none_or(|name| name.is_empty() || Some(name) == node.metadata.name.as_deref());
+    let is_named =
+        spec.node_name.as_deref().is_none_or(|name| name.is_empty() || Some(name) == node.metadata.name.as_deref());
     if !is_named || !nodes::admits(&spec, node) {
         return (false, false);
     }
     let tolerations = spec.tolerations.unwrap_or_default();
     let tolerates = |effect: &str| {
-        nodes::taints(node).iter().filter(|taint| taint.effect == effect).all(|taint| nodes::tolerated(&tolerations, taint))
+        nodes::taints(node)
+            .iter()
+            .filter(|taint| taint.effect == effect)
+            .all(|taint| nodes::tolerated(&tolerations, taint))
     };
     let may_stay = tolerates("NoExecute");
     (may_stay && tolerates("NoSchedule"), may_stay)
@@ -49,11 +53,8 @@ pub fn pod_for(set: &DaemonSet, node: &str, hash: &str) -> Pod {
     pod.metadata.labels.get_or_insert_default().insert("pod-template-generation".into(), generation);
     let spec = pod.spec.get_or_insert_default();
     tolerate(spec);
-    let named = NodeSelectorRequirement {
-        key: "metadata.name".into(),
-        operator: "In".into(),
-        values: Some(vec![node.into()]),
-    };
+    let named =
+        NodeSelectorRequirement { key: "metadata.name".into(), operator: "In".into(), values: Some(vec![node.into()]) };
     let affinity = spec.affinity.get_or_insert_default().node_affinity.get_or_insert_default();
     affinity.required_during_scheduling_ignored_during_execution = Some(NodeSelector {
         node_selector_terms: vec![NodeSelectorTerm { match_fields: Some(vec![named]), match_expressions: None }],

@@ -40,7 +40,11 @@ pub fn rolling(inputs: &Inputs, by_node: &ByNode, hash: &str, now: Timestamp) ->
     let (surge, unavailable) = limits(inputs);
     let min_ready = inputs.set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
     let is_available = |pod: &Pod| pods::is_available(pod, min_ready, now);
-    if surge > 0 { surging(inputs, by_node, hash, surge, is_available) } else { replacing(by_node, hash, unavailable, is_available) }
+    if surge > 0 {
+        surging(inputs, by_node, hash, surge, is_available)
+    } else {
+        replacing(by_node, hash, unavailable, is_available)
+    }
 }
 
 fn replacing(by_node: &ByNode, hash: &str, max_unavailable: i32, is_available: impl Fn(&Pod) -> bool) -> Work {

@@ -13,7 +13,7 @@ use client::{
 };
 
 use crate::{
-    plan::{PlannedEvent, Plan},
+    plan::{Plan, PlannedEvent},
     shared::{annotation, created_at, is_deleting, owners, percent, template},
 };
 

@@ -171,7 +171,8 @@ pub fn of_rollout(rollout: &Rollout, base: &DeploymentStatus, now: Timestamp) ->
         let message = format!("{what} has successfully progressed.");
         set(&mut status, new_condition(PROGRESSING, "True", COMPLETE, message, now));
     } else if has_progressed(base, &status) {
-        let mut condition = new_condition(PROGRESSING, "True", "ReplicaSetUpdated", format!("{what} is progressing."), now);
+        let mut condition =
+            new_condition(PROGRESSING, "True", "ReplicaSetUpdated", format!("{what} is progressing."), now);
         if let Some(current) = current.as_ref().filter(|current| current.status == "True") {
             condition.last_transition_time = current.last_transition_time.clone();
         }
@@ -191,7 +192,8 @@ pub fn of_rollout(rollout: &Rollout, base: &DeploymentStatus, now: Timestamp) ->
 /// A ReplicaSet's failure, the new one's before the others'.
 fn replica_failure(rollout: &Rollout) -> Option<DeploymentCondition> {
     let sets = rollout.new.iter().chain(&rollout.old);
-    let mut conditions = sets.filter_map(|set| set.status.as_ref()).flat_map(|status| status.conditions.iter().flatten());
+    let mut conditions =
+        sets.filter_map(|set| set.status.as_ref()).flat_map(|status| status.conditions.iter().flatten());
     let failure = conditions.find(|condition| condition.type_ == FAILURE)?;
     Some(DeploymentCondition {
         type_: FAILURE.into(),

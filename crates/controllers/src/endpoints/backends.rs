@@ -30,7 +30,8 @@ pub fn differ(old: &Pod, new: &Pod) -> bool {
 
 pub fn addresses(pod: &Pod) -> Vec<String> {
     let status = pod.status.as_ref();
-    let listed: Vec<String> = status.iter().flat_map(|status| status.pod_ips.iter().flatten()).map(|ip| ip.ip.clone()).collect();
+    let listed: Vec<String> =
+        status.iter().flat_map(|status| status.pod_ips.iter().flatten()).map(|ip| ip.ip.clone()).collect();
     match status.and_then(|status| status.pod_ip.clone()) {
         Some(ip) if listed.is_empty() && !ip.is_empty() => vec![ip],
         _ => listed,
@@ -71,11 +72,14 @@ pub fn port(pod: &Pod, port: &ServicePort) -> Option<i32> {
         Some(IntOrString::String(name)) => name,
     };
     let spec = pod.spec.as_ref()?;
-    let sidecars = spec.init_containers.iter().flatten().filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    let sidecars =
+        spec.init_containers.iter().flatten().filter(|container| container.restart_policy.as_deref() == Some("Always"));
     let protocol = |protocol: &Option<String>| protocol.clone().unwrap_or_else(|| "TCP".into());
     let mut ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
     ports
-        .find(|candidate| candidate.name.as_ref() == Some(name) && protocol(&candidate.protocol) == protocol(&port.protocol))
+        .find(|candidate| {
+            candidate.name.as_ref() == Some(name) && protocol(&candidate.protocol) == protocol(&port.protocol)
+        })
         .map(|found| found.container_port)
 }
 

@@ -41,7 +41,10 @@ pub fn plan(inputs: &Inputs) -> Plan {
         label(&***endpoints, SKIP) != Some("true") && annotation(&***endpoints, LEADER).is_empty()
     };
     let has_no_selector = inputs.service.as_ref().is_some_and(|service| {
-        service.spec.as_ref().is_some_and(|spec| spec.selector.is_none() && spec.type_.as_deref() != Some("ExternalName"))
+        service
+            .spec
+            .as_ref()
+            .is_some_and(|spec| spec.selector.is_none() && spec.type_.as_deref() != Some("ExternalName"))
     });
     let Some(endpoints) = inputs.endpoints.as_ref().filter(is_mirrored).filter(|_| has_no_selector) else {
         for slice in &inputs.slices {

@@ -52,7 +52,8 @@ pub fn plan(inputs: &Inputs) -> Plan {
         is_deleting: is_deleting(service),
         max_per_slice: MAX_PER_SLICE,
     };
-    let owned: Vec<_> = inputs.slices.iter().filter(|slice| owners::is_controlled_by(&***slice, service.uid())).cloned().collect();
+    let owned: Vec<_> =
+        inputs.slices.iter().filter(|slice| owners::is_controlled_by(&***slice, service.uid())).cloned().collect();
     let families = families(service);
     for slice in owned.iter().filter(|slice| !families.contains(&&*slice.address_type)) {
         plan.delete(&**slice);
@@ -107,7 +108,11 @@ fn endpoint(pod: &Pod, zone: Option<String>, service: &Service, family: &str) ->
     let distribution = spec.and_then(|spec| spec.traffic_distribution.as_deref()).filter(|_| ready);
     Endpoint {
         addresses: addresses(pod).into_iter().filter(|address| is_v6(address) == (family == "IPv6")).collect(),
-        conditions: Some(EndpointConditions { ready: Some(ready), serving: Some(serving), terminating: Some(terminating) }),
+        conditions: Some(EndpointConditions {
+            ready: Some(ready),
+            serving: Some(serving),
+            terminating: Some(terminating),
+        }),
         target_ref: Some(reference(pod)),
         hostname: hostname(pod, service),
         hints: hints(distribution, zone.as_ref(), node.as_ref()),
@@ -121,7 +126,9 @@ fn endpoint(pod: &Pod, zone: Option<String>, service: &Service, family: &str) ->
 fn hints(distribution: Option<&str>, zone: Option<&String>, node: Option<&String>) -> Option<EndpointHints> {
     let for_zones = zone.map(|name| vec![ForZone { name: name.clone() }]);
     match distribution? {
-        "PreferClose" | "PreferSameZone" => for_zones.map(|zones| EndpointHints { for_zones: Some(zones), for_nodes: None }),
+        "PreferClose" | "PreferSameZone" => {
+            for_zones.map(|zones| EndpointHints { for_zones: Some(zones), for_nodes: None })
+        }
         "PreferSameNode" => {
             let for_nodes = node.map(|name| vec![ForNode { name: name.clone() }]);
             (for_zones.is_some() || for_nodes.is_some()).then_some(EndpointHints { for_zones, for_nodes })

@@ -1,7 +1,11 @@
 //! Endpoints into slices: as few writes as possible, at most so many endpoints per slice
 //! (upstream endpointslice/reconciler.go `reconcileByPortMapping`, `finalize`).
 
-use std::{cmp::Reverse, collections::{BTreeMap, BTreeSet}, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use client::{
     Kind,
@@ -71,7 +75,14 @@ struct Changes {
 
 /// Brings the slices of one address type in line with `desired`. With none desired one empty slice stays, unless
 /// `placeholder` is off.
-pub fn reconcile(plan: &mut Plan, parent: &Parent, address_type: &str, existing: &[Arc<EndpointSlice>], desired: Desired, placeholder: bool) {
+pub fn reconcile(
+    plan: &mut Plan,
+    parent: &Parent,
+    address_type: &str,
+    existing: &[Arc<EndpointSlice>],
+    desired: Desired,
+    placeholder: bool,
+) {
     let mut changes = Changes::default();
     let mut used = BTreeSet::new();
     for (ports, endpoints) in desired.0 {
@@ -114,8 +125,15 @@ fn new_slice(parent: &Parent, address_type: &str, ports: Vec<EndpointPort>) -> E
     }
 }
 
-fn fill(changes: &mut Changes, parent: &Parent, slices: Vec<Arc<EndpointSlice>>, endpoints: Vec<Endpoint>, empty: &EndpointSlice) {
-    let mut left: BTreeMap<_, Endpoint> = endpoints.into_iter().map(|endpoint| (identity(&endpoint), endpoint)).collect();
+fn fill(
+    changes: &mut Changes,
+    parent: &Parent,
+    slices: Vec<Arc<EndpointSlice>>,
+    endpoints: Vec<Endpoint>,
+    empty: &EndpointSlice,
+) {
+    let mut left: BTreeMap<_, Endpoint> =
+        endpoints.into_iter().map(|endpoint| (identity(&endpoint), endpoint)).collect();
     let mut updated: Vec<EndpointSlice> = Vec::new();
     let mut unchanged: Vec<Arc<EndpointSlice>> = Vec::new();
     for slice in slices {

@@ -12,7 +12,7 @@ use super::{
     backends::{addresses, belongs, has_cluster_ip, hostname, is_headless, is_v6, port, reference, selects_pods},
 };
 use crate::{
-    plan::{PlannedEvent, Plan},
+    plan::{Plan, PlannedEvent},
     shared::pods,
 };
 
@@ -30,7 +30,9 @@ pub struct Inputs {
 /// The service is gone: so are the Endpoints this controller wrote for it.
 pub fn plan_deleted(current: Option<&Endpoints>) -> Plan {
     let mut plan = Plan::default();
-    let is_ours = |endpoints: &&Endpoints| endpoints.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(MANAGED_BY));
+    let is_ours = |endpoints: &&Endpoints| {
+        endpoints.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(MANAGED_BY))
+    };
     if let Some(current) = current.filter(is_ours) {
         plan.delete(current);
     }
@@ -71,11 +73,19 @@ pub fn plan(inputs: &Inputs) -> Plan {
     }
     match &inputs.current {
         None => {
-            plan.create(&wanted).on_failure(PlannedEvent::warning(service, "FailedToCreateEndpoint", "Failed to create endpoint: "));
+            plan.create(&wanted).on_failure(PlannedEvent::warning(
+                service,
+                "FailedToCreateEndpoint",
+                "Failed to create endpoint: ",
+            ));
         }
         Some(current) if is_same(current, &wanted) => {}
         Some(_) => {
-            plan.update(&wanted).on_failure(PlannedEvent::warning(service, "FailedToUpdateEndpoint", "Failed to update endpoint: "));
+            plan.update(&wanted).on_failure(PlannedEvent::warning(
+                service,
+                "FailedToUpdateEndpoint",
+                "Failed to update endpoint: ",
+            ));
         }
     }
     plan
@@ -92,8 +102,11 @@ fn is_same(current: &Endpoints, wanted: &Endpoints) -> bool {
         }
         subsets
     };
-    let noted = |endpoints: &Endpoints| endpoints.metadata.annotations.as_ref().and_then(|all| all.get(OVER_CAPACITY).cloned());
-    current.metadata.labels == wanted.metadata.labels && noted(current) == noted(wanted) && plain(current) == plain(wanted)
+    let noted =
+        |endpoints: &Endpoints| endpoints.metadata.annotations.as_ref().and_then(|all| all.get(OVER_CAPACITY).cloned());
+    current.metadata.labels == wanted.metadata.labels
+        && noted(current) == noted(wanted)
+        && plain(current) == plain(wanted)
 }
 
 fn address(pod: &Pod, service: &Service) -> Option<EndpointAddress> {

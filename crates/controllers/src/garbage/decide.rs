@@ -58,7 +58,9 @@ pub fn decide(item: &Item) -> (Plan, Vec<String>) {
             if waiting.is_empty() {
                 remove_finalizer(&mut plan, item, FOREGROUND);
             }
-            look.extend(waiting.iter().filter(|dependent| !dependent.awaits_dependents).map(|dependent| dependent.uid.clone()));
+            look.extend(
+                waiting.iter().filter(|dependent| !dependent.awaits_dependents).map(|dependent| dependent.uid.clone()),
+            );
         }
         Work::Collect { owners, dependents } => collect(&mut plan, item, owners, dependents),
     }

@@ -74,7 +74,8 @@ impl Graph {
         if node.awaits_dependents || node.orphans_dependents {
             look.push(meta.uid.clone());
         }
-        let is_waited_for = |owner: &OwnerReference| self.nodes.get(&owner.uid).is_none_or(|owner| owner.awaits_dependents);
+        let is_waited_for =
+            |owner: &OwnerReference| self.nodes.get(&owner.uid).is_none_or(|owner| owner.awaits_dependents);
         if self.synced && before.is_none() && node.owners.iter().any(is_waited_for) {
             look.push(meta.uid.clone());
         }
@@ -130,7 +131,8 @@ impl Graph {
     pub fn set_synced(&mut self) -> Vec<String> {
         self.synced = true;
         let needs_look = |node: &Node| {
-            let is_waited_for = |owner: &OwnerReference| self.nodes.get(&owner.uid).is_none_or(|owner| owner.awaits_dependents);
+            let is_waited_for =
+                |owner: &OwnerReference| self.nodes.get(&owner.uid).is_none_or(|owner| owner.awaits_dependents);
             node.awaits_dependents || node.orphans_dependents || node.owners.iter().any(is_waited_for)
         };
         self.nodes.iter().filter(|(_, node)| needs_look(node)).map(|(uid, _)| uid.clone()).collect()

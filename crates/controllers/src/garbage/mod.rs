@@ -83,7 +83,11 @@ impl GarbageCollector {
         Ok(latest)
     }
 
-    async fn owner_state(&self, owner: &client::apimachinery::pkg::apis::meta::v1::OwnerReference, item: &Node) -> client::Result<OwnerState> {
+    async fn owner_state(
+        &self,
+        owner: &client::apimachinery::pkg::apis::meta::v1::OwnerReference,
+        item: &Node,
+    ) -> client::Result<OwnerState> {
         let known = self.0.graph.lock().node(&owner.uid).cloned();
         let is_at = |node: &Node| {
             node.name == owner.name

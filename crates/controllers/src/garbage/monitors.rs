@@ -87,7 +87,8 @@ async fn sync(
     discovered: &Discovered,
     cancel: &CancellationToken,
 ) {
-    let is_monitored = |resource: &&Resource| resource.has_verbs(&["list", "watch", "delete"]) && !is_ignored(&resource.id);
+    let is_monitored =
+        |resource: &&Resource| resource.has_verbs(&["list", "watch", "delete"]) && !is_ignored(&resource.id);
     let wanted: Vec<&Resource> = discovered.resources.iter().filter(is_monitored).collect();
     monitors.retain(|resource, monitor| {
         // A group that did not answer keeps its monitors: absent is not the same as gone.

@@ -38,7 +38,8 @@ pub fn is_finished(job: &Job) -> bool {
 
 /// When the Job finished.
 pub fn finished_at(job: &Job) -> Option<Timestamp> {
-    let ended = |condition: &&JobCondition| matches!(&*condition.type_, COMPLETE | FAILED) && condition.status == "True";
+    let ended =
+        |condition: &&JobCondition| matches!(&*condition.type_, COMPLETE | FAILED) && condition.status == "True";
     let condition = job.status.as_ref()?.conditions.iter().flatten().find(ended)?;
     condition.last_transition_time.as_ref().map(|time| time.0)
 }
@@ -47,7 +48,13 @@ pub fn finished_at(job: &Job) -> Option<Timestamp> {
 pub fn ensure(status: &mut JobStatus, condition: JobCondition) -> bool {
     let all = status.conditions.get_or_insert_default();
     match all.iter_mut().find(|known| known.type_ == condition.type_) {
-        Some(known) if known.status == condition.status && known.reason == condition.reason && known.message == condition.message => false,
+        Some(known)
+            if known.status == condition.status
+                && known.reason == condition.reason
+                && known.message == condition.message =>
+        {
+            false
+        }
         Some(known) => {
             *known = condition;
             true

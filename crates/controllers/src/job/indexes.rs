@@ -53,7 +53,9 @@ mod tests {
 
     #[test]
     fn text_is_upstreams() {
-        for (text, expect) in [("", ""), ("1", "1"), ("1,2", "1,2"), ("1-3,5,6", "1-3,5,6"), ("0,1,2,4", "0-2,4"), ("7-9", "7")] {
+        for (text, expect) in
+            [("", ""), ("1", "1"), ("1,2", "1,2"), ("1-3,5,6", "1-3,5,6"), ("0,1,2,4", "0-2,4"), ("7-9", "7")]
+        {
             assert_eq!(Indexes::parse(text, 8).to_string(), expect, "{text}");
         }
     }

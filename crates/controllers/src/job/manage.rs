@@ -15,7 +15,7 @@ use super::{
     policy::{is_failed, judge, replaces_only_failed},
 };
 use crate::{
-    plan::{PlannedEvent, Plan},
+    plan::{Plan, PlannedEvent},
     shared::{pods, until},
 };
 
@@ -103,7 +103,9 @@ fn create(pass: &Pass, plan: &mut Plan, count: usize) -> i32 {
         let held = delayed(pass);
         for index in pending(pass, count) {
             let failed = held.get(&index);
-            if let Some(wait) = failed.and_then(|pod| until(retry_at(finished_at(pod), index_failures(pod) + 1), pass.now)) {
+            if let Some(wait) =
+                failed.and_then(|pod| until(retry_at(finished_at(pod), index_failures(pod) + 1), pass.now))
+            {
                 plan.requeue_after(wait);
                 continue;
             }
@@ -160,7 +162,9 @@ pub fn delayed<'a>(pass: &'a Pass) -> BTreeMap<i32, &'a Arc<Pod>> {
         let Some(index) = pass.index_of(pod) else {
             continue;
         };
-        let is_settled = failed.has(index) || running.contains(&index) || pass.succeeded_indexes.as_ref().is_some_and(|done| done.has(index));
+        let is_settled = failed.has(index)
+            || running.contains(&index)
+            || pass.succeeded_indexes.as_ref().is_some_and(|done| done.has(index));
         if is_settled {
             continue;
         }

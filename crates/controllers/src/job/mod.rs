@@ -44,7 +44,9 @@ impl Controller for JobController {
         match self.jobs.get(&key.namespace, &key.name) {
             Some(job) => {
                 let tracked = self.pods.by_index(TRACKED, &key.to_string());
-                let orphans = tracked.into_iter().filter(|pod| owners::controller_of(&**pod).is_none_or(|owner| owner.uid != job.uid()));
+                let orphans = tracked
+                    .into_iter()
+                    .filter(|pod| owners::controller_of(&**pod).is_none_or(|owner| owner.uid != job.uid()));
                 let inputs = Inputs { pods: owners::candidates(&self.pods, &*job), orphans: orphans.collect(), job };
                 plan(&inputs, context.now)
             }
@@ -77,7 +79,9 @@ pub fn register(setup: &mut Setup) {
     let to = queue.clone();
     pods.on_event(move |delta| {
         let pod = owners::newest(delta);
-        if let (None, true, Some(name)) = (owners::controller_of(&**pod), has_finalizer(&**pod, TRACKING), job_name(pod)) {
+        if let (None, true, Some(name)) =
+            (owners::controller_of(&**pod), has_finalizer(&**pod, TRACKING), job_name(pod))
+        {
             to.add(ObjectKey::new(pod.namespace(), name));
         }
     });

@@ -23,7 +23,7 @@ use super::{
     tracking,
 };
 use crate::{
-    plan::{PlannedEvent, Plan},
+    plan::{Plan, PlannedEvent},
     shared::{after_seconds, has_finalizer, is_deleting, owners, pods, selector, until},
 };
 
@@ -100,8 +100,9 @@ pub fn plan(inputs: &Inputs, now: Timestamp) -> Plan {
 /// Adopted pods get the finalizer along with the owner.
 fn write_claim(plan: &mut Plan, job: &Job, claimed: &owners::Claimed<Pod>) {
     for pod in &claimed.adopt {
-        let metadata = json!({"uid": pod.uid(), "ownerReferences": [owners::controller_ref(job)], "finalizers": [TRACKING]});
-        plan.patch(&**pod, PatchKind::Strategic, &json!({"metadata": metadata})).ignore_not_found();
+        let metadata =
+            json!({"uid": pod.uid(), "ownerReferences": [owners::controller_ref(job)], "finalizers": [TRACKING]});
+        plan.patch(&**pod, PatchKind::Strategic, &json!({"metadata": metadata})).ignore_not_found().while_alive(job);
     }
     for pod in &claimed.release {
         let reference = json!({"$patch": "delete", "uid": job.uid()});
@@ -159,15 +160,19 @@ impl<'a> Pass<'a> {
     fn count(&mut self) {
         let uncounted = self.status.uncounted_terminated_pods.clone().unwrap_or_default();
         let known: BTreeSet<String> = uncounted.succeeded.iter().chain(&uncounted.failed).flatten().cloned().collect();
-        let fresh: Vec<Arc<Pod>> = self.pods.iter().filter(|pod| Self::is_tracked(pod) && !known.contains(pod.uid())).cloned().collect();
-        let fresh: Vec<&Arc<Pod>> = fresh.iter().filter(|pod| !self.is_indexed() || self.index_of(pod).is_some()).collect();
+        let fresh: Vec<Arc<Pod>> =
+            self.pods.iter().filter(|pod| Self::is_tracked(pod) && !known.contains(pod.uid())).cloned().collect();
+        let fresh: Vec<&Arc<Pod>> =
+            fresh.iter().filter(|pod| !self.is_indexed() || self.index_of(pod).is_some()).collect();
         let succeeded = fresh.iter().filter(|pod| pods::phase(pod) == "Succeeded").count();
-        let failed = fresh.iter().filter(|pod| is_failed(pod, self.job) && judge(self.job, pod) != Verdict::Ignore).count();
+        let failed =
+            fresh.iter().filter(|pod| is_failed(pod, self.job) && judge(self.job, pod) != Verdict::Ignore).count();
         let length = |list: &Option<Vec<String>>| list.as_ref().map_or(0, Vec::len);
         self.succeeded = self.status.succeeded.unwrap_or(0) + (succeeded + length(&uncounted.succeeded)) as i32;
         self.failed = self.status.failed.unwrap_or(0) + (failed + length(&uncounted.failed)) as i32;
         if self.is_indexed() {
-            let mut indexes = Indexes::parse(self.status.completed_indexes.as_deref().unwrap_or(""), self.completions());
+            let mut indexes =
+                Indexes::parse(self.status.completed_indexes.as_deref().unwrap_or(""), self.completions());
             let ended = self.pods.iter().filter(|pod| Self::is_tracked(pod) && pods::phase(pod) == "Succeeded");
             indexes.0.extend(ended.filter_map(|pod| self.index_of(pod)));
             self.succeeded = indexes.total();
@@ -192,25 +197,33 @@ impl<'a> Pass<'a> {
     /// Whether and why the Job is over. What was said before stays said.
     fn decide(&mut self, plan: &mut Plan) {
         let now = self.now;
-        if let Some(met) = conditions::find(&self.status, conditions::SUCCESS_MET).filter(|condition| condition.status == "True") {
+        if let Some(met) =
+            conditions::find(&self.status, conditions::SUCCESS_MET).filter(|condition| condition.status == "True")
+        {
             self.finished = Some(met.clone());
             return;
         }
-        if let Some(target) = conditions::find(&self.status, conditions::FAILURE_TARGET).filter(|condition| condition.status == "True") {
+        if let Some(target) =
+            conditions::find(&self.status, conditions::FAILURE_TARGET).filter(|condition| condition.status == "True")
+        {
             self.finished = Some(target.clone());
             return;
         }
-        let failure = |reason: &str, message: &str| conditions::new(conditions::FAILURE_TARGET, "True", reason, message, now);
-        let policy = self.pods.iter().filter(|pod| is_failed(pod, self.job)).find_map(|pod| match judge(self.job, pod) {
-            Verdict::FailJob(message) => Some(message),
-            _ => None,
-        });
+        let failure =
+            |reason: &str, message: &str| conditions::new(conditions::FAILURE_TARGET, "True", reason, message, now);
+        let policy =
+            self.pods.iter().filter(|pod| is_failed(pod, self.job)).find_map(|pod| match judge(self.job, pod) {
+                Verdict::FailJob(message) => Some(message),
+                _ => None,
+            });
         self.finished = match policy {
             Some(message) => Some(failure("PodFailurePolicy", &message)),
             None if self.failed > self.spec.backoff_limit.unwrap_or(6) || self.restarted_too_often() => {
                 Some(failure("BackoffLimitExceeded", "Job has reached the specified backoff limit"))
             }
-            None => self.deadline(plan).then(|| failure("DeadlineExceeded", "Job was active longer than specified deadline")),
+            None => self
+                .deadline(plan)
+                .then(|| failure("DeadlineExceeded", "Job was active longer than specified deadline")),
         };
         if self.finished.is_none() {
             self.finished = self.decide_indexed(failure);
@@ -234,7 +247,8 @@ impl<'a> Pass<'a> {
 
     /// Containers restarted in place (restartPolicy OnFailure) count too.
     fn restarted_too_often(&self) -> bool {
-        let restarts_in_place = self.spec.template.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()) == Some("OnFailure");
+        let restarts_in_place =
+            self.spec.template.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()) == Some("OnFailure");
         let going = self.pods.iter().filter(|pod| matches!(pods::phase(pod), "Running" | "Pending"));
         let statuses = going.filter_map(|pod| pod.status.as_ref()).flat_map(|status| {
             status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten())
@@ -245,7 +259,9 @@ impl<'a> Pass<'a> {
     }
 
     fn deadline(&self, plan: &mut Plan) -> bool {
-        let (Some(seconds), Some(start), false) = (self.spec.active_deadline_seconds, &self.status.start_time, self.is_suspended()) else {
+        let (Some(seconds), Some(start), false) =
+            (self.spec.active_deadline_seconds, &self.status.start_time, self.is_suspended())
+        else {
             return false;
         };
         match until(after_seconds(start.0, seconds), self.now) {
@@ -284,11 +300,17 @@ impl<'a> Pass<'a> {
             let message = "Reached expected number of succeeded pods";
             self.finished = Some(conditions::new(conditions::SUCCESS_MET, "True", "CompletionsReached", message, now));
         } else if self.is_suspended() {
-            if conditions::ensure(&mut self.status, conditions::new("Suspended", "True", "JobSuspended", "Job suspended", now)) {
+            if conditions::ensure(
+                &mut self.status,
+                conditions::new("Suspended", "True", "JobSuspended", "Job suspended", now),
+            ) {
                 plan.event(PlannedEvent::normal(self.job, "Suspended", "Job suspended"));
                 self.status.start_time = None;
             }
-        } else if conditions::ensure(&mut self.status, conditions::new("Suspended", "False", "JobResumed", "Job resumed", now)) {
+        } else if conditions::ensure(
+            &mut self.status,
+            conditions::new("Suspended", "False", "JobResumed", "Job resumed", now),
+        ) {
             plan.event(PlannedEvent::normal(self.job, "Resumed", "Job resumed"));
             self.status.start_time = Some(Time(now));
         }

@@ -28,7 +28,8 @@ pub fn index_failures(pod: &Pod) -> i32 {
 /// When the pod ended, as far as it tells (backoff_utils.go `getFinishedTime`).
 pub fn finished_at(pod: &Pod) -> Timestamp {
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    let ended = statuses.filter_map(|status| Some(status.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref()?.0)).max();
+    let ended =
+        statuses.filter_map(|status| Some(status.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref()?.0)).max();
     let unready = pods::condition(pod, "Ready").filter(|condition| condition.status == "False");
     let unready = unready.and_then(|condition| condition.last_transition_time.as_ref()).map(|time| time.0);
     let deleted = pod.metadata.deletion_timestamp.as_ref().map(|time| {
@@ -82,7 +83,10 @@ fn index_variable() -> EnvVar {
         name: "JOB_COMPLETION_INDEX".into(),
         value: None,
         value_from: Some(EnvVarSource {
-            field_ref: Some(ObjectFieldSelector { field_path: format!("metadata.labels['{INDEX}']"), api_version: None }),
+            field_ref: Some(ObjectFieldSelector {
+                field_path: format!("metadata.labels['{INDEX}']"),
+                api_version: None,
+            }),
             ..EnvVarSource::default()
         }),
     }

@@ -25,7 +25,9 @@ pub enum Verdict {
 /// Only pods that reached Failed are replaced, not those being deleted.
 pub fn replaces_only_failed(job: &Job) -> bool {
     let spec = job.spec.as_ref();
-    spec.is_some_and(|spec| spec.pod_replacement_policy.as_deref() == Some("Failed") || spec.pod_failure_policy.is_some())
+    spec.is_some_and(|spec| {
+        spec.pod_replacement_policy.as_deref() == Some("Failed") || spec.pod_failure_policy.is_some()
+    })
 }
 
 pub fn is_failed(pod: &Pod, job: &Job) -> bool {
@@ -56,7 +58,8 @@ fn matched(rule: &PodFailurePolicyRule, pod: &Pod) -> Option<String> {
     if let Some(codes) = &rule.on_exit_codes {
         let status = pod.status.as_ref()?;
         let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
-        let exit = |container: &ContainerStatus| container.state.as_ref()?.terminated.as_ref().map(|ended| ended.exit_code);
+        let exit =
+            |container: &ContainerStatus| container.state.as_ref()?.terminated.as_ref().map(|ended| ended.exit_code);
         let named = all.filter(|container| codes.container_name.as_ref().is_none_or(|name| *name == container.name));
         let mut failed = named.filter_map(|container| Some((container, exit(container).filter(|code| *code != 0)?)));
         let (container, code) = failed.find(|(_, code)| codes.values.contains(code) == (codes.operator == "In"))?;

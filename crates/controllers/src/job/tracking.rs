@@ -14,7 +14,7 @@ use super::{
     policy::{Verdict, is_failed, judge},
 };
 use crate::{
-    plan::{PlannedEvent, Plan},
+    plan::{Plan, PlannedEvent},
     shared::{is_deleting, pods},
 };
 
@@ -26,7 +26,8 @@ pub fn track(pass: &mut Pass, plan: &mut Plan) -> Vec<Arc<Pod>> {
     let tracked: BTreeSet<&str> = pass.pods.iter().filter(|pod| Pass::is_tracked(pod)).map(|pod| pod.uid()).collect();
     let mut uncounted = pass.status.uncounted_terminated_pods.clone().unwrap_or_default();
     let count = |uids: &mut Option<Vec<String>>, counter: &mut Option<i32>| {
-        let (rest, counted): (Vec<_>, Vec<_>) = uids.take().unwrap_or_default().into_iter().partition(|uid| tracked.contains(uid.as_str()));
+        let (rest, counted): (Vec<_>, Vec<_>) =
+            uids.take().unwrap_or_default().into_iter().partition(|uid| tracked.contains(uid.as_str()));
         if !counted.is_empty() {
             *counter = Some(counter.unwrap_or(0) + counted.len() as i32);
         }

@@ -78,7 +78,8 @@ fn set(all: &mut Vec<NamespaceCondition>, name: &str, value: &str, reason: &str,
         None => all.push(condition),
         Some(at) => {
             let old = &all[at];
-            let is_same = old.status == condition.status && old.reason == condition.reason && old.message == condition.message;
+            let is_same =
+                old.status == condition.status && old.reason == condition.reason && old.message == condition.message;
             if !is_same {
                 all[at] = condition;
             }
@@ -93,7 +94,8 @@ fn discovery(inputs: &Inputs) -> Option<String> {
 }
 
 fn failures(errors: &[String]) -> Option<String> {
-    (!errors.is_empty()).then(|| format!("Failed to delete all resource types, {} remaining: {}", errors.len(), errors.join(", ")))
+    (!errors.is_empty())
+        .then(|| format!("Failed to delete all resource types, {} remaining: {}", errors.len(), errors.join(", ")))
 }
 
 fn remaining(inputs: &Inputs) -> Option<String> {
@@ -116,7 +118,8 @@ fn finalizers(inputs: &Inputs) -> Option<String> {
             *counts.entry(finalizer).or_default() += 1;
         }
     }
-    let lines: Vec<String> = counts.iter().map(|(name, count)| format!("{name} in {count} resource instances")).collect();
+    let lines: Vec<String> =
+        counts.iter().map(|(name, count)| format!("{name} in {count} resource instances")).collect();
     let text = || format!("Some content in the namespace has finalizers remaining: {}", lines.join(", "));
     (!lines.is_empty()).then(text)
 }

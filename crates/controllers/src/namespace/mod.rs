@@ -49,7 +49,8 @@ impl NamespaceController {
         for (resource, answer) in answers {
             match answer.map(|body| serde_json::from_slice::<List>(&body)) {
                 Ok(Ok(list)) if list.items.is_empty() => {}
-                Ok(Ok(list)) => contents.push(Content { resource, objects: list.items.into_iter().map(|item| item.metadata).collect() }),
+                Ok(Ok(list)) => contents
+                    .push(Content { resource, objects: list.items.into_iter().map(|item| item.metadata).collect() }),
                 Ok(Err(error)) => errors.push(format!("{}: {error}", resource.id.resource)),
                 Err(error) if error.is_not_found() => {}
                 Err(error) => errors.push(error.to_string()),

@@ -43,7 +43,9 @@ pub fn plan(inputs: &Inputs, context: &Context) -> Plan {
     let mut plan = Plan::default();
     let mut errors = inputs.errors.clone();
     // The last pass's failed deletion is told in the condition, and tried again.
-    errors.extend(context.failure.iter().filter(|failure| failure.verb == "delete").map(|failure| failure.message.clone()));
+    errors.extend(
+        context.failure.iter().filter(|failure| failure.verb == "delete").map(|failure| failure.message.clone()),
+    );
     let status = conditions::status(inputs, &errors, context.now);
     let is_told = inputs.namespace.status.as_ref() == Some(&status);
     let namespace = Namespace { status: Some(status), ..(*inputs.namespace).clone() };
@@ -75,7 +77,8 @@ fn delete(plan: &mut Plan, inputs: &Inputs) -> bool {
             continue;
         }
         has_new = true;
-        let target = |name: &str| Target { resource: id.clone(), namespace: inputs.namespace.name().into(), name: name.into() };
+        let target =
+            |name: &str| Target { resource: id.clone(), namespace: inputs.namespace.name().into(), name: name.into() };
         let params = DeleteParams { propagation: Some(Propagation::Background), ..DeleteParams::default() };
         if content.resource.has_verbs(&["deletecollection"]) {
             plan.push(Write::new(Verb::DeleteCollection(params), target(""), "")).ignore_not_found();

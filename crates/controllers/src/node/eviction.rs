@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{BY_NODE, index_by_node};
 use crate::{
     manager::Setup,
-    plan::{PlannedEvent, Plan},
+    plan::{Plan, PlannedEvent},
     runtime::{Context, Controller},
     shared::{after_seconds, created_at, is_deleting, nodes, owners, pods, until},
 };
@@ -77,10 +77,16 @@ struct TaintEviction {
 impl TaintEviction {
     fn observe(&self, name: &str, now: Timestamp) -> Option<Inputs> {
         let node = self.nodes.get("", name);
-        let taints: Vec<Taint> = node.iter().flat_map(|node| nodes::taints(node)).filter(|taint| taint.effect == "NoExecute").cloned().collect();
+        let taints: Vec<Taint> = node
+            .iter()
+            .flat_map(|node| nodes::taints(node))
+            .filter(|taint| taint.effect == "NoExecute")
+            .cloned()
+            .collect();
         let mut seen = self.seen.lock();
         seen.retain(|(node, key, value), _| {
-            node != name || taints.iter().any(|taint| taint.key == *key && taint.value.as_deref().unwrap_or("") == value)
+            node != name
+                || taints.iter().any(|taint| taint.key == *key && taint.value.as_deref().unwrap_or("") == value)
         });
         if taints.is_empty() {
             return None;
@@ -132,7 +138,9 @@ pub fn register(setup: &mut Setup) {
             Delta::Deleted(_) => false,
         };
         let node = pods::node_name(pod);
-        let is_tainted = || known.get("", node).is_some_and(|node| nodes::taints(&node).iter().any(|taint| taint.effect == "NoExecute"));
+        let is_tainted = || {
+            known.get("", node).is_some_and(|node| nodes::taints(&node).iter().any(|taint| taint.effect == "NoExecute"))
+        };
         if is_new_here && !node.is_empty() && is_tainted() {
             to.add(ObjectKey::new("", node));
         }

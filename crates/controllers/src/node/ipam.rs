@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     manager::Setup,
-    plan::{PlannedEvent, Plan},
+    plan::{Plan, PlannedEvent},
     runtime::{Context, Controller},
     shared::is_deleting,
 };
@@ -70,12 +70,16 @@ pub fn plan(nodes: &[Arc<Node>], pool: &Pool) -> Plan {
     let mut plan = Plan::default();
     let spec = |node: &Node| node.spec.clone().unwrap_or_default();
     let of = |node: &Node| spec(node).pod_cidrs.or(spec(node).pod_cidr.map(|one| vec![one])).unwrap_or_default();
-    let mut used: HashSet<Range> = nodes.iter().flat_map(|node| of(node)).filter_map(|text| Range::parse(&text)).collect();
-    let odd: Vec<Range> = used.iter().filter(|range| !pool.clusters.iter().any(|(_, bits)| range.bits == *bits)).copied().collect();
+    let mut used: HashSet<Range> =
+        nodes.iter().flat_map(|node| of(node)).filter_map(|text| Range::parse(&text)).collect();
+    let odd: Vec<Range> =
+        used.iter().filter(|range| !pool.clusters.iter().any(|(_, bits)| range.bits == *bits)).copied().collect();
     for node in nodes.iter().filter(|node| of(node).is_empty() && !is_deleting(&***node)) {
         let mut ranges = Vec::new();
         for (cluster, bits) in &pool.clusters {
-            let is_free = |range: &Range| !used.contains(range) && !pool.reserved.iter().chain(&odd).any(|other| other.overlaps(range));
+            let is_free = |range: &Range| {
+                !used.contains(range) && !pool.reserved.iter().chain(&odd).any(|other| other.overlaps(range))
+            };
             ranges.extend(cluster.parts(*bits).find(is_free));
         }
         if ranges.len() < pool.clusters.len() {

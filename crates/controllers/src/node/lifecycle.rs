@@ -20,7 +20,7 @@ use serde_json::json;
 use super::{BY_NODE, index_by_node};
 use crate::{
     manager::Setup,
-    plan::{PlannedEvent, Plan},
+    plan::{Plan, PlannedEvent},
     runtime::{Context, Controller},
     shared::{is_deleting, nodes, owners, pods, until},
 };
@@ -126,7 +126,8 @@ fn wanted_taints(node: &Node, now: Timestamp) -> Vec<Taint> {
         _ => false,
     };
     let is_wanted = |taint: &Taint| wanted.iter().any(|(key, effect)| *key == taint.key && *effect == taint.effect);
-    let mut taints: Vec<Taint> = nodes::taints(node).iter().filter(|taint| !is_ours(taint) || is_wanted(taint)).cloned().collect();
+    let mut taints: Vec<Taint> =
+        nodes::taints(node).iter().filter(|taint| !is_ours(taint) || is_wanted(taint)).cloned().collect();
     for (key, effect) in wanted {
         if !taints.iter().any(|taint| taint.key == key && taint.effect == effect) {
             taints.push(Taint { key: key.into(), effect: effect.into(), value: None, time_added: Some(Time(now)) });

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use client::{
-    Delta, DeleteParams, Informer, Kind, ObjectKey, PatchKind,
+    DeleteParams, Delta, Informer, Kind, ObjectKey, PatchKind,
     kinds::core::v1::{Node, Pod},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -45,7 +45,8 @@ pub fn plan(inputs: &Inputs, now: Timestamp) -> Plan {
             remove(&mut plan, pod, None, now);
         }
     }
-    let mut ended: Vec<&Arc<Pod>> = inputs.pods.iter().filter(|pod| pods::is_terminal(pod) && !is_deleting(&***pod)).collect();
+    let mut ended: Vec<&Arc<Pod>> =
+        inputs.pods.iter().filter(|pod| pods::is_terminal(pod) && !is_deleting(&***pod)).collect();
     if inputs.threshold > 0 && ended.len() > inputs.threshold {
         ended.sort_by_key(|pod| (created_at(&***pod), pod.name().to_owned()));
         let surplus = ended.len() - inputs.threshold;
@@ -93,7 +94,8 @@ impl Controller for PodGc {
     }
 
     fn plan(&self, _: &ObjectKey, context: &Context) -> Plan {
-        let nodes: HashMap<String, Arc<Node>> = self.nodes.list().into_iter().map(|node| (node.name().to_owned(), node)).collect();
+        let nodes: HashMap<String, Arc<Node>> =
+            self.nodes.list().into_iter().map(|node| (node.name().to_owned(), node)).collect();
         let pods = self.pods.list();
         let mut missing = self.missing.lock();
         let named: HashMap<String, Timestamp> = pods

@@ -59,13 +59,18 @@ impl QuotaController {
         loop {
             let path = format!("{}?limit=500{token}", resource.path(namespace));
             let body = client.raw(Method::GET, &path, None, Bytes::new()).await?;
-            let list: List = serde_json::from_slice(&body)
-                .map_err(|error| client::Error::Decode { what: resource.resource.to_string(), message: error.to_string() })?;
+            let list: List = serde_json::from_slice(&body).map_err(|error| client::Error::Decode {
+                what: resource.resource.to_string(),
+                message: error.to_string(),
+            })?;
             total += list.items.len() as i64;
             if list.metadata.continue_token.is_empty() {
                 return Ok(total);
             }
-            token = format!("&continue={}", list.metadata.continue_token.replace('=', "%3D").replace('+', "%2B").replace('/', "%2F"));
+            token = format!(
+                "&continue={}",
+                list.metadata.continue_token.replace('=', "%3D").replace('+', "%2B").replace('/', "%2F")
+            );
         }
     }
 
@@ -77,7 +82,8 @@ impl QuotaController {
         }
         let discovered = discover(client).await?;
         for (name, resource, group) in names {
-            let found = discovered.resources.iter().find(|known| known.id.resource == resource && known.id.group == group);
+            let found =
+                discovered.resources.iter().find(|known| known.id.resource == resource && known.id.group == group);
             if let Some(found) = found {
                 counts.insert(name, self.count(client, quota.namespace(), &found.id).await?);
             }
@@ -128,7 +134,8 @@ pub fn register(setup: &mut Setup) {
     let (to, known) = (queue.clone(), quotas.clone());
     pods.on_event(move |delta| {
         let is_unchanged = |old: &Arc<Pod>, new: &Arc<Pod>| {
-            pods::is_terminal(old) == pods::is_terminal(new) && old.metadata.deletion_timestamp == new.metadata.deletion_timestamp
+            pods::is_terminal(old) == pods::is_terminal(new)
+                && old.metadata.deletion_timestamp == new.metadata.deletion_timestamp
         };
         if !matches!(delta, Delta::Updated { old, new } if is_unchanged(old, new)) {
             known.list_namespace(owners::newest(delta).namespace()).iter().for_each(|quota| to.add(quota.key()));

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use api::quantity::{Format, Quantity};
 use client::{
     apimachinery::pkg::api::resource::Quantity as Text,
-    kinds::core::v1::{Container, PersistentVolumeClaim, Pod, ResourceQuota, ScopedResourceSelectorRequirement, Service},
+    kinds::core::v1::{
+        Container, PersistentVolumeClaim, Pod, ResourceQuota, ScopedResourceSelectorRequirement, Service,
+    },
 };
 use jiff::Timestamp;
 
@@ -158,7 +160,8 @@ fn charge_service(usage: &mut Usage, service: &Service) {
 
 fn charge_claim(usage: &mut Usage, claim: &PersistentVolumeClaim) {
     let spec = claim.spec.clone().unwrap_or_default();
-    let storage = parse(spec.resources.as_ref().and_then(|resources| resources.requests.as_ref())).get("storage").copied();
+    let storage =
+        parse(spec.resources.as_ref().and_then(|resources| resources.requests.as_ref())).get("storage").copied();
     let storage = storage.unwrap_or(Quantity::ZERO);
     add(usage, "persistentvolumeclaims", one());
     add(usage, "count/persistentvolumeclaims", one());
@@ -182,7 +185,8 @@ fn meets(requirement: &ScopedResourceSelectorRequirement, pod: &Pod) -> bool {
     if requirement.scope_name != "PriorityClass" {
         return has_scope(&requirement.scope_name, pod) == (requirement.operator != "DoesNotExist");
     }
-    let class = pod.spec.as_ref().and_then(|spec| spec.priority_class_name.as_deref()).filter(|class| !class.is_empty());
+    let class =
+        pod.spec.as_ref().and_then(|spec| spec.priority_class_name.as_deref()).filter(|class| !class.is_empty());
     let is_listed = class.is_some_and(|class| requirement.values.iter().flatten().any(|value| value == class));
     match requirement.operator.as_str() {
         "In" => is_listed,
@@ -195,13 +199,16 @@ fn meets(requirement: &ScopedResourceSelectorRequirement, pod: &Pod) -> bool {
 fn has_scope(scope: &str, pod: &Pod) -> bool {
     let spec = pod.spec.as_ref();
     let is_terminating = spec.and_then(|spec| spec.active_deadline_seconds).is_some_and(|seconds| seconds >= 0);
-    let is_best_effort = || pod_resources(pod, Side::Requests).is_empty() && pod_resources(pod, Side::Limits).is_empty();
+    let is_best_effort =
+        || pod_resources(pod, Side::Requests).is_empty() && pod_resources(pod, Side::Limits).is_empty();
     match scope {
         "Terminating" => is_terminating,
         "NotTerminating" => !is_terminating,
         "BestEffort" => is_best_effort(),
         "NotBestEffort" => !is_best_effort(),
-        "PriorityClass" => spec.is_some_and(|spec| spec.priority_class_name.as_ref().is_some_and(|class| !class.is_empty())),
+        "PriorityClass" => {
+            spec.is_some_and(|spec| spec.priority_class_name.as_ref().is_some_and(|class| !class.is_empty()))
+        }
         "CrossNamespacePodAffinity" => crosses_namespaces(pod),
         _ => false,
     }
@@ -212,12 +219,21 @@ fn crosses_namespaces(pod: &Pod) -> bool {
         return false;
     };
     let near = affinity.pod_affinity.iter().flat_map(|one| {
-        let preferred = one.preferred_during_scheduling_ignored_during_execution.iter().flatten().map(|term| &term.pod_affinity_term);
+        let preferred = one
+            .preferred_during_scheduling_ignored_during_execution
+            .iter()
+            .flatten()
+            .map(|term| &term.pod_affinity_term);
         one.required_during_scheduling_ignored_during_execution.iter().flatten().chain(preferred)
     });
     let far = affinity.pod_anti_affinity.iter().flat_map(|one| {
-        let preferred = one.preferred_during_scheduling_ignored_during_execution.iter().flatten().map(|term| &term.pod_affinity_term);
+        let preferred = one
+            .preferred_during_scheduling_ignored_during_execution
+            .iter()
+            .flatten()
+            .map(|term| &term.pod_affinity_term);
         one.required_during_scheduling_ignored_during_execution.iter().flatten().chain(preferred)
     });
-    near.chain(far).any(|term| term.namespaces.as_ref().is_some_and(|list| !list.is_empty()) || term.namespace_selector.is_some())
+    near.chain(far)
+        .any(|term| term.namespaces.as_ref().is_some_and(|list| !list.is_empty()) || term.namespace_selector.is_some())
 }

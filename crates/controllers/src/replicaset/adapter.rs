@@ -5,7 +5,9 @@ use client::{
     apimachinery::pkg::apis::meta::v1::Time,
     kinds::{
         apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus},
-        core::v1::{PodTemplateSpec, ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus},
+        core::v1::{
+            PodTemplateSpec, ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus,
+        },
     },
 };
 use jiff::Timestamp;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{Replicas, Status};
 use crate::{
-    plan::{PlannedEvent, Plan},
+    plan::{Plan, PlannedEvent},
     runtime::Context,
     shared::{is_deleting, owners, pods, selector, template, until},
 };
@@ -29,7 +29,8 @@ pub fn plan<O: Replicas>(inputs: &Inputs<O>, context: &Context) -> Plan {
     let (active, inactive): (Vec<_>, Vec<_>) = inputs.pods.iter().cloned().partition(|pod| pods::is_active(pod));
     let claimed = owners::claim(owner, &owner.selector(), active);
     owners::write_claim(&mut plan, owner, &claimed);
-    let terminating = inactive.iter().filter(|pod| pods::is_terminating(pod) && owners::is_controlled_by(&***pod, owner.uid()));
+    let terminating =
+        inactive.iter().filter(|pod| pods::is_terminating(pod) && owners::is_controlled_by(&***pod, owner.uid()));
 
     let missing = i64::from(owner.replicas()) - claimed.owned.len() as i64;
     let status = status(owner, &claimed.owned, terminating.count() as i32, missing, context);

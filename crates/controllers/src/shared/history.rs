@@ -63,7 +63,8 @@ fn revision_of<O: Kind>(owner: &O, template: &PodTemplateSpec, collisions: i32, 
     let mut content = serde_json::to_value(template).unwrap_or_default();
     let hash = template::hash(&content, collisions);
     content["$patch"] = json!("replace");
-    let mut labels: BTreeMap<String, String> = template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
+    let mut labels: BTreeMap<String, String> =
+        template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
     labels.insert(HASH_LABEL.into(), hash.clone());
     let prefix: String = owner.name().chars().take(223).collect();
     ControllerRevision {
@@ -91,7 +92,12 @@ pub fn template_in(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
 }
 
 /// Deletes the oldest revisions nothing uses, beyond `limit`.
-pub fn truncate(plan: &mut Plan, revisions: &[Arc<ControllerRevision>], limit: i32, is_live: impl Fn(&ControllerRevision) -> bool) {
+pub fn truncate(
+    plan: &mut Plan,
+    revisions: &[Arc<ControllerRevision>],
+    limit: i32,
+    is_live: impl Fn(&ControllerRevision) -> bool,
+) {
     let idle: Vec<_> = revisions.iter().filter(|revision| !is_live(revision)).collect();
     let surplus = idle.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
     for revision in idle.into_iter().take(surplus) {

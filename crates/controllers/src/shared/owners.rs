@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use api::selector::LabelSelector as Selector;
-use client::{Delta, Informer, Kind, ObjectKey, PatchKind, WorkQueue, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use client::{
+    Delta, Informer, Kind, ObjectKey, PatchKind, WorkQueue, apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
 use serde_json::json;
 
 use super::{is_deleting, selector};
@@ -88,7 +90,7 @@ pub fn claim<K: Kind, O: Kind>(owner: &O, selector: &Selector, candidates: Vec<A
 pub fn write_claim<K: Kind, O: Kind>(plan: &mut Plan, owner: &O, claimed: &Claimed<K>) {
     for object in &claimed.adopt {
         let patch = json!({"metadata": {"uid": object.uid(), "ownerReferences": [controller_ref(owner)]}});
-        plan.patch(&**object, PatchKind::Strategic, &patch).ignore_not_found();
+        plan.patch(&**object, PatchKind::Strategic, &patch).ignore_not_found().while_alive(owner);
     }
     for object in &claimed.release {
         let reference = json!({"$patch": "delete", "uid": owner.uid()});
@@ -113,7 +115,9 @@ pub fn enqueue_controller<K: Kind, O: Kind>(informer: &Informer<K>, queue: &Work
             }
         };
         if let Delta::Updated { old, new } = delta {
-            if controller_of(&**old).map(|reference| &reference.uid) != controller_of(&**new).map(|reference| &reference.uid) {
+            if controller_of(&**old).map(|reference| &reference.uid)
+                != controller_of(&**new).map(|reference| &reference.uid)
+            {
                 enqueue(old);
             }
         }

@@ -22,7 +22,8 @@ mod tests {
 
     #[test]
     fn rounds_as_asked() {
-        let cases = [("25%", 10, true, 3), ("25%", 10, false, 2), ("0%", 5, true, 0), ("100%", 7, false, 7), ("x", 7, true, 0)];
+        let cases =
+            [("25%", 10, true, 3), ("25%", 10, false, 2), ("0%", 5, true, 0), ("100%", 7, false, 7), ("x", 7, true, 0)];
         for (text, total, up, expect) in cases {
             assert_eq!(scaled(Some(&IntOrString::String(text.into())), total, up), expect, "{text} of {total}");
         }

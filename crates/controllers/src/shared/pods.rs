@@ -2,7 +2,10 @@
 
 use std::cmp::Ordering;
 
-use client::{Kind, kinds::core::v1::{Pod, PodCondition}};
+use client::{
+    Kind,
+    kinds::core::v1::{Pod, PodCondition},
+};
 use jiff::Timestamp;
 
 use super::{after_seconds, created_at, is_deleting};

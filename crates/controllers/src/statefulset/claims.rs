@@ -15,7 +15,7 @@ use super::{
     plan::Inputs,
 };
 use crate::{
-    plan::{PlannedEvent, Plan},
+    plan::{Plan, PlannedEvent},
     shared::{is_deleting, owners},
 };
 
@@ -31,7 +31,8 @@ pub fn create_missing(plan: &mut Plan, inputs: &Inputs, ordinal: i32) -> bool {
                 let mut wanted = claim(set, template, ordinal);
                 let references = references(set, None, ordinal);
                 wanted.metadata.owner_references = (!references.is_empty()).then_some(references);
-                let message = format!("create Claim {name} Pod {}-{ordinal} in StatefulSet {} success", set.name(), set.name());
+                let message =
+                    format!("create Claim {name} Pod {}-{ordinal} in StatefulSet {} success", set.name(), set.name());
                 plan.create(&wanted)
                     .ignore_already_exists()
                     .then(PlannedEvent::normal(set, "SuccessfulCreate", message))
@@ -77,9 +78,13 @@ pub fn retain(plan: &mut Plan, inputs: &Inputs, pod: &Pod, ordinal: i32) {
         };
         let current = claim.metadata.owner_references.clone().unwrap_or_default();
         let is_ours = |reference: &OwnerReference| {
-            reference.uid == set.uid() || reference.uid == pod.uid() || owners::names_kind::<Pod>(reference) && reference.name == pod.name()
+            reference.uid == set.uid()
+                || reference.uid == pod.uid()
+                || owners::names_kind::<Pod>(reference) && reference.name == pod.name()
         };
-        let uids = |references: &[OwnerReference]| references.iter().filter(|one| is_ours(one)).map(|one| one.uid.clone()).collect::<Vec<_>>();
+        let uids = |references: &[OwnerReference]| {
+            references.iter().filter(|one| is_ours(one)).map(|one| one.uid.clone()).collect::<Vec<_>>()
+        };
         if uids(&current) == uids(&wanted) {
             continue;
         }

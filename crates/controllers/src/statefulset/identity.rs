@@ -55,7 +55,9 @@ pub fn claim_name(set: &StatefulSet, template: &PersistentVolumeClaim, ordinal: 
 pub fn claim_names(set: &StatefulSet, pods: &[Arc<Pod>]) -> BTreeSet<String> {
     let existing = pods.iter().filter_map(|pod| ordinal_of(set, pod));
     let all: BTreeSet<i32> = ordinals(set).chain(existing).collect();
-    all.into_iter().flat_map(|ordinal| claim_templates(set).iter().map(move |template| claim_name(set, template, ordinal))).collect()
+    all.into_iter()
+        .flat_map(|ordinal| claim_templates(set).iter().map(move |template| claim_name(set, template, ordinal)))
+        .collect()
 }
 
 /// The claim of one ordinal, before it has owners.

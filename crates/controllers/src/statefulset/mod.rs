@@ -61,6 +61,8 @@ pub fn register(setup: &mut Setup) {
     owners::enqueue_self(&sets, &queue);
     owners::enqueue_controller::<Pod, StatefulSet>(&pods, &queue);
     owners::enqueue_controller::<ControllerRevision, StatefulSet>(&revisions, &queue);
-    owners::enqueue_adopters(&pods, &sets, &queue, |set| selector::compile(set.spec.as_ref().map(|spec| &spec.selector)));
+    owners::enqueue_adopters(&pods, &sets, &queue, |set| {
+        selector::compile(set.spec.as_ref().map(|spec| &spec.selector))
+    });
     setup.run(StatefulSetController { sets, pods, claims, revisions }, queue, 5);
 }

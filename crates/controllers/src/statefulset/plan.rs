@@ -17,7 +17,7 @@ use super::{
     status::{self, is_rolling, is_running_and_ready},
 };
 use crate::{
-    plan::{PlannedEvent, Plan},
+    plan::{Plan, PlannedEvent},
     replicaset::requeue_for_availability,
     shared::{history, is_deleting, owners, percent, pods, selector},
 };
@@ -51,7 +51,8 @@ pub fn plan(inputs: &Inputs, taken: impl Fn(&str) -> Option<Arc<ControllerRevisi
     let owned_revisions = inputs.revisions.iter().filter(|revision| owners::is_controlled_by(&***revision, set.uid()));
     let revisions = history::sorted(owned_revisions.cloned().collect());
     let before = set.status.clone().unwrap_or_default();
-    let update = history::current(&mut plan, set, &spec.template, before.collision_count.unwrap_or(0), &revisions, taken);
+    let update =
+        history::current(&mut plan, set, &spec.template, before.collision_count.unwrap_or(0), &revisions, taken);
     if update.collided {
         let mut status = before;
         status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use client::{
-    kinds::{
-        apps::v1::{StatefulSet, StatefulSetStatus},
-        core::v1::Pod,
-    },
+use client::kinds::{
+    apps::v1::{StatefulSet, StatefulSetStatus},
+    core::v1::Pod,
 };
 use jiff::Timestamp;
 

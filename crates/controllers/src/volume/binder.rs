@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{
     manager::Setup,
-    plan::{PlannedEvent, Plan},
+    plan::{Plan, PlannedEvent},
     runtime::{Context, Controller},
     shared::{annotation, is_deleting, owners, selector},
 };
@@ -39,7 +39,9 @@ fn claim_ref(volume: &PersistentVolume) -> Option<&ObjectReference> {
 
 fn names(reference: &ObjectReference, claim: &PersistentVolumeClaim) -> bool {
     let has_uid = reference.uid.as_deref().is_none_or(|uid| uid.is_empty() || uid == claim.uid());
-    has_uid && reference.name.as_deref() == Some(claim.name()) && reference.namespace.as_deref() == Some(claim.namespace())
+    has_uid
+        && reference.name.as_deref() == Some(claim.name())
+        && reference.namespace.as_deref() == Some(claim.namespace())
 }
 
 fn class_of<K: Kind>(object: &K, in_spec: Option<&String>) -> String {
@@ -50,7 +52,8 @@ fn class_of<K: Kind>(object: &K, in_spec: Option<&String>) -> String {
 }
 
 fn capacity(volume: &PersistentVolume) -> Quantity {
-    let capacity = volume.spec.as_ref().and_then(|spec| spec.capacity.as_ref()).and_then(|capacity| capacity.get("storage"));
+    let capacity =
+        volume.spec.as_ref().and_then(|spec| spec.capacity.as_ref()).and_then(|capacity| capacity.get("storage"));
     capacity.and_then(|text| Quantity::parse(&text.0).ok()).unwrap_or(Quantity::ZERO)
 }
 
@@ -63,13 +66,17 @@ fn unfit(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> Option<&'s
     let modes = offered.access_modes.unwrap_or_default();
     if capacity(volume) < requested {
         Some("requested PV is too small")
-    } else if class_of(claim, wanted.storage_class_name.as_ref()) != class_of(volume, offered.storage_class_name.as_ref()) {
+    } else if class_of(claim, wanted.storage_class_name.as_ref())
+        != class_of(volume, offered.storage_class_name.as_ref())
+    {
         Some("storageClassName does not match")
     } else if mode(&wanted.volume_mode) != mode(&offered.volume_mode) {
         Some("incompatible volumeMode")
     } else if !wanted.access_modes.iter().flatten().all(|mode| modes.contains(mode)) {
         Some("incompatible accessMode")
-    } else if wanted.volume_attributes_class_name.unwrap_or_default() != offered.volume_attributes_class_name.unwrap_or_default() {
+    } else if wanted.volume_attributes_class_name.unwrap_or_default()
+        != offered.volume_attributes_class_name.unwrap_or_default()
+    {
         Some("volumeAttributesClassName does not match")
     } else {
         None
@@ -141,13 +148,19 @@ pub fn plan_claim(inputs: &ClaimInputs, now: Timestamp) -> Plan {
 fn waiting(inputs: &ClaimInputs) -> PlannedEvent {
     let claim = &*inputs.claim;
     if inputs.waits_for_consumer {
-        return PlannedEvent::normal(claim, "WaitForFirstConsumer", "waiting for first consumer to be created before binding");
+        return PlannedEvent::normal(
+            claim,
+            "WaitForFirstConsumer",
+            "waiting for first consumer to be created before binding",
+        );
     }
     let class = class_of(claim, claim_spec(claim).storage_class_name.as_ref());
     let message = if class.is_empty() {
         "no persistent volumes available for this claim and no storage class is set".to_owned()
     } else {
-        format!("Waiting for a volume to be created either by the external provisioner of class {class:?} or manually by the system administrator.")
+        format!(
+            "Waiting for a volume to be created either by the external provisioner of class {class:?} or manually by the system administrator."
+        )
     };
     PlannedEvent::normal(claim, if class.is_empty() { "FailedBinding" } else { "ExternalProvisioning" }, message)
 }
@@ -156,7 +169,10 @@ fn waiting(inputs: &ClaimInputs) -> PlannedEvent {
 fn best(inputs: &ClaimInputs) -> Option<&Arc<PersistentVolume>> {
     let claim = &*inputs.claim;
     let fits = |volume: &&Arc<PersistentVolume>| !is_deleting(&***volume) && unfit(volume, claim).is_none();
-    let meant = inputs.candidates.iter().find(|volume| claim_ref(volume).is_some_and(|reference| names(reference, claim)) && fits(volume));
+    let meant = inputs
+        .candidates
+        .iter()
+        .find(|volume| claim_ref(volume).is_some_and(|reference| names(reference, claim)) && fits(volume));
     if meant.is_some() || inputs.waits_for_consumer {
         return meant;
     }
@@ -196,7 +212,8 @@ fn bind(plan: &mut Plan, volume: &PersistentVolume, claim: &PersistentVolumeClai
         plan.patch(claim, PatchKind::Merge, &json!({"metadata": metadata, "spec": {"volumeName": volume.name()}}));
     }
     let status = claim.status.clone().unwrap_or_default();
-    if status.phase.as_deref() != Some("Bound") || status.access_modes != spec.access_modes || status.capacity.is_none() {
+    if status.phase.as_deref() != Some("Bound") || status.access_modes != spec.access_modes || status.capacity.is_none()
+    {
         let status = json!({"phase": "Bound", "accessModes": spec.access_modes, "capacity": spec.capacity});
         write_status(plan, claim, status);
     }
@@ -240,7 +257,8 @@ pub fn plan_volume(volume: &PersistentVolume, claim: Option<&PersistentVolumeCla
                 set_volume_phase(&mut plan, volume, "Bound", now);
             } else if !named.is_empty() && !annotation(volume, BOUND_BY_CONTROLLER).is_empty() {
                 // Its claim went elsewhere.
-                let metadata = json!({"resourceVersion": volume.resource_version(), "annotations": {BOUND_BY_CONTROLLER: null}});
+                let metadata =
+                    json!({"resourceVersion": volume.resource_version(), "annotations": {BOUND_BY_CONTROLLER: null}});
                 plan.patch(volume, PatchKind::Merge, &json!({"metadata": metadata, "spec": {"claimRef": null}}));
             }
         }
@@ -265,7 +283,8 @@ impl Controller for Binder {
                 return Plan::default();
             };
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
-            let claim = claim_ref(&volume).and_then(|reference| self.claims.get(&text(&reference.namespace), &text(&reference.name)));
+            let claim = claim_ref(&volume)
+                .and_then(|reference| self.claims.get(&text(&reference.namespace), &text(&reference.name)));
             return plan_volume(&volume, claim.as_deref(), context.now);
         }
         let Some(claim) = self.claims.get(&key.namespace, &key.name) else {
@@ -295,7 +314,11 @@ pub fn register(setup: &mut Setup) {
         Some(ObjectKey::new(reference.namespace.clone()?, reference.name.clone()?))
     };
     volumes.add_index(BY_CLAIM, |volume| match claim_ref(volume) {
-        Some(reference) => vec![format!("{}/{}", reference.namespace.as_deref().unwrap_or(""), reference.name.as_deref().unwrap_or(""))],
+        Some(reference) => vec![format!(
+            "{}/{}",
+            reference.namespace.as_deref().unwrap_or(""),
+            reference.name.as_deref().unwrap_or("")
+        )],
         None => vec![String::new()],
     });
     claims.add_index("unbound", |claim| {

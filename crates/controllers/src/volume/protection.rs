@@ -67,7 +67,9 @@ pub fn register_claims(setup: &mut Setup) {
     let claims = setup.informer::<PersistentVolumeClaim>();
     let pods = setup.informer::<Pod>();
     let queue = setup.queue("persistentvolumeclaim-protection-controller");
-    pods.add_index(BY_CLAIM, |pod| claims_of(pod).into_iter().map(|claim| format!("{}/{claim}", pod.namespace())).collect());
+    pods.add_index(BY_CLAIM, |pod| {
+        claims_of(pod).into_iter().map(|claim| format!("{}/{claim}", pod.namespace())).collect()
+    });
     owners::enqueue_self(&claims, &queue);
     let to = queue.clone();
     pods.on_event(move |delta| {
@@ -87,7 +89,9 @@ impl Controller for Volumes {
     }
 
     fn plan(&self, key: &ObjectKey, _: &Context) -> Plan {
-        let is_bound = |volume: &PersistentVolume| volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
+        let is_bound = |volume: &PersistentVolume| {
+            volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound")
+        };
         self.0.get("", &key.name).map(|volume| plan(&*volume, VOLUME, || is_bound(&volume))).unwrap_or_default()
     }
 }

@@ -75,7 +75,9 @@ fn parse(path: &str) -> Option<Path> {
         _ => return None,
     };
     let (namespace, rest) = match rest {
-        ["namespaces", namespace, tail @ ..] if !tail.is_empty() && !matches!(tail, ["status" | "finalize"]) => (*namespace, tail),
+        ["namespaces", namespace, tail @ ..] if !tail.is_empty() && !matches!(tail, ["status" | "finalize"]) => {
+            (*namespace, tail)
+        }
         _ => ("", rest),
     };
     let plural = *rest.first()?;
@@ -91,7 +93,10 @@ fn answer(code: StatusCode, value: &Value) -> Response<Body> {
 }
 
 fn failure(code: StatusCode, reason: &str) -> Response<Body> {
-    answer(code, &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": reason, "code": code.as_u16()}))
+    answer(
+        code,
+        &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": reason, "code": code.as_u16()}),
+    )
 }
 
 impl FakeApi {
@@ -135,7 +140,9 @@ impl FakeApi {
     }
 
     pub fn delete(&self, path: &str, options: Value) -> bool {
-        self.serve(&Request::delete(path).body(Bytes::from(options.to_string())).expect("request")).status().is_success()
+        self.serve(&Request::delete(path).body(Bytes::from(options.to_string())).expect("request"))
+            .status()
+            .is_success()
     }
 
     /// Waits until `holds`; panics with `what` after 20 s.
@@ -148,7 +155,12 @@ impl FakeApi {
         };
         if tokio::time::timeout(Duration::from_secs(20), wait).await.is_err() {
             let state = self.state.lock();
-            let objects: Vec<String> = state.objects.iter().filter(|(key, _)| key.0 != "v1/events").map(|(_, object)| object.to_string()).collect();
+            let objects: Vec<String> = state
+                .objects
+                .iter()
+                .filter(|(key, _)| key.0 != "v1/events")
+                .map(|(_, object)| object.to_string())
+                .collect();
             panic!("never: {what}\n{}", objects.join("\n"));
         }
     }
@@ -181,7 +193,8 @@ impl FakeApi {
     }
 
     fn selected(state: &State, path: &Path, query: &str) -> Vec<Value> {
-        let selector = query.split('&').find_map(|part| part.strip_prefix("fieldSelector=")).unwrap_or("").replace("%3D", "=");
+        let selector =
+            query.split('&').find_map(|part| part.strip_prefix("fieldSelector=")).unwrap_or("").replace("%3D", "=");
         let all = state.objects.iter().filter(|((resource, namespace, _), _)| {
             *resource == path.resource && (path.namespace.is_empty() || *namespace == path.namespace)
         });
@@ -192,12 +205,20 @@ impl FakeApi {
         let state = self.state.lock();
         let items = Self::selected(&state, path, query);
         let metadata = json!({"resourceVersion": state.revision.to_string()});
-        answer(StatusCode::OK, &json!({"kind": format!("{}List", path.kind), "apiVersion": "v1", "metadata": metadata, "items": items}))
+        answer(
+            StatusCode::OK,
+            &json!({"kind": format!("{}List", path.kind), "apiVersion": "v1", "metadata": metadata, "items": items}),
+        )
     }
 
     fn watch(&self, path: Path, query: &str) -> Response<Body> {
-        let from: u64 = query.split('&').find_map(|part| part.strip_prefix("resourceVersion=")).and_then(|text| text.parse().ok()).unwrap_or(0);
-        let selector = query.split('&').find_map(|part| part.strip_prefix("fieldSelector=")).unwrap_or("").replace("%3D", "=");
+        let from: u64 = query
+            .split('&')
+            .find_map(|part| part.strip_prefix("resourceVersion="))
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0);
+        let selector =
+            query.split('&').find_map(|part| part.strip_prefix("fieldSelector=")).unwrap_or("").replace("%3D", "=");
         let start = self.state.lock().log.partition_point(|(revision, ..)| *revision <= from);
         let shared = (self.state.clone(), self.changed.subscribe(), start, path, selector);
         let frames = stream::unfold(shared, |(state, mut changes, mut at, path, selector)| async move {
@@ -297,7 +318,8 @@ impl FakeApi {
             Some("Orphan") => finalizers.push("orphan".into()),
             _ => {}
         }
-        let is_graceful = path.resource == "v1/pods" && options["gracePeriodSeconds"] != 0 && object["spec"]["nodeName"].is_string();
+        let is_graceful =
+            path.resource == "v1/pods" && options["gracePeriodSeconds"] != 0 && object["spec"]["nodeName"].is_string();
         if !finalizers.is_empty() {
             object["metadata"]["finalizers"] = finalizers.into();
         }
@@ -315,10 +337,22 @@ impl FakeApi {
     fn remove_all(&self, path: &Path, options: &Value) -> Response<Body> {
         let names: Vec<String> = {
             let state = self.state.lock();
-            Self::selected(&state, path, "").iter().map(|object| object["metadata"]["name"].as_str().unwrap_or("").to_owned()).collect()
+            Self::selected(&state, path, "")
+                .iter()
+                .map(|object| object["metadata"]["name"].as_str().unwrap_or("").to_owned())
+                .collect()
         };
         for name in names {
-            self.remove(&Path { resource: path.resource.clone(), kind: path.kind, namespace: path.namespace.clone(), name, sub: String::new() }, options);
+            self.remove(
+                &Path {
+                    resource: path.resource.clone(),
+                    kind: path.kind,
+                    namespace: path.namespace.clone(),
+                    name,
+                    sub: String::new(),
+                },
+                options,
+            );
         }
         answer(StatusCode::OK, &json!({"kind": "Status", "status": "Success"}))
     }
@@ -331,7 +365,8 @@ fn store(state: &mut State, key: Key, mut object: Value) -> Value {
     object["metadata"]["resourceVersion"] = revision.to_string().into();
     let is_empty = |value: &Value| value.as_array().is_none_or(Vec::is_empty);
     let metadata = &object["metadata"];
-    let is_held = !is_empty(&metadata["finalizers"]) || (key.0 == "v1/namespaces" && !is_empty(&object["spec"]["finalizers"]));
+    let is_held =
+        !is_empty(&metadata["finalizers"]) || (key.0 == "v1/namespaces" && !is_empty(&object["spec"]["finalizers"]));
     let is_waiting = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) > 0;
     if !metadata["deletionTimestamp"].is_null() && !is_held && !is_waiting {
         state.objects.remove(&key);
@@ -406,7 +441,9 @@ fn merge(target: &mut Value, patch: Value, field: &str) {
                 }
             }
         }
-        (Value::Array(items), Value::Array(patches)) if keyed.is_some() && patches.iter().any(|one| one["$patch"] == "delete" || field == "conditions") => {
+        (Value::Array(items), Value::Array(patches))
+            if keyed.is_some() && patches.iter().any(|one| one["$patch"] == "delete" || field == "conditions") =>
+        {
             let key = keyed.unwrap_or_default();
             for one in patches {
                 items.retain(|item| item[key] != one[key]);
@@ -427,7 +464,8 @@ fn merge(target: &mut Value, patch: Value, field: &str) {
 
 fn discovery(path: &str) -> Option<Value> {
     if path == "/apis" {
-        let mut groups: Vec<&str> = RESOURCES.iter().filter_map(|(version, ..)| version.split_once('/')).map(|(group, _)| group).collect();
+        let mut groups: Vec<&str> =
+            RESOURCES.iter().filter_map(|(version, ..)| version.split_once('/')).map(|(group, _)| group).collect();
         groups.dedup();
         let groups: Vec<Value> = groups
             .into_iter()
@@ -438,7 +476,10 @@ fn discovery(path: &str) -> Option<Value> {
     let version = path.strip_prefix("/apis/").or(path.strip_prefix("/api/"))?;
     let verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
     let of = RESOURCES.iter().filter(|(of, ..)| *of == version);
-    let resources: Vec<Value> =
-        of.map(|(_, name, kind, namespaced)| json!({"name": name, "kind": kind, "namespaced": namespaced, "verbs": verbs})).collect();
+    let resources: Vec<Value> = of
+        .map(
+            |(_, name, kind, namespaced)| json!({"name": name, "kind": kind, "namespaced": namespaced, "verbs": verbs}),
+        )
+        .collect();
     (!resources.is_empty()).then(|| json!({"kind": "APIResourceList", "resources": resources}))
 }

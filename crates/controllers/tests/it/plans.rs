@@ -94,7 +94,8 @@ fn silent_node_turns_unknown_and_tainted() {
 #[test]
 fn taints_evict_by_toleration() {
     let tolerating = |seconds: Value| {
-        let mut toleration = json!({"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"});
+        let mut toleration =
+            json!({"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"});
         if !seconds.is_null() {
             toleration["tolerationSeconds"] = seconds;
         }
@@ -117,7 +118,10 @@ fn taints_evict_by_toleration() {
 fn ranges_avoid_each_other_and_the_services() {
     let range = |text: &str| ipam::Range::parse(text).expect("range");
     let pool = ipam::Pool { clusters: vec![(range("10.0.0.0/22"), 24)], reserved: vec![range("10.0.0.0/24")] };
-    let node = |name: &str, cidr: Value| -> Arc<Node> { object(json!({"metadata": {"name": name, "uid": name}, "spec": {"podCIDR": cidr}})) };
-    let nodes = [node("a", Value::Null), node("b", "10.0.2.0/24".into()), node("c", Value::Null), node("d", Value::Null)];
+    let node = |name: &str, cidr: Value| -> Arc<Node> {
+        object(json!({"metadata": {"name": name, "uid": name}, "spec": {"podCIDR": cidr}}))
+    };
+    let nodes =
+        [node("a", Value::Null), node("b", "10.0.2.0/24".into()), node("c", Value::Null), node("d", Value::Null)];
     insta::assert_snapshot!(ipam::plan(&nodes, &pool));
 }

@@ -37,7 +37,8 @@ fn available(set: &ReplicaSet) -> i32 {
 
 /// One pass, carried out. False where it wrote nothing.
 fn pass(deployment: &mut Deployment, sets: &mut Vec<ReplicaSet>, step: i64) -> bool {
-    let taken = sets.iter().find(|set| set.name() == controllers::deployment::name_for(deployment).0).cloned().map(Arc::new);
+    let taken =
+        sets.iter().find(|set| set.name() == controllers::deployment::name_for(deployment).0).cloned().map(Arc::new);
     let inputs = Inputs {
         deployment: Arc::new(deployment.clone()),
         sets: sets.iter().cloned().map(Arc::new).collect(),
@@ -50,7 +51,8 @@ fn pass(deployment: &mut Deployment, sets: &mut Vec<ReplicaSet>, step: i64) -> b
             (Verb::Create, "ReplicaSet") => {
                 let mut set = ReplicaSet::decode(&write.body).expect("set");
                 set.metadata.uid = Some(format!("s{}", sets.len()));
-                set.metadata.creation_timestamp = Some(client::apimachinery::pkg::apis::meta::v1::Time(Timestamp::from_second(step).expect("time")));
+                set.metadata.creation_timestamp =
+                    Some(client::apimachinery::pkg::apis::meta::v1::Time(Timestamp::from_second(step).expect("time")));
                 sets.push(set);
             }
             (Verb::Update, "ReplicaSet") => {
@@ -61,7 +63,8 @@ fn pass(deployment: &mut Deployment, sets: &mut Vec<ReplicaSet>, step: i64) -> b
             (Verb::UpdateStatus, _) => deployment.status = Deployment::decode(&write.body).expect("deployment").status,
             (Verb::Patch { .. }, "Deployment") => {
                 let patch: serde_json::Value = serde_json::from_slice(&write.body).expect("patch");
-                let annotations = serde_json::from_value(patch["metadata"]["annotations"].clone()).expect("annotations");
+                let annotations =
+                    serde_json::from_value(patch["metadata"]["annotations"].clone()).expect("annotations");
                 deployment.metadata.annotations = Some(annotations);
             }
             (Verb::Delete(_), _) => sets.retain(|set| set.name() != write.target.name),
