@@ -44,6 +44,11 @@ impl Call<'_> {
         if !self.resource.allows(verb) && self.info.subresource.is_empty() {
             return Err(self.not_allowed());
         }
+        // Collections are created in; single objects are replaced, patched and deleted.
+        let on_one = !self.info.name.is_empty();
+        if matches!(verb, Verb::Update | Verb::Patch) && !on_one || verb == Verb::Create && on_one {
+            return Err(self.not_allowed());
+        }
         if self.resource.namespaced && self.info.namespace.is_empty() && !matches!(verb, Verb::List | Verb::Watch | Verb::DeleteCollection | Verb::Create) {
             return Err(Status::no_such_resource());
         }

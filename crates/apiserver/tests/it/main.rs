@@ -1,4 +1,5 @@
 //! The API server as its clients meet it: requests through the whole path, over a real embedded store.
 
+mod bad_input;
 mod harness;
 mod verbs;
