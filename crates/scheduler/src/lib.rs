@@ -9,6 +9,7 @@ mod actions;
 pub mod cache;
 pub mod event;
 pub mod framework;
+pub mod groups;
 pub mod labels;
 pub mod node;
 pub mod nomination;

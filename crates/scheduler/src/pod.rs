@@ -8,6 +8,7 @@ use client::{
 };
 
 use crate::{
+    groups,
     labels::{self, Labels, Operator, Requirement, Selector},
     objects::Objects,
     resources::{self, Resources},
@@ -26,6 +27,7 @@ pub struct PodInfo {
     pub preferred_affinity: Vec<(i64, AffinityTerm)>,
     pub preferred_anti_affinity: Vec<(i64, AffinityTerm)>,
     pub claims: Vec<Claim>,
+    pub(crate) like: u64,
 }
 
 /// A port of the node that a container asks for.
@@ -58,6 +60,7 @@ impl PodInfo {
             preferred_affinity: terms.preferred(),
             preferred_anti_affinity: terms.preferred_anti(),
             claims: claims(&pod),
+            like: groups::likeness(&pod),
             pod,
         }
     }

@@ -7,6 +7,8 @@ use std::{
 };
 
 use crate::{
+    groups::PodGroups,
+    labels::Selector,
     node::NodeInfo,
     objects::Objects,
     pod::{Claim, PodInfo},
@@ -22,6 +24,7 @@ pub struct Snapshot {
     images: HashMap<String, u32>,
     /// How many pods on nodes use a claim, by namespace and name.
     claim_users: HashMap<(String, String), u32>,
+    groups: PodGroups,
     pub objects: Objects,
 }
 
@@ -58,6 +61,21 @@ impl Snapshot {
         self.claim_users.get(&(pod.namespace().to_owned(), claim.name.clone())).copied().unwrap_or(0)
     }
 
+    /// Pods by what selectors see of them.
+    pub fn groups(&self) -> &PodGroups {
+        &self.groups
+    }
+
+    /// How many pods of the namespace that are not leaving match, for each of [`Self::nodes`].
+    pub fn matching(&self, namespace: &str, selector: &Selector) -> Vec<i64> {
+        self.groups.matching(namespace, selector, self.nodes.len())
+    }
+
+    /// The node's place in [`Self::nodes`].
+    pub fn place(&self, node: &str) -> Option<usize> {
+        self.index.get(node).copied()
+    }
+
     /// Takes the place of all nodes, in this order.
     pub(crate) fn set_nodes(&mut self, nodes: Vec<Arc<NodeInfo>>) {
         self.index = nodes.iter().enumerate().map(|(at, node)| (node.name().to_owned(), at)).collect();
@@ -66,10 +84,12 @@ impl Snapshot {
         self.with_required_anti_affinity.clear();
         self.images.clear();
         self.claim_users.clear();
+        self.groups.clear();
         for at in 0..self.nodes.len() {
             let node = self.nodes[at].clone();
             self.count(at, &node, true);
             self.count_images(&node, true);
+            self.groups.update(at, &[], &node.pods);
         }
     }
 
@@ -79,6 +99,7 @@ impl Snapshot {
         let old = std::mem::replace(&mut self.nodes[at], node.clone());
         self.count(at, &old, false);
         self.count(at, &node, true);
+        self.groups.update(at, &old.pods, &node.pods);
         // A pod that came or went leaves the images as they were, and they are many.
         if !Arc::ptr_eq(&old.images, &node.images) {
             self.count_images(&old, false);

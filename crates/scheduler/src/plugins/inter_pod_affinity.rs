@@ -45,8 +45,8 @@ impl Plugin for InterPodAffinity {
         }
         let pod = cycle.pod;
         if !pod.required_affinity.is_empty() || !pod.required_anti_affinity.is_empty() {
-            for node in cycle.snapshot.nodes() {
-                node.pods.iter().for_each(|existing| matches.count_own(existing, node.name(), 1));
+            for (existing, nodes) in cycle.snapshot.groups().all() {
+                matches.count_group(existing, nodes);
             }
         } else if matches.existing_anti.is_empty() {
             return PreFilter::Skip;
@@ -56,14 +56,13 @@ impl Plugin for InterPodAffinity {
 
     fn pre_score<'a>(&self, cycle: Cycle<'a>, _: &[&'a NodeInfo]) -> Option<Box<dyn Score + 'a>> {
         let mut preferences = Preferences { cycle, scores: HashMap::new() };
+        for node in cycle.snapshot.with_affinity() {
+            node.with_affinity.iter().for_each(|existing| preferences.count_existing(existing, node));
+        }
         let pod = cycle.pod;
-        if pod.preferred_affinity.is_empty() && pod.preferred_anti_affinity.is_empty() {
-            for node in cycle.snapshot.with_affinity() {
-                node.with_affinity.iter().for_each(|existing| preferences.count(existing, node));
-            }
-        } else {
-            for node in cycle.snapshot.nodes() {
-                node.pods.iter().for_each(|existing| preferences.count(existing, node));
+        if !pod.preferred_affinity.is_empty() || !pod.preferred_anti_affinity.is_empty() {
+            for (existing, nodes) in cycle.snapshot.groups().all() {
+                preferences.count_own(existing, nodes);
             }
         }
         (!preferences.scores.is_empty()).then(|| Box::new(preferences) as Box<dyn Score>)
@@ -121,6 +120,17 @@ impl<'a> Matches<'a> {
                 && let Some(domain) = self.domain(node, &term.topology_key)
             {
                 adjust(&mut self.existing_anti, domain, by);
+            }
+        }
+    }
+
+    /// Pods that look alike match alike.
+    fn count_group(&mut self, existing: &PodInfo, nodes: &HashMap<usize, u32>) {
+        let (pod, snapshot) = (self.cycle.pod, self.cycle.snapshot);
+        let speaks_of = |term: &AffinityTerm| term.matches(existing, &snapshot.objects);
+        if matches_all(&pod.required_affinity, existing, snapshot) || pod.required_anti_affinity.iter().any(speaks_of) {
+            for (node, count) in nodes {
+                self.count_own(existing, snapshot.nodes()[*node].name(), i64::from(*count));
             }
         }
     }
@@ -218,14 +228,24 @@ struct Preferences<'a> {
 }
 
 impl<'a> Preferences<'a> {
-    fn count(&mut self, existing: &'a PodInfo, node: &'a NodeInfo) {
+    /// What the pod thinks of a group of pods that run.
+    fn count_own(&mut self, existing: &PodInfo, nodes: &HashMap<usize, u32>) {
+        let Cycle { pod, snapshot } = self.cycle;
+        let wanted = pod.preferred_affinity.iter().map(|(weight, term)| (*weight, term));
+        let unwanted = pod.preferred_anti_affinity.iter().map(|(weight, term)| (-weight, term));
+        for (weight, term) in wanted.chain(unwanted).filter(|(_, term)| term.matches(existing, &snapshot.objects)) {
+            for (node, count) in nodes {
+                if let Some(value) = snapshot.nodes()[*node].labels().get(&term.topology_key) {
+                    let scores = self.scores.entry(&term.topology_key).or_default();
+                    *scores.entry(value).or_default() += weight * i64::from(*count);
+                }
+            }
+        }
+    }
+
+    /// What a pod that runs thinks of the pod.
+    fn count_existing(&mut self, existing: &'a PodInfo, node: &'a NodeInfo) {
         let pod = self.cycle.pod;
-        for (weight, term) in &pod.preferred_affinity {
-            self.add(term, existing, node, *weight);
-        }
-        for (weight, term) in &pod.preferred_anti_affinity {
-            self.add(term, existing, node, -weight);
-        }
         for term in &existing.required_affinity {
             self.add(term, pod, node, HARD_POD_AFFINITY_WEIGHT);
         }

@@ -1,6 +1,9 @@
 //! PodTopologySpread: keeps the numbers of matching pods in topology domains close to each other.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
 
 use client::{
     apimachinery::pkg::apis::meta::v1::OwnerReference,
@@ -69,14 +72,19 @@ impl<'a> Constraints<'a> {
             && (!constraint.honor_taints || !taints::untolerated(node::taints(node), self.pod.tolerations()))
     }
 
-    fn matching(&self, constraint: &Constraint, node: &NodeInfo) -> i64 {
-        if constraint.selector.is_everything() {
-            return 0;
+    /// Matching pods per node, for each constraint; one selector is looked for once.
+    fn matching(&self, snapshot: &Snapshot) -> Vec<Rc<[i64]>> {
+        let mut all: Vec<Rc<[i64]>> = Vec::with_capacity(self.list.len());
+        for (at, constraint) in self.list.iter().enumerate() {
+            let same = self.list[..at].iter().position(|earlier| earlier.selector == constraint.selector);
+            all.push(match same {
+                Some(earlier) => all[earlier].clone(),
+                // Upstream counts none where the selector is empty.
+                None if constraint.selector.is_everything() => vec![0; snapshot.nodes().len()].into(),
+                None => snapshot.matching(self.pod.namespace(), &constraint.selector).into(),
+            });
         }
-        let matches = |pod: &PodInfo| {
-            pod.namespace() == self.pod.namespace() && !pod.is_terminating() && constraint.selector.matches(pod.labels())
-        };
-        node.pods.iter().filter(|pod| matches(pod)).count() as i64
+        all
     }
 }
 
@@ -208,12 +216,14 @@ struct Skew<'a> {
 impl<'a> Skew<'a> {
     fn new(constraints: Constraints<'a>, snapshot: &'a Snapshot) -> Skew<'a> {
         let mut domains = vec![HashMap::new(); constraints.list.len()];
-        for node in snapshot.nodes().iter().filter(|node| constraints.all_keys_on(node.labels())) {
-            for (constraint, domains) in constraints.list.iter().zip(&mut domains) {
+        let matching = constraints.matching(snapshot);
+        let nodes = snapshot.nodes().iter().enumerate();
+        for (at, node) in nodes.filter(|(_, node)| constraints.all_keys_on(node.labels())) {
+            for ((constraint, domains), matching) in constraints.list.iter().zip(&mut domains).zip(&matching) {
                 if constraints.counts(constraint, &node.node)
                     && let Some(value) = node.labels().get(&constraint.topology_key)
                 {
-                    *domains.entry(value.as_str()).or_insert(0) += constraints.matching(constraint, node);
+                    *domains.entry(value.as_str()).or_insert(0) += matching[at];
                 }
             }
         }
@@ -280,9 +290,11 @@ impl Filter for Skew<'_> {
     }
 }
 
-/// Soft constraints: matching pods per domain; those of single nodes are counted when the node is scored.
+/// Soft constraints: matching pods per node, and their sums per domain where a domain is more than a node.
 struct Spread<'a> {
+    snapshot: &'a Snapshot,
     constraints: Constraints<'a>,
+    matching: Vec<Rc<[i64]>>,
     domains: Vec<HashMap<&'a str, i64>>,
     /// What a pod more weighs: the more domains, the more.
     weights: Vec<f64>,
@@ -314,23 +326,23 @@ impl<'a> Spread<'a> {
             weights.push(((size + 2) as f64).ln());
             domains.push(values);
         }
-        let mut spread = Spread { constraints, domains, weights, ignored };
-        spread.count(snapshot, all_keys);
+        let matching = constraints.matching(snapshot);
+        let mut spread = Spread { snapshot, constraints, matching, domains, weights, ignored };
+        spread.count(all_keys);
         spread
     }
 
-    fn count(&mut self, snapshot: &Snapshot, all_keys: bool) {
-        // Nothing to count per domain: skip the walk over all pods.
-        if self.domains.iter().all(HashMap::is_empty) {
-            return;
-        }
-        for node in snapshot.nodes().iter().filter(|node| !all_keys || self.constraints.all_keys_on(node.labels())) {
-            for (constraint, domains) in self.constraints.list.iter().zip(&mut self.domains) {
+    fn count(&mut self, all_keys: bool) {
+        let constraints = &self.constraints;
+        let each = constraints.list.iter().zip(&mut self.domains).zip(&self.matching);
+        for ((constraint, domains), matching) in each.filter(|((_, domains), _)| !domains.is_empty()) {
+            for (node, matching) in self.snapshot.nodes().iter().zip(&**matching).filter(|(_, matching)| **matching > 0) {
                 if let Some(value) = node.labels().get(&constraint.topology_key)
                     && let Some(count) = domains.get_mut(value.as_str())
-                    && self.constraints.counts(constraint, &node.node)
+                    && (!all_keys || constraints.all_keys_on(node.labels()))
+                    && constraints.counts(constraint, &node.node)
                 {
-                    *count += self.constraints.matching(constraint, node);
+                    *count += matching;
                 }
             }
         }
@@ -342,11 +354,13 @@ impl Score for Spread<'_> {
         if self.ignored.contains(node.name()) {
             return 0;
         }
+        let place = self.snapshot.place(node.name());
         let mut score = 0.0;
-        for ((constraint, domains), weight) in self.constraints.list.iter().zip(&self.domains).zip(&self.weights) {
+        let each = self.constraints.list.iter().zip(&self.domains).zip(&self.weights).zip(&self.matching);
+        for (((constraint, domains), weight), matching) in each {
             let Some(value) = node.labels().get(&constraint.topology_key) else { continue };
             let count = match constraint.topology_key.as_str() {
-                HOSTNAME => self.constraints.matching(constraint, node),
+                HOSTNAME => place.and_then(|place| matching.get(place)).copied().unwrap_or(0),
                 _ => domains.get(value.as_str()).copied().unwrap_or(0),
             };
             score += count as f64 * weight + (constraint.max_skew - 1) as f64;
