@@ -3,4 +3,5 @@
 mod fake_api;
 mod manager;
 mod plans;
+mod policies;
 mod rollouts;

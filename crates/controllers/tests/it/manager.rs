@@ -20,13 +20,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::fake_api::FakeApi;
 
 /// A running manager; ends when dropped.
-struct Cluster {
-    api: FakeApi,
+pub struct Cluster {
+    pub api: FakeApi,
     _running: DropGuard,
 }
 
 impl Cluster {
-    async fn start() -> Cluster {
+    pub async fn start() -> Cluster {
         let api = FakeApi::new();
         api.create("/api/v1/namespaces", json!({"metadata": {"name": "default"}}));
         let cancel = CancellationToken::new();
@@ -71,7 +71,12 @@ async fn kubelets(api: FakeApi, cancel: CancellationToken) {
                 api.patch(&path, json!({"spec": {"nodeName": "n1"}}));
                 let is_job = pod["metadata"]["labels"]["batch.kubernetes.io/job-name"].is_string();
                 let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
-                let phase = if is_job { "Succeeded" } else { "Running" };
+                let fails = pod["spec"]["containers"][0]["image"] == "fails";
+                let phase = match (is_job, fails) {
+                    (true, true) => "Failed",
+                    (true, false) => "Succeeded",
+                    _ => "Running",
+                };
                 let ip = format!("10.0.0.{next}");
                 let status = json!({"phase": phase, "conditions": [ready], "podIP": ip, "podIPs": [{"ip": ip}]});
                 api.patch(&format!("{path}/status"), json!({"status": status}));
@@ -89,7 +94,7 @@ fn template(app: &str, image: &str) -> Value {
     json!({"metadata": {"labels": {"app": app}}, "spec": {"containers": [{"name": "c", "image": image}], "restartPolicy": "Always"}})
 }
 
-fn workload(name: &str, replicas: u32, more: Value) -> Value {
+pub fn workload(name: &str, replicas: u32, more: Value) -> Value {
     let mut object = json!({
         "metadata": {"name": name, "namespace": "default"},
         "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template(name, "one")},
@@ -98,14 +103,14 @@ fn workload(name: &str, replicas: u32, more: Value) -> Value {
     object
 }
 
-fn is_available(api: &FakeApi, resource: &str, name: &str, count: u32) -> bool {
+pub fn is_available(api: &FakeApi, resource: &str, name: &str, count: u32) -> bool {
     let Some(object) = api.get(resource, "default", name) else { return false };
     object["status"]["availableReplicas"] == count
         && object["status"]["updatedReplicas"] == count
         && object["status"]["replicas"] == count
 }
 
-const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+pub const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deployment_rolls_and_creates_no_pod_twice() {
@@ -319,7 +324,8 @@ impl Controller for Fragile {
     fn plan(&self, key: &ObjectKey, _: &Context) -> Plan {
         assert!(key.name != "bad", "a bug");
         let mut plan = Plan::default();
-        let meta = ObjectMeta { name: Some(key.name.clone()), namespace: Some("default".into()), ..ObjectMeta::default() };
+        let meta =
+            ObjectMeta { name: Some(key.name.clone()), namespace: Some("default".into()), ..ObjectMeta::default() };
         plan.create(&ConfigMap { metadata: meta, ..ConfigMap::default() }).ignore_already_exists();
         plan
     }
@@ -369,7 +375,8 @@ async fn only_listed_controllers_run() {
     let cancel = CancellationToken::new();
     let _end = cancel.clone().drop_guard();
     let controllers = ["*", "-replicaset", "-serviceaccount-controller"].map(str::to_owned).to_vec();
-    let config = ControllerManagerConfig { controllers, transport: Some(api.transport()), ..ControllerManagerConfig::default() };
+    let config =
+        ControllerManagerConfig { controllers, transport: Some(api.transport()), ..ControllerManagerConfig::default() };
     tokio::spawn(ControllerManager::run(config, api.client(), cancel));
     api.until("the deployment controller works", |api| {
         api.get("apps/v1/deployments", "default", "web").is_some_and(|web| web["status"]["observedGeneration"] == 1)

@@ -1,0 +1,174 @@
+//! Budgets, quotas, volumes, failing and scheduled Jobs: through the API in memory, or as plans where time matters.
+
+use std::sync::Arc;
+
+use client::kinds::batch::v1::{CronJob, Job};
+use controllers::{cronjob, plan::Verb};
+use serde_json::{Value, json};
+
+use crate::{
+    fake_api::FakeApi,
+    manager::{Cluster, DEPLOYMENTS, is_available, workload},
+};
+
+fn condition(object: &Value, name: &str) -> Value {
+    let all = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    all.into_iter().find(|one| one["type"] == name).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn budgets_follow_their_pods() {
+    let cluster = Cluster::start().await;
+    let api = &cluster.api;
+    let cases = [
+        ("number", json!({"minAvailable": 2}), 2, 1),
+        ("percent", json!({"minAvailable": "34%"}), 2, 1),
+        ("unavailable", json!({"maxUnavailable": "50%"}), 1, 2),
+        ("none", json!({"maxUnavailable": 0}), 3, 0),
+    ];
+    api.create(DEPLOYMENTS, workload("web", 3, json!({})));
+    for (name, mut spec, _, _) in cases.clone() {
+        spec["selector"] = json!({"matchLabels": {"app": "web"}});
+        let budget = json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec});
+        api.create("/apis/policy/v1/namespaces/default/poddisruptionbudgets", budget);
+    }
+    api.until("the pods are available", |api| is_available(api, "apps/v1/deployments", "web", 3)).await;
+    for (name, _, desired, allowed) in cases {
+        api.until(&format!("{name}: {desired} desired, {allowed} allowed"), |api| {
+            let status =
+                api.get("policy/v1/poddisruptionbudgets", "default", name).unwrap_or_default()["status"].clone();
+            status["desiredHealthy"] == desired
+                && status["disruptionsAllowed"] == allowed
+                && status["currentHealthy"] == 3
+                && status["expectedPods"] == 3
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quotas_tell_what_is_used() {
+    let cluster = Cluster::start().await;
+    let api = &cluster.api;
+    let hard =
+        json!({"pods": "5", "requests.cpu": "2", "configmaps": "10", "count/deployments.apps": "3", "services": "1"});
+    let quota = json!({"metadata": {"name": "q", "namespace": "default"}, "spec": {"hard": hard}});
+    api.create("/api/v1/namespaces/default/resourcequotas", quota);
+    let mut web = workload("web", 3, json!({}));
+    web["spec"]["template"]["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "250m"}});
+    api.create(DEPLOYMENTS, web);
+    api.until("everything is counted", |api| {
+        let used = api.get("v1/resourcequotas", "default", "q").unwrap_or_default()["status"]["used"].clone();
+        used == json!({"pods": "3", "requests.cpu": "750m", "configmaps": "1", "count/deployments.apps": "1", "services": "0"})
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_get_the_smallest_volume_that_fits() {
+    let cluster = Cluster::start().await;
+    let api = &cluster.api;
+    for (name, size, class) in
+        [("large", "10Gi", ""), ("small", "1Gi", ""), ("fitting", "5Gi", ""), ("other", "2Gi", "fast")]
+    {
+        let spec = json!({"capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"], "storageClassName": class});
+        api.create("/api/v1/persistentvolumes", json!({"metadata": {"name": name}, "spec": spec}));
+    }
+    api.until("volumes are available", |api| {
+        api.list("v1/persistentvolumes").iter().all(|volume| volume["status"]["phase"] == "Available")
+    })
+    .await;
+    let claim = |name: &str| {
+        let spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "", "resources": {"requests": {"storage": "2Gi"}}});
+        json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec})
+    };
+    let path = "/api/v1/namespaces/default/persistentvolumeclaims";
+    for (name, expect) in [("a", "fitting"), ("b", "large")] {
+        api.create(path, claim(name));
+        api.until(&format!("{name} is bound to {expect}"), |api| {
+            let claim = api.get("v1/persistentvolumeclaims", "default", name).unwrap_or_default();
+            let volume = api.get("v1/persistentvolumes", "", expect).unwrap_or_default();
+            claim["status"]["phase"] == "Bound"
+                && claim["spec"]["volumeName"] == expect
+                && volume["status"]["phase"] == "Bound"
+                && volume["spec"]["claimRef"]["uid"] == claim["metadata"]["uid"]
+        })
+        .await;
+    }
+    api.create(path, claim("c"));
+    api.until("c waits", |api| {
+        api.get("v1/persistentvolumeclaims", "default", "c").is_some_and(|claim| claim["status"]["phase"] == "Pending")
+    })
+    .await;
+    api.delete(&format!("{path}/a"), json!({}));
+    api.until("the volume is released", |api| {
+        api.get("v1/persistentvolumes", "", "fitting").is_some_and(|volume| volume["status"]["phase"] == "Released")
+    })
+    .await;
+}
+
+fn job(name: &str, more: Value) -> Value {
+    let labels = json!({"batch.kubernetes.io/job-name": name});
+    let pod = json!({"containers": [{"name": "c", "image": "fails"}], "restartPolicy": "Never"});
+    let mut spec = json!({
+        "parallelism": 1, "completions": 2, "backoffLimit": 6,
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": pod},
+    });
+    spec.as_object_mut().expect("object").extend(more.as_object().expect("object").clone());
+    json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failing_jobs_end() {
+    let cluster = Cluster::start().await;
+    let api = &cluster.api;
+    let on_ready = json!({"rules": [{"action": "FailJob", "onPodConditions": [{"type": "Ready", "status": "True"}]}]});
+    let cases = [
+        ("limit", json!({"backoffLimit": 0}), "BackoffLimitExceeded", 1),
+        ("policy", json!({"podFailurePolicy": on_ready}), "PodFailurePolicy", 1),
+        (
+            "index",
+            json!({"completionMode": "Indexed", "parallelism": 2, "backoffLimitPerIndex": 0}),
+            "FailedIndexes",
+            2,
+        ),
+    ];
+    for (name, spec, reason, failed) in cases {
+        api.create("/apis/batch/v1/namespaces/default/jobs", job(name, spec));
+        let get = |api: &FakeApi| api.get("batch/v1/jobs", "default", name).unwrap_or_default();
+        api.until(&format!("{name} has failed"), |api| condition(&get(api), "Failed")["status"] == "True").await;
+        let end = get(api);
+        assert_eq!(condition(&end, "Failed")["reason"], reason, "{name}");
+        assert_eq!(end["status"]["failed"], failed, "{name}");
+        let held = |pod: &Value| pod["metadata"]["finalizers"].as_array().is_some_and(|all| !all.is_empty());
+        assert!(!api.list("v1/pods").iter().any(held), "{name}: no pod is held");
+    }
+}
+
+#[test]
+fn cron_jobs_keep_to_their_concurrency_policy() {
+    let running: Arc<Job> = Arc::new(
+        serde_json::from_value(json!({"metadata": {"name": "tick-1", "namespace": "default", "uid": "j"}}))
+            .expect("job"),
+    );
+    let cases = [("Allow", vec!["create"]), ("Forbid", vec![]), ("Replace", vec!["delete", "create"])];
+    for (policy, expect) in cases {
+        let cron: CronJob = serde_json::from_value(json!({
+            "metadata": {"name": "tick", "namespace": "default", "uid": "c", "creationTimestamp": "2026-01-01T00:00:30Z"},
+            "spec": {"schedule": "*/5 * * * *", "concurrencyPolicy": policy, "jobTemplate": {"spec": {"template": {}}}},
+        }))
+        .expect("cron");
+        let plan_at = |now: &str| {
+            let inputs = cronjob::Inputs { cron: Arc::new(cron.clone()), jobs: vec![running.clone()] };
+            cronjob::plan(&inputs, |_| false, now.parse().expect("time"))
+        };
+        let early = plan_at("2026-01-01T00:04:00Z");
+        assert!(!early.writes.iter().any(|write| matches!(write.verb, Verb::Create)), "{policy}: not yet");
+        assert_eq!(early.requeue_after, Some(std::time::Duration::from_millis(60_100)));
+        let due = plan_at("2026-01-01T00:05:01Z");
+        let on_jobs = due.writes.iter().filter(|write| write.target.resource.kind == "Job");
+        let verbs: Vec<&str> = on_jobs.map(|write| write.verb.name()).collect();
+        assert_eq!(verbs, expect, "{policy}");
+    }
+}
