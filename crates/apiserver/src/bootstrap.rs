@@ -1,6 +1,8 @@
 //! What every cluster starts with: namespaces, the `kubernetes` Service, priority classes, and upstream's default roles.
 //! Roles and bindings are reconciled at each start, as upstream does: what is missing is added, nothing is taken away.
 
+mod policy;
+
 use std::sync::Arc;
 
 use api::{
@@ -20,7 +22,6 @@ use crate::{
     rest::{Call, Change, Scope},
 };
 
-const POLICY: &str = include_str!("bootstrap/policy.yaml");
 const OBJECTS: &str = include_str!("bootstrap/objects.yaml");
 
 /// Roles with this annotation set to false are left as they are.
@@ -30,7 +31,7 @@ pub(crate) async fn run(server: &Arc<Server>) -> Result<(), Status> {
     for object in documents(OBJECTS)?.into_iter().chain(addresses(server)) {
         ensure(server, object, false).await?;
     }
-    for object in documents(POLICY)? {
+    for object in policy::builtin()? {
         ensure(server, object, true).await?;
     }
     Ok(())
