@@ -46,11 +46,17 @@ fn defines_resources(resource: &ResourceId) -> bool {
 
 /// Starts and ends monitors as resources come and go, until `cancel`.
 pub async fn run(shared: Arc<Shared>, client: Client, cancel: CancellationToken) {
+    keep_in_step(&shared, &client, &cancel).await;
+    // Workers that still wait for the first lists must end too; nothing is taken for gone without asking the API.
+    shared.synced.send_replace(true);
+}
+
+async fn keep_in_step(shared: &Arc<Shared>, client: &Client, cancel: &CancellationToken) {
     let mut monitors: HashMap<ResourceId, CancellationToken> = HashMap::new();
     loop {
-        match discover(&client).await {
+        match discover(client).await {
             Ok(discovered) => {
-                sync(&shared, &mut monitors, &discovered, &cancel).await;
+                sync(shared, &mut monitors, &discovered, cancel).await;
                 *shared.discovered.lock() = Arc::new(discovered);
                 if !*shared.synced.borrow() {
                     let look = shared.graph.lock().set_synced();
@@ -61,11 +67,11 @@ pub async fn run(shared: Arc<Shared>, client: Client, cancel: CancellationToken)
             Err(error) => {
                 tracing::warn!(%error, "the garbage collector cannot discover resources");
                 shared.changed.notify_one();
-                pause(&cancel, Duration::from_secs(1)).await;
+                pause(cancel, Duration::from_secs(1)).await;
             }
         }
         tokio::select! {
-            () = shared.changed.notified() => pause(&cancel, Duration::from_millis(200)).await,
+            () = shared.changed.notified() => pause(cancel, Duration::from_millis(200)).await,
             () = cancel.cancelled() => return,
         }
         if cancel.is_cancelled() {

@@ -15,11 +15,13 @@ use client::{
     kinds::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaStatus, Service},
 };
 use http::Method;
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 
 pub use usage::{Inputs, used};
 
 use crate::{
-    discovery::discover,
+    discovery::{Discovered, discover},
     manager::Setup,
     metadata::List,
     plan::{Plan, ResourceId},
@@ -28,6 +30,7 @@ use crate::{
 };
 
 const RECOUNT: Duration = Duration::from_secs(5);
+const DISCOVERY_HOLDS: SignedDuration = SignedDuration::from_secs(30);
 
 /// The status that `used` amounts to; a plan of one write or none.
 pub fn plan(quota: &ResourceQuota, used: &BTreeMap<String, api::quantity::Quantity>) -> Plan {
@@ -49,6 +52,8 @@ struct QuotaController {
     pods: Informer<Pod>,
     services: Informer<Service>,
     claims: Informer<PersistentVolumeClaim>,
+    /// What discovery said, and when.
+    discovered: Mutex<Option<(Timestamp, Arc<Discovered>)>>,
 }
 
 impl QuotaController {
@@ -74,13 +79,28 @@ impl QuotaController {
         }
     }
 
-    async fn other_counts(&self, client: &Client, quota: &ResourceQuota) -> client::Result<BTreeMap<String, i64>> {
+    async fn discovered(&self, client: &Client, now: Timestamp) -> client::Result<Arc<Discovered>> {
+        let known = self.discovered.lock().clone();
+        if let Some((_, known)) = known.filter(|(at, _)| now.duration_since(*at) < DISCOVERY_HOLDS) {
+            return Ok(known);
+        }
+        let fresh = Arc::new(discover(client).await?);
+        *self.discovered.lock() = Some((now, fresh.clone()));
+        Ok(fresh)
+    }
+
+    async fn other_counts(
+        &self,
+        client: &Client,
+        quota: &ResourceQuota,
+        now: Timestamp,
+    ) -> client::Result<BTreeMap<String, i64>> {
         let names = usage::other_kinds(quota);
         let mut counts = BTreeMap::new();
         if names.is_empty() {
             return Ok(counts);
         }
-        let discovered = discover(client).await?;
+        let discovered = self.discovered(client, now).await?;
         for (name, resource, group) in names {
             let found =
                 discovered.resources.iter().find(|known| known.id.resource == resource && known.id.group == group);
@@ -102,7 +122,7 @@ impl LiveController for QuotaController {
         let Some(quota) = self.quotas.get(&key.namespace, &key.name) else {
             return Ok(Plan::default());
         };
-        let others = self.other_counts(client, &quota).await?;
+        let others = self.other_counts(client, &quota, context.now).await?;
         let has_others = !others.is_empty();
         let inputs = Inputs {
             quota: quota.clone(),
@@ -149,5 +169,5 @@ pub fn register(setup: &mut Setup) {
     }
     watch(&services, &quotas, &queue);
     watch(&claims, &quotas, &queue);
-    setup.run(QuotaController { quotas, pods, services, claims }, queue, 5);
+    setup.run(QuotaController { quotas, pods, services, claims, discovered: Mutex::default() }, queue, 5);
 }

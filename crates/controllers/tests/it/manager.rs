@@ -373,11 +373,10 @@ async fn only_listed_controllers_run() {
     api.create("/api/v1/namespaces", json!({"metadata": {"name": "default"}}));
     api.create(DEPLOYMENTS, workload("web", 2, json!({})));
     let cancel = CancellationToken::new();
-    let _end = cancel.clone().drop_guard();
     let controllers = ["*", "-replicaset", "-serviceaccount-controller"].map(str::to_owned).to_vec();
     let config =
         ControllerManagerConfig { controllers, transport: Some(api.transport()), ..ControllerManagerConfig::default() };
-    tokio::spawn(ControllerManager::run(config, api.client(), cancel));
+    let running = tokio::spawn(ControllerManager::run(config, api.client(), cancel.clone()));
     api.until("the deployment controller works", |api| {
         api.get("apps/v1/deployments", "default", "web").is_some_and(|web| web["status"]["observedGeneration"] == 1)
     })
@@ -385,4 +384,7 @@ async fn only_listed_controllers_run() {
     assert_eq!(api.created("apps/v1/replicasets"), 1);
     assert_eq!(api.created("v1/pods"), 0);
     assert_eq!(api.created("v1/serviceaccounts"), 0);
+    cancel.cancel();
+    let ended = tokio::time::timeout(Duration::from_secs(5), running).await.expect("the manager ends when told to");
+    assert_eq!(ended.expect("no panic"), Ok(()));
 }
