@@ -120,3 +120,68 @@ impl Expectations {
         Readiness::LookAgain(Duration::from_millis(1 << pending.looked))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use client::kinds::core::v1::{ConfigMap, Pod};
+
+    use super::*;
+
+    /// An informer at some revision that shows one living object until revision 10.
+    #[derive(Default)]
+    struct At(AtomicU64);
+
+    impl Shown for At {
+        fn revision(&self) -> Option<u64> {
+            Some(self.0.load(Ordering::Relaxed))
+        }
+
+        fn alive(&self, _: &str, name: &str, uid: &str) -> bool {
+            name == "a" && uid == "1" && self.0.load(Ordering::Relaxed) < 10
+        }
+    }
+
+    #[test]
+    fn a_key_waits_for_its_own_writes() {
+        let pods = ResourceId::of::<Pod>();
+        let target = Target { resource: pods.clone(), namespace: "default".into(), name: "a".into() };
+        let informer = Arc::new(At::default());
+        let shown =
+            ShownResources(Arc::new(Mutex::new(HashMap::from([(pods.clone(), informer.clone() as Arc<dyn Shown>)]))));
+        let mut created = Written::default();
+        created.wrote(&pods, "7");
+        created.wrote(&pods, "5");
+        created.wrote(&ResourceId::of::<ConfigMap>(), "9");
+        let mut deleted = Written::default();
+        deleted.deleted(&target, Some("1"));
+        let mut other = Written::default();
+        other.deleted(&target, Some("2"));
+
+        let key = ObjectKey::new("default", "owner");
+        let now = Timestamp::UNIX_EPOCH;
+        for (what, written, ready_at) in [("created", created, 7), ("deleted", deleted, 10), ("another UID", other, 0)]
+        {
+            let expectations = Expectations::default();
+            expectations.expect(&key, written, now);
+            for revision in 0..=10 {
+                informer.0.store(revision, Ordering::Relaxed);
+                let is_ready = expectations.readiness(&key, &shown, now) == Readiness::Ready;
+                assert_eq!(is_ready, revision >= ready_at, "{what} at {revision}");
+            }
+        }
+        let expectations = Expectations::default();
+        informer.0.store(0, Ordering::Relaxed);
+        let mut lost = Written::default();
+        lost.wrote(&pods, "99");
+        expectations.expect(&key, lost, now);
+        assert_ne!(expectations.readiness(&key, &shown, now), Readiness::Ready);
+        let later = now.checked_add(TIMEOUT + SignedDuration::from_secs(1)).expect("time");
+        assert_eq!(
+            expectations.readiness(&key, &shown, later),
+            Readiness::Ready,
+            "a lost write is not waited for for ever"
+        );
+    }
+}
