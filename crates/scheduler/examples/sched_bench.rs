@@ -74,7 +74,8 @@ fn measure(what: &str, nodes: usize, pods: usize, metadata: Value, affinity: Val
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let number = |at: usize, default: usize| std::env::args().nth(at).and_then(|text| text.parse().ok()).unwrap_or(default);
+    let number =
+        |at: usize, default: usize| std::env::args().nth(at).and_then(|text| text.parse().ok()).unwrap_or(default);
     let (nodes, pods) = (number(1, 1000), number(2, 10_000));
     let owner = json!({ "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "u", "controller": true }] });
     let term = json!({ "topologyKey": "kubernetes.io/hostname", "labelSelector": { "matchLabels": { "app": "web" } } });

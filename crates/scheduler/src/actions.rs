@@ -27,7 +27,12 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    pub(crate) fn new(client: Client, events: EventRecorder, changes: UnboundedSender<Change>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        events: EventRecorder,
+        changes: UnboundedSender<Change>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Executor { client, events, changes, clock }
     }
 
@@ -98,7 +103,8 @@ impl Executor {
         let mut tasks = tokio::task::JoinSet::new();
         for victim in candidate.victims.iter().filter(|victim| !victim.is_terminating()) {
             let (executor, victim) = (self.clone(), victim.clone());
-            let (uid, scheduler, node) = (pod.uid().to_owned(), pod.scheduler_name().to_owned(), candidate.node.clone());
+            let (uid, scheduler, node) =
+                (pod.uid().to_owned(), pod.scheduler_name().to_owned(), candidate.node.clone());
             tasks.spawn(async move { executor.evict(&victim, &uid, &scheduler, &node).await });
         }
         let results = tasks.join_all().await;

@@ -142,7 +142,9 @@ impl Cache {
     pub fn update(&mut self, snapshot: &mut Snapshot) {
         if std::mem::take(&mut self.reordered) {
             let order = interleave(&self.zones);
-            snapshot.set_nodes(order.iter().filter_map(|name| self.nodes.get(*name)).map(|entry| entry.info.clone()).collect());
+            snapshot.set_nodes(
+                order.iter().filter_map(|name| self.nodes.get(*name)).map(|entry| entry.info.clone()).collect(),
+            );
             self.dirty.clear();
             return;
         }

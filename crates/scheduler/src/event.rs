@@ -10,16 +10,28 @@ use crate::{labels, node, pod::PodInfo};
 #[derive(Clone, Debug)]
 pub enum ClusterEvent {
     NodeAdded(Arc<Node>),
-    NodeUpdated { old: Arc<Node>, new: Arc<Node> },
+    NodeUpdated {
+        old: Arc<Node>,
+        new: Arc<Node>,
+    },
     NodeDeleted(Arc<Node>),
     /// A pod was bound to its node.
     PodAdded(Arc<PodInfo>),
-    PodUpdated { old: Arc<PodInfo>, new: Arc<PodInfo> },
+    PodUpdated {
+        old: Arc<PodInfo>,
+        new: Arc<PodInfo>,
+    },
     /// A pod left its node, or one that had a nomination went.
     PodDeleted(Arc<PodInfo>),
     /// A pod that waits to be scheduled changed.
-    PendingPodUpdated { old: Arc<PodInfo>, new: Arc<PodInfo> },
-    ClaimChanged { namespace: String, name: String },
+    PendingPodUpdated {
+        old: Arc<PodInfo>,
+        new: Arc<PodInfo>,
+    },
+    ClaimChanged {
+        namespace: String,
+        name: String,
+    },
     VolumeChanged,
     StorageClassChanged,
     CsiNodeChanged,

@@ -119,6 +119,7 @@ impl RequiredNodeAffinity {
 }
 
 pub fn required_terms(spec: &PodSpec) -> Option<&[NodeSelectorTerm]> {
-    let required = spec.affinity.as_ref()?.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref()?;
+    let required =
+        spec.affinity.as_ref()?.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref()?;
     Some(&required.node_selector_terms)
 }

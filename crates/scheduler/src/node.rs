@@ -41,7 +41,8 @@ impl NodeInfo {
 
     pub fn set_node(&mut self, node: Arc<Node>) {
         let status = node.status.as_ref();
-        (self.allocatable, self.allowed_pods) = Resources::allocatable(status.and_then(|status| status.allocatable.as_ref()));
+        (self.allocatable, self.allowed_pods) =
+            Resources::allocatable(status.and_then(|status| status.allocatable.as_ref()));
         let mut images = HashMap::new();
         for image in status.iter().flat_map(|status| status.images.iter().flatten()) {
             for name in image.names.iter().flatten() {
@@ -100,7 +101,9 @@ impl NodeInfo {
 
     /// `region:zone`, empty where the node has neither: what the order of nodes alternates between.
     pub fn zone(&self) -> String {
-        let label = |new: &str, old: &str| self.labels().get(new).or_else(|| self.labels().get(old)).cloned().unwrap_or_default();
+        let label = |new: &str, old: &str| {
+            self.labels().get(new).or_else(|| self.labels().get(old)).cloned().unwrap_or_default()
+        };
         let region = label("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region");
         let zone = label("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone");
         if region.is_empty() && zone.is_empty() { String::new() } else { format!("{region}:{zone}") }

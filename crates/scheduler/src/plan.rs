@@ -31,7 +31,11 @@ pub struct Profile {
 
 impl Default for Profile {
     fn default() -> Self {
-        Profile { scheduler_name: "default-scheduler".into(), plugins: default_plugins(), percentage_of_nodes_to_score: None }
+        Profile {
+            scheduler_name: "default-scheduler".into(),
+            plugins: default_plugins(),
+            percentage_of_nodes_to_score: None,
+        }
     }
 }
 
@@ -209,7 +213,8 @@ fn find_feasible<'a>(
         return vec![node];
     }
     let all = snapshot.nodes();
-    let named: Option<Vec<_>> = filters.only.as_ref().map(|only| only.iter().filter_map(|name| snapshot.node(name)).collect());
+    let named: Option<Vec<_>> =
+        filters.only.as_ref().map(|only| only.iter().filter_map(|name| snapshot.node(name)).collect());
     let count = named.as_ref().map_or(all.len(), Vec::len);
     let target = nodes_to_find(profile.percentage_of_nodes_to_score, count);
     let mut feasible = Vec::with_capacity(target);
@@ -238,7 +243,12 @@ pub fn nodes_to_find(percentage: Option<usize>, nodes: usize) -> usize {
     (nodes * percentage / 100).clamp(MIN_FEASIBLE_NODES, nodes)
 }
 
-fn prioritize<'a>(profile: &Profile, cycle: Cycle<'a>, nodes: Vec<&'a NodeInfo>, tie: &mut dyn TieBreak) -> Placement<'a> {
+fn prioritize<'a>(
+    profile: &Profile,
+    cycle: Cycle<'a>,
+    nodes: Vec<&'a NodeInfo>,
+    tie: &mut dyn TieBreak,
+) -> Placement<'a> {
     let mut totals = vec![0; nodes.len()];
     let mut scores = Vec::new();
     if nodes.len() > 1 {
@@ -296,7 +306,10 @@ impl fmt::Display for Unschedulable<'_> {
             None => {
                 let others = match self.restricted_by.len() {
                     0 => None,
-                    _ => Some(format!("node(s) didn't satisfy plugin(s) [{}]", Vec::from_iter(self.restricted_by.iter().copied()).join(" "))),
+                    _ => Some(format!(
+                        "node(s) didn't satisfy plugin(s) [{}]",
+                        Vec::from_iter(self.restricted_by.iter().copied()).join(" ")
+                    )),
                 };
                 write_reasons(f, self.num_nodes, self.nodes.iter().map(|(_, rejection)| rejection), others.as_deref())?;
             }

@@ -152,7 +152,9 @@ impl AffinityTerm {
             let value = |key: &String| Requirement::new(key, operator, vec![own.get(key)?.as_str().into()]).ok();
             keys.iter().flatten().filter_map(value).collect()
         };
-        let more = keys(&term.match_label_keys, Operator::In).into_iter().chain(keys(&term.mismatch_label_keys, Operator::NotIn));
+        let more = keys(&term.match_label_keys, Operator::In)
+            .into_iter()
+            .chain(keys(&term.mismatch_label_keys, Operator::NotIn));
         AffinityTerm {
             topology_key: term.topology_key.clone(),
             namespaces,
@@ -166,7 +168,8 @@ impl AffinityTerm {
         let namespace = pod.namespace();
         let in_namespace = self.namespaces.contains(namespace)
             || self.namespace_selector.is_everything()
-            || !self.namespace_selector.is_nothing() && self.namespace_selector.matches(objects.namespace_labels(namespace));
+            || !self.namespace_selector.is_nothing()
+                && self.namespace_selector.matches(objects.namespace_labels(namespace));
         in_namespace && self.selector.matches(pod.labels())
     }
 }
@@ -181,7 +184,10 @@ impl Terms<'_> {
         terms.into_iter().flatten().map(|term| AffinityTerm::new(self.pod, term)).collect()
     }
 
-    fn weighted(&self, terms: Option<&Vec<client::kinds::core::v1::WeightedPodAffinityTerm>>) -> Vec<(i64, AffinityTerm)> {
+    fn weighted(
+        &self,
+        terms: Option<&Vec<client::kinds::core::v1::WeightedPodAffinityTerm>>,
+    ) -> Vec<(i64, AffinityTerm)> {
         let term = |term: &client::kinds::core::v1::WeightedPodAffinityTerm| {
             (i64::from(term.weight), AffinityTerm::new(self.pod, &term.pod_affinity_term))
         };
@@ -200,25 +206,31 @@ impl Terms<'_> {
 
     fn preferred(&self) -> Vec<(i64, AffinityTerm)> {
         let affinity = self.affinity.and_then(|affinity| affinity.pod_affinity.as_ref());
-        self.weighted(affinity.and_then(|affinity| affinity.preferred_during_scheduling_ignored_during_execution.as_ref()))
+        self.weighted(
+            affinity.and_then(|affinity| affinity.preferred_during_scheduling_ignored_during_execution.as_ref()),
+        )
     }
 
     fn preferred_anti(&self) -> Vec<(i64, AffinityTerm)> {
         let affinity = self.affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
-        self.weighted(affinity.and_then(|affinity| affinity.preferred_during_scheduling_ignored_during_execution.as_ref()))
+        self.weighted(
+            affinity.and_then(|affinity| affinity.preferred_during_scheduling_ignored_during_execution.as_ref()),
+        )
     }
 }
 
 /// Ports of containers and sidecars; init containers that end hold theirs only before the others start.
 fn host_ports(pod: &Pod) -> Vec<HostPort> {
     let Some(spec) = &pod.spec else { return Vec::new() };
-    let sidecars = spec.init_containers.iter().flatten().filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    let sidecars =
+        spec.init_containers.iter().flatten().filter(|container| container.restart_policy.as_deref() == Some("Always"));
     let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
     ports
         .filter_map(|port| {
             let number = port.host_port.filter(|number| *number > 0)?;
             let ip = port.host_ip.clone().filter(|ip| !ip.is_empty()).unwrap_or_else(|| "0.0.0.0".into());
-            let protocol = port.protocol.clone().filter(|protocol| !protocol.is_empty()).unwrap_or_else(|| "TCP".into());
+            let protocol =
+                port.protocol.clone().filter(|protocol| !protocol.is_empty()).unwrap_or_else(|| "TCP".into());
             Some(HostPort { ip, protocol, port: number })
         })
         .collect()

@@ -68,7 +68,12 @@ pub(crate) fn post_filter(
     let wanted = (nodes.len() * CANDIDATE_PERCENTAGE / 100).max(MIN_CANDIDATES).min(nodes.len());
     let offset = if nodes.is_empty() { 0 } else { tie.below(nodes.len()) };
     for at in 0..nodes.len() {
-        let what_if = WhatIf { pod: cycle.pod, node: nodes[(offset + at) % nodes.len()].clone(), filters: filters.duplicate(), nominations };
+        let what_if = WhatIf {
+            pod: cycle.pod,
+            node: nodes[(offset + at) % nodes.len()].clone(),
+            filters: filters.duplicate(),
+            nominations,
+        };
         match what_if.select_victims(&budgets) {
             Ok(candidate) if candidate.violations == 0 => kept.push(candidate),
             Ok(candidate) => violating.push(candidate),
@@ -132,7 +137,10 @@ impl WhatIf<'_, '_> {
         let lower = |other: &&Arc<PodInfo>| other.priority() < self.pod.priority();
         let mut potential: Vec<Arc<PodInfo>> = self.node.pods.iter().filter(lower).cloned().collect();
         if potential.is_empty() {
-            return Err(Rejection::unresolvable(names::DEFAULT_PREEMPTION, "No preemption victims found for incoming pod"));
+            return Err(Rejection::unresolvable(
+                names::DEFAULT_PREEMPTION,
+                "No preemption victims found for incoming pod",
+            ));
         }
         potential.iter().for_each(|victim| self.remove(victim));
         self.filters.fits(self.pod, &self.node, self.nominations)?;
@@ -149,7 +157,10 @@ impl WhatIf<'_, '_> {
         victims.sort_by_key(|pod| importance(pod));
         if victims.is_empty() {
             // The pod fits without it: only a nominated pod of this pass can have kept it off before.
-            return Err(Rejection::unresolvable(names::DEFAULT_PREEMPTION, "No preemption victims found for incoming pod"));
+            return Err(Rejection::unresolvable(
+                names::DEFAULT_PREEMPTION,
+                "No preemption victims found for incoming pod",
+            ));
         }
         Ok(Candidate { node: self.node.name().to_owned(), victims, violations })
     }
@@ -181,8 +192,11 @@ fn start_time(pod: &PodInfo) -> Timestamp {
 
 /// The pods whose removal would break a budget, and the others; in the order given.
 fn split_by_budgets(pods: &[Arc<PodInfo>], budgets: &[&PodDisruptionBudget]) -> (Vec<Arc<PodInfo>>, Vec<Arc<PodInfo>>) {
-    let allowed = |budget: &&PodDisruptionBudget| budget.status.as_ref().and_then(|status| status.disruptions_allowed).unwrap_or(0);
-    let selector = |budget: &&PodDisruptionBudget| labels::selector(budget.spec.as_ref().and_then(|spec| spec.selector.as_ref()));
+    let allowed = |budget: &&PodDisruptionBudget| {
+        budget.status.as_ref().and_then(|status| status.disruptions_allowed).unwrap_or(0)
+    };
+    let selector =
+        |budget: &&PodDisruptionBudget| labels::selector(budget.spec.as_ref().and_then(|spec| spec.selector.as_ref()));
     let mut budgets: Vec<_> = budgets.iter().map(|budget| (*budget, selector(budget), allowed(budget))).collect();
     let mut breaks = |pod: &PodInfo| {
         let mut broken = false;

@@ -46,7 +46,10 @@ pub enum Setback {
 enum Place {
     Active(ActiveKey),
     /// Early pods may be taken before their time when nothing else is ready; those that failed may not.
-    Backoff { key: WaitKey, early: bool },
+    Backoff {
+        key: WaitKey,
+        early: bool,
+    },
     Unschedulable(WaitKey),
     Gated,
     /// Taken by [`SchedulingQueue::pop`].
@@ -190,9 +193,10 @@ impl SchedulingQueue {
     /// Moves the unschedulable pods that `worth` is true of, given the plugins that rejected them, to where they are tried
     /// again.
     pub fn requeue(&mut self, now: Timestamp, worth: impl Fn(&PodInfo, &BTreeSet<&'static str>) -> bool) {
-        let pods = self.unschedulable.iter().filter(|(_, uid)| {
-            self.pods.get(uid).is_some_and(|entry| worth(&entry.pod, &entry.rejectors))
-        });
+        let pods = self
+            .unschedulable
+            .iter()
+            .filter(|(_, uid)| self.pods.get(uid).is_some_and(|entry| worth(&entry.pod, &entry.rejectors)));
         let moved: Vec<String> = pods.map(|(_, uid)| uid.clone()).collect();
         for uid in moved {
             self.leave(&uid);
@@ -216,7 +220,8 @@ impl SchedulingQueue {
     fn flush(&mut self, now: Timestamp) {
         for early in [true, false] {
             let queue = if early { &self.backoff } else { &self.error_backoff };
-            let ready: Vec<String> = queue.iter().take_while(|(until, _)| *until <= now).map(|(_, uid)| uid.clone()).collect();
+            let ready: Vec<String> =
+                queue.iter().take_while(|(until, _)| *until <= now).map(|(_, uid)| uid.clone()).collect();
             ready.iter().for_each(|uid| self.activate(uid, now));
         }
         let forgotten = |since: &Timestamp| later(*since, self.delays.max_unschedulable) <= now;
@@ -309,8 +314,13 @@ impl SchedulingQueue {
                 return Err(format!("{uid} is {:?} but stands in {places:?}", entry.place));
             }
         }
-        let (active, backoff, unschedulable) = (self.active.len(), self.backoff.len() + self.error_backoff.len(), self.unschedulable.len());
+        let (active, backoff, unschedulable) =
+            (self.active.len(), self.backoff.len() + self.error_backoff.len(), self.unschedulable.len());
         let queued = self.pods.values().filter(|entry| !matches!(entry.place, Place::Gated | Place::InFlight)).count();
-        if active + backoff + unschedulable == queued { Ok(()) } else { Err("a queue holds a pod that is not known".into()) }
+        if active + backoff + unschedulable == queued {
+            Ok(())
+        } else {
+            Err("a queue holds a pod that is not known".into())
+        }
     }
 }

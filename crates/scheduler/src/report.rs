@@ -35,9 +35,16 @@ impl fmt::Display for Report {
 
 /// The patch that sets condition PodScheduled to False with `reason` and `message`, and the nominated node: `None` leaves
 /// it, empty clears it (upstream `schedule_one.go`, `updatePod`).
-pub fn failure_patch(pod: &Pod, reason: &str, message: &str, nomination: Option<&str>, now: Timestamp) -> Option<Value> {
+pub fn failure_patch(
+    pod: &Pod,
+    reason: &str,
+    message: &str,
+    nomination: Option<&str>,
+    now: Timestamp,
+) -> Option<Value> {
     let status = pod.status.as_ref();
-    let old = status.and_then(|status| status.conditions.iter().flatten().find(|condition| condition.type_ == "PodScheduled"));
+    let old = status
+        .and_then(|status| status.conditions.iter().flatten().find(|condition| condition.type_ == "PodScheduled"));
     let same = old.is_some_and(|old| {
         old.status == "False" && old.reason.as_deref() == Some(reason) && old.message.as_deref() == Some(message)
     });

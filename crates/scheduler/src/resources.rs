@@ -147,9 +147,13 @@ fn requests(pod: &Pod, defaults: bool) -> List {
 
 /// A container's requests. While it is resized in place, what it holds and what it was promised count as well.
 fn container_requests(pod: &Pod, container: &Container, resizable: bool, defaults: bool) -> List {
-    let of = |resources: Option<&ResourceRequirements>| parse(resources.and_then(|resources| resources.requests.as_ref()));
+    let of =
+        |resources: Option<&ResourceRequirements>| parse(resources.and_then(|resources| resources.requests.as_ref()));
     let mut requests = of(container.resources.as_ref());
-    if resizable && let Some(status) = container_status(pod, &container.name) && status.resources.is_some() {
+    if resizable
+        && let Some(status) = container_status(pod, &container.name)
+        && status.resources.is_some()
+    {
         if resize_is_infeasible(pod) {
             requests.clear();
         }
@@ -165,7 +169,8 @@ fn container_requests(pod: &Pod, container: &Container, resizable: bool, default
 
 fn container_status<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
     let status = pod.status.as_ref()?;
-    let mut statuses = status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());
+    let mut statuses =
+        status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());
     statuses.find(|status| status.name == name)
 }
 

@@ -61,7 +61,12 @@ impl Scheduler {
     }
 
     /// With informers that other parts of the process share.
-    pub async fn run_with(config: SchedulerConfig, client: Client, factory: &InformerFactory, cancel: CancellationToken) {
+    pub async fn run_with(
+        config: SchedulerConfig,
+        client: Client,
+        factory: &InformerFactory,
+        cancel: CancellationToken,
+    ) {
         let (changes, received) = unbounded_channel();
         observe(factory, &changes);
         factory.start(cancel.clone());

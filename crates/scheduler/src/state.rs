@@ -59,7 +59,11 @@ pub enum Change {
     Class(Update<StorageClass>),
     CsiNode(Update<CSINode>),
     /// An action has ended.
-    Done { action: Ended, uid: String, result: Result<(), Failed> },
+    Done {
+        action: Ended,
+        uid: String,
+        result: Result<(), Failed>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +93,8 @@ pub enum Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let steps = |steps: &[PreBind]| steps.iter().map(PreBind::to_string).collect::<Vec<_>>().join(", ");
-        let names = |pods: &[Arc<PodInfo>]| pods.iter().map(|pod| pod.pod.key().to_string()).collect::<Vec<_>>().join(", ");
+        let names =
+            |pods: &[Arc<PodInfo>]| pods.iter().map(|pod| pod.pod.key().to_string()).collect::<Vec<_>>().join(", ");
         match self {
             Action::PrepareVolumes { pod, steps: list } => write!(f, "prepare {}: {}", pod.pod.key(), steps(list)),
             Action::Bind { pod, node } => write!(f, "bind {} to {node}", pod.pod.key()),
@@ -122,7 +127,12 @@ struct Binding {
 }
 
 impl State {
-    pub fn new(profiles: Vec<Profile>, delays: Delays, assumed_ttl: Option<Duration>, tie: Box<dyn TieBreak + Send>) -> State {
+    pub fn new(
+        profiles: Vec<Profile>,
+        delays: Delays,
+        assumed_ttl: Option<Duration>,
+        tie: Box<dyn TieBreak + Send>,
+    ) -> State {
         State {
             profiles,
             cache: Cache::new(assumed_ttl),
@@ -151,7 +161,8 @@ impl State {
             Change::Claim(update) => {
                 store(&mut objects.claims, &update);
                 if let Some(claim) = update.new.or(update.old) {
-                    let event = ClusterEvent::ClaimChanged { namespace: claim.namespace().into(), name: claim.name().into() };
+                    let event =
+                        ClusterEvent::ClaimChanged { namespace: claim.namespace().into(), name: claim.name().into() };
                     self.happened(&event, now);
                     actions = self.bind_with_volumes();
                 }
@@ -214,7 +225,8 @@ impl State {
             self.happened(&ClusterEvent::PodDeleted(pod), now);
         }
         let late = |binding: &Binding| binding.volumes_until.is_some_and(|until| until <= now);
-        let late: Vec<String> = self.binding.iter().filter(|(_, binding)| late(binding)).map(|(uid, _)| uid.clone()).collect();
+        let late: Vec<String> =
+            self.binding.iter().filter(|(_, binding)| late(binding)).map(|(uid, _)| uid.clone()).collect();
         let message = "running PreBind plugin \"VolumeBinding\": binding volumes: context deadline exceeded";
         late.iter().flat_map(|uid| self.not_bound(uid, Failed { gone: false, message: message.into() }, now)).collect()
     }
@@ -394,7 +406,9 @@ impl State {
         let State { queue, profiles, snapshot, preempting, .. } = self;
         if !preempting.is_empty() {
             for (uid, missed) in preempting.iter_mut().filter(|(_, missed)| !**missed) {
-                *missed = queue.rejected(uid).is_some_and(|(pod, rejectors)| helps(profiles, snapshot, event, pod, rejectors));
+                *missed = queue
+                    .rejected(uid)
+                    .is_some_and(|(pod, rejectors)| helps(profiles, snapshot, event, pod, rejectors));
             }
         }
         queue.requeue(now, |pod, rejectors| {
@@ -403,7 +417,13 @@ impl State {
     }
 }
 
-fn helps(profiles: &[Profile], snapshot: &Snapshot, event: &ClusterEvent, pod: &PodInfo, rejectors: &BTreeSet<&str>) -> bool {
+fn helps(
+    profiles: &[Profile],
+    snapshot: &Snapshot,
+    event: &ClusterEvent,
+    pod: &PodInfo,
+    rejectors: &BTreeSet<&str>,
+) -> bool {
     let profile = profiles.iter().find(|profile| profile.scheduler_name == pod.scheduler_name());
     profile.is_some_and(|profile| {
         let mut plugins = profile.plugins.iter().map(|weighted| &weighted.plugin);

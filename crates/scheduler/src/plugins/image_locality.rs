@@ -39,7 +39,8 @@ impl Plugin for ImageLocality {
         };
         let images: Vec<_> = of_containers.chain(volumes).filter_map(share).collect();
         // Where no node holds any of them all nodes score 0.
-        (!images.is_empty()).then(|| Box::new(Images { images, containers: containers().count() as i64 }) as Box<dyn Score>)
+        (!images.is_empty())
+            .then(|| Box::new(Images { images, containers: containers().count() as i64 }) as Box<dyn Score>)
     }
 }
 
@@ -50,7 +51,8 @@ fn normalized(image: &str) -> String {
 
 impl Score for Images {
     fn score(&self, node: &NodeInfo) -> i64 {
-        let size = |(name, share): &(String, f64)| node.images.get(name).map_or(0, |size| (*size as f64 * share) as i64);
+        let size =
+            |(name, share): &(String, f64)| node.images.get(name).map_or(0, |size| (*size as f64 * share) as i64);
         let sum: i64 = self.images.iter().map(size).sum();
         let max = MAX_PER_CONTAINER * self.containers;
         MAX_NODE_SCORE * (sum.clamp(MIN, max.max(MIN)) - MIN) / (max - MIN).max(1)

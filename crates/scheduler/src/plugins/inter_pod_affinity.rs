@@ -168,7 +168,9 @@ impl<'a> Matches<'a> {
         self.anti.is_empty()
             || !self.cycle.pod.required_anti_affinity.iter().any(|term| {
                 let value = node.labels().get(&term.topology_key);
-                value.is_some_and(|value| self.anti.get(&(term.topology_key.as_str(), value.as_str())).is_some_and(|count| *count > 0))
+                value.is_some_and(|value| {
+                    self.anti.get(&(term.topology_key.as_str(), value.as_str())).is_some_and(|count| *count > 0)
+                })
             })
     }
 
@@ -194,7 +196,10 @@ impl Filter for Matches<'_> {
             return Err(Rejection::unresolvable(names::INTER_POD_AFFINITY, "node(s) didn't match pod affinity rules"));
         }
         if !self.anti_affinity_holds(node) {
-            return Err(Rejection::resolvable(names::INTER_POD_AFFINITY, "node(s) didn't match pod anti-affinity rules"));
+            return Err(Rejection::resolvable(
+                names::INTER_POD_AFFINITY,
+                "node(s) didn't match pod anti-affinity rules",
+            ));
         }
         if !self.existing_anti_affinity_holds(node) {
             let reason = "node(s) didn't satisfy existing pods anti-affinity rules";

@@ -65,7 +65,9 @@ fn attached(pod: &PodInfo, objects: &Objects, volumes: &mut HashSet<(String, Str
 impl Filter for Limits<'_> {
     fn filter(&self, node: &NodeInfo) -> Result<(), Rejection> {
         let Some(csi_node) = self.objects.csi_nodes.get("", node.name()) else { return Ok(()) };
-        let limit = |driver: &client::kinds::storage::v1::CSINodeDriver| Some((driver.name.clone(), driver.allocatable.as_ref()?.count?));
+        let limit = |driver: &client::kinds::storage::v1::CSINodeDriver| {
+            Some((driver.name.clone(), driver.allocatable.as_ref()?.count?))
+        };
         let limits: HashMap<String, i32> = csi_node.spec.drivers.iter().filter_map(limit).collect();
         if !self.wanted.iter().any(|(driver, _)| limits.contains_key(driver)) {
             return Ok(());

@@ -32,7 +32,8 @@ impl Plugin for TaintToleration {
         let prefers = |node: &&NodeInfo| node.taints().iter().any(|taint| taint.effect == "PreferNoSchedule");
         // Without such a taint all nodes score the same.
         nodes.iter().any(prefers).then_some(())?;
-        let applies = |toleration: &&Toleration| matches!(toleration.effect.as_deref(), None | Some("" | "PreferNoSchedule"));
+        let applies =
+            |toleration: &&Toleration| matches!(toleration.effect.as_deref(), None | Some("" | "PreferNoSchedule"));
         Some(Box::new(Preferred(cycle.pod.tolerations().iter().filter(applies).collect())))
     }
 

@@ -235,7 +235,11 @@ impl<'a> Skew<'a> {
     /// Fewer domains than `minDomains`: the least is taken to be 0.
     fn find_least(&mut self) {
         let least = |(constraint, domains): (&Constraint, &HashMap<&str, i64>)| {
-            if (domains.len() as i64) < constraint.min_domains { 0 } else { domains.values().copied().min().unwrap_or(0) }
+            if (domains.len() as i64) < constraint.min_domains {
+                0
+            } else {
+                domains.values().copied().min().unwrap_or(0)
+            }
         };
         self.least = self.constraints.list.iter().zip(&self.domains).map(least).collect();
     }
@@ -336,7 +340,8 @@ impl<'a> Spread<'a> {
         let constraints = &self.constraints;
         let each = constraints.list.iter().zip(&mut self.domains).zip(&self.matching);
         for ((constraint, domains), matching) in each.filter(|((_, domains), _)| !domains.is_empty()) {
-            for (node, matching) in self.snapshot.nodes().iter().zip(&**matching).filter(|(_, matching)| **matching > 0) {
+            for (node, matching) in self.snapshot.nodes().iter().zip(&**matching).filter(|(_, matching)| **matching > 0)
+            {
                 if let Some(value) = node.labels().get(&constraint.topology_key)
                     && let Some(count) = domains.get_mut(value.as_str())
                     && (!all_keys || constraints.all_keys_on(node.labels()))

@@ -82,7 +82,9 @@ impl<'a> Claims<'a> {
             let name = &reference.name;
             let Some(claim) = objects.claims.get(cycle.pod.namespace(), name) else {
                 return Err(match reference.ephemeral {
-                    true => format!("waiting for ephemeral volume controller to create the persistentvolumeclaim {name:?}"),
+                    true => {
+                        format!("waiting for ephemeral volume controller to create the persistentvolumeclaim {name:?}")
+                    }
                     false => format!("persistentvolumeclaim {name:?} not found"),
                 });
             };
@@ -116,7 +118,8 @@ impl<'a> Claims<'a> {
                 return Some(PreBind::BindVolume { volume: volume.name().to_owned(), claim: key });
             }
             let class = class(claim, self.objects)?;
-            let allowed = |terms: &Vec<TopologySelectorTerm>| terms.is_empty() || terms.iter().any(|term| allows(term, node));
+            let allowed =
+                |terms: &Vec<TopologySelectorTerm>| terms.is_empty() || terms.iter().any(|term| allows(term, node));
             let provisioned = !class.provisioner.is_empty()
                 && class.provisioner != NO_PROVISIONER
                 && class.allowed_topologies.as_ref().is_none_or(allowed);
@@ -127,8 +130,15 @@ impl<'a> Claims<'a> {
 
     /// The smallest free volume that serves the claim on this node, or the one reserved for it
     /// (component-helpers `storage/volume/pv_helpers.go`, `FindMatchingVolume`).
-    fn find_volume(&self, claim: &PersistentVolumeClaim, node: &Node, taken: &HashSet<String>) -> Option<&'a PersistentVolume> {
-        let free = |volume: &&PersistentVolume| !taken.contains(volume.name()) && serves(volume, claim) && reaches(volume, node);
+    fn find_volume(
+        &self,
+        claim: &PersistentVolumeClaim,
+        node: &Node,
+        taken: &HashSet<String>,
+    ) -> Option<&'a PersistentVolume> {
+        let free = |volume: &&PersistentVolume| {
+            !taken.contains(volume.name()) && serves(volume, claim) && reaches(volume, node)
+        };
         let size = |volume: &&PersistentVolume| (!is_reserved_for(volume, claim), capacity(volume));
         self.objects.volumes.all().map(|volume| &**volume).filter(free).min_by_key(size)
     }
@@ -136,7 +146,8 @@ impl<'a> Claims<'a> {
 
 impl Filter for Claims<'_> {
     fn filter(&self, node: &NodeInfo) -> Result<(), Rejection> {
-        let conflict = self.bound_conflict(&node.node).or_else(|| self.place(&node.node).is_none().then_some(BIND_CONFLICT));
+        let conflict =
+            self.bound_conflict(&node.node).or_else(|| self.place(&node.node).is_none().then_some(BIND_CONFLICT));
         conflict.map_or(Ok(()), |reason| Err(Rejection::unresolvable(names::VOLUME_BINDING, reason)))
     }
 
@@ -230,9 +241,10 @@ fn serves(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     let requested = requested.and_then(|size| Quantity::parse(&size.0).ok()).unwrap_or_default();
     let mode = |mode: &Option<String>| mode.clone().unwrap_or_else(|| "Filesystem".into());
     let modes = spec.access_modes.as_deref().unwrap_or_default();
-    let selector = wanted.selector.as_ref().is_none_or(|selector| {
-        labels::selector(Some(selector)).matches(labels::of(&volume.metadata))
-    });
+    let selector = wanted
+        .selector
+        .as_ref()
+        .is_none_or(|selector| labels::selector(Some(selector)).matches(labels::of(&volume.metadata)));
     volume.metadata.deletion_timestamp.is_none()
         && capacity(volume) >= requested
         && mode(&spec.volume_mode) == mode(&wanted.volume_mode)

@@ -64,8 +64,7 @@ impl Filter for SoleUse<'_> {
         if self.users == 0 {
             return Ok(());
         }
-        let reason =
-            "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod";
+        let reason = "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod";
         Err(Rejection::resolvable(names::VOLUME_RESTRICTIONS, reason))
     }
 

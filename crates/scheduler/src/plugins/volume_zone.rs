@@ -65,7 +65,8 @@ impl Filter for Zones<'_> {
         if !KEYS.iter().any(|key| labels.contains_key(*key)) {
             return Ok(());
         }
-        let allowed = |key: &str, values: &[&str]| labels.get(key).is_some_and(|value| values.contains(&value.as_str()));
+        let allowed =
+            |key: &str, values: &[&str]| labels.get(key).is_some_and(|value| values.contains(&value.as_str()));
         // The old and the new name of a label say the same.
         let other = |key: &'static str| match key {
             "failure-domain.beta.kubernetes.io/zone" => KEYS[2],

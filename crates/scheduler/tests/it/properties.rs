@@ -40,9 +40,24 @@ fn random_node() -> impl Strategy<Value = RandomNode> {
 
 fn random_pod() -> impl Strategy<Value = RandomPod> {
     let port = prop::option::weighted(0.3, 0..3_u8);
-    (0..2500_u32, port, 0..3_i32, 0..3_u8, any::<bool>(), prop::option::weighted(0.3, 0..3_u8), prop::option::weighted(0.3, 0..3_u8)).prop_map(
-        |(milli_cpu, port, priority, app, tolerates, zone, avoids)| RandomPod { milli_cpu, port, priority, app, tolerates, zone, avoids },
+    (
+        0..2500_u32,
+        port,
+        0..3_i32,
+        0..3_u8,
+        any::<bool>(),
+        prop::option::weighted(0.3, 0..3_u8),
+        prop::option::weighted(0.3, 0..3_u8),
     )
+        .prop_map(|(milli_cpu, port, priority, app, tolerates, zone, avoids)| RandomPod {
+            milli_cpu,
+            port,
+            priority,
+            app,
+            tolerates,
+            zone,
+            avoids,
+        })
 }
 
 impl RandomPod {
@@ -52,7 +67,8 @@ impl RandomPod {
             json!({ "metadata": { "labels": { "app": format!("a{}", self.app) } }, "spec": { "priority": self.priority } }),
         );
         if let Some(port) = self.port {
-            value["spec"]["containers"][0]["ports"] = json!([{ "containerPort": 80, "hostPort": 8000 + i32::from(port) }]);
+            value["spec"]["containers"][0]["ports"] =
+                json!([{ "containerPort": 80, "hostPort": 8000 + i32::from(port) }]);
         }
         if self.tolerates {
             value["spec"]["tolerations"] = json!([{ "operator": "Exists" }]);
@@ -62,7 +78,8 @@ impl RandomPod {
         }
         if let Some(app) = self.avoids {
             let term = json!({ "topologyKey": "kubernetes.io/hostname", "labelSelector": { "matchLabels": { "app": format!("a{app}") } } });
-            value["spec"]["affinity"] = json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [term] } });
+            value["spec"]["affinity"] =
+                json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [term] } });
         }
         value
     }
@@ -132,7 +149,11 @@ proptest! {
 
 /// Victims are less important, are on the node, and without them the pod has its resources; with any one of them put back
 /// it is still refused or the victim would have been spared.
-fn check_victims(post_filter: &PostFilter, pod: &scheduler::pod::PodInfo, snapshot: &scheduler::snapshot::Snapshot) -> Result<(), TestCaseError> {
+fn check_victims(
+    post_filter: &PostFilter,
+    pod: &scheduler::pod::PodInfo,
+    snapshot: &scheduler::snapshot::Snapshot,
+) -> Result<(), TestCaseError> {
     let PostFilter::Preempt(candidate) = post_filter else { return Ok(()) };
     let node = snapshot.node(&candidate.node).expect("a known node");
     prop_assert!(!candidate.victims.is_empty());

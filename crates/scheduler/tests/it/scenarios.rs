@@ -97,14 +97,20 @@ fn messages_count_reasons_and_say_what_preemption_came_to() {
 #[test]
 fn tolerations_ports_and_node_names() {
     let tolerating = json!({ "spec": { "tolerations": [{ "key": "dedicated", "operator": "Exists" }] } });
-    check(vec![node("a", taint("dedicated", "NoSchedule"))], vec![], tolerating, "place on a (1 of 1 evaluated fit)\n  a 0");
+    check(
+        vec![node("a", taint("dedicated", "NoSchedule"))],
+        vec![],
+        tolerating,
+        "place on a (1 of 1 evaluated fit)\n  a 0",
+    );
     check(
         vec![node("a", taint("slow", "PreferNoSchedule")), node("b", json!({}))],
         vec![],
         json!({}),
         "place on b (2 of 2 evaluated fit)\n  a 97 TaintToleration=0 NodeResourcesFit=97\n  b 397 TaintToleration=300 NodeResourcesFit=97",
     );
-    let port = json!({ "spec": { "containers": [{ "name": "c", "ports": [{ "containerPort": 80, "hostPort": 80 }] }] } });
+    let port =
+        json!({ "spec": { "containers": [{ "name": "c", "ports": [{ "containerPort": 80, "hostPort": 80 }] }] } });
     check(
         vec![node("a", json!({}))],
         vec![pod("x", with(port.clone(), on("a")))],
@@ -112,7 +118,8 @@ fn tolerations_ports_and_node_names() {
         "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.\nrejected by NodePorts",
     );
     let field = json!([{ "matchFields": [{ "key": "metadata.name", "operator": "In", "values": ["gone"] }] }]);
-    let named = json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": field } } });
+    let named =
+        json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": field } } });
     check(
         vec![node("a", json!({})), node("b", json!({}))],
         vec![],
@@ -137,7 +144,10 @@ fn requests_are_those_of_containers_sidecars_init_containers_overhead_and_the_po
         (json!({ "containers": [container("1")], "initContainers": [sidecar("1"), container("3")] }), 4000),
         (json!({ "containers": [container("4")], "initContainers": [sidecar("1"), container("3")] }), 5000),
         (json!({ "containers": [container("1")], "overhead": { "cpu": "250m" } }), 1250),
-        (json!({ "containers": [container("1")], "resources": { "requests": { "cpu": "2" } }, "overhead": { "cpu": "1" } }), 3000),
+        (
+            json!({ "containers": [container("1")], "resources": { "requests": { "cpu": "2" } }, "overhead": { "cpu": "1" } }),
+            3000,
+        ),
     ];
     for (spec, milli_cpu) in table {
         let pod = info(pod("p", json!({ "spec": spec })));
@@ -169,8 +179,24 @@ fn hard_spreading_keeps_the_skew_and_wants_all_its_domains() {
         "0/1 nodes are available: 1 node(s) didn't match pod topology spread constraints (missing required label). preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.\nrejected by PodTopologySpread",
     );
     // A tainted zone counts unless taints are honored; without it the other zone is the only domain.
-    let tainted = || vec![zoned("a", "z1"), node("b", with(json!({ "metadata": { "labels": { "topology.kubernetes.io/zone": "z2" } } }), taint("t", "NoSchedule")))];
-    let honored = run(tainted(), vec![app("x", "a")], Objects::default(), pod("p", spread(json!({ "nodeTaintsPolicy": "Honor" }))));
+    let tainted = || {
+        vec![
+            zoned("a", "z1"),
+            node(
+                "b",
+                with(
+                    json!({ "metadata": { "labels": { "topology.kubernetes.io/zone": "z2" } } }),
+                    taint("t", "NoSchedule"),
+                ),
+            ),
+        ]
+    };
+    let honored = run(
+        tainted(),
+        vec![app("x", "a")],
+        Objects::default(),
+        pod("p", spread(json!({ "nodeTaintsPolicy": "Honor" }))),
+    );
     assert!(honored.starts_with("place on a"), "{honored}");
     let ignored = run(tainted(), vec![app("x", "a")], Objects::default(), pod("p", spread(json!({}))));
     assert!(ignored.starts_with("0/2 nodes are available: 1 node(s) didn't match pod topology spread constraints, 1 node(s) had untolerated taint(s)."), "{ignored}");
@@ -183,16 +209,19 @@ fn pods_of_a_controller_spread_by_default() {
     objects.replica_sets.insert(object::<ReplicaSet>(&json!({
         "metadata": { "name": "web", "namespace": "default" }, "spec": { "selector": selector, "template": {} },
     })));
-    let owner = json!([{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "u", "controller": true }]);
+    let owner =
+        json!([{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "u", "controller": true }]);
     let owned = json!({ "metadata": { "labels": { "app": "web" }, "ownerReferences": owner } });
-    let got = run(vec![zoned("a", "z1"), zoned("b", "z1"), zoned("c", "z2")], vec![app("x", "a")], objects, pod("p", owned));
+    let got =
+        run(vec![zoned("a", "z1"), zoned("b", "z1"), zoned("c", "z2")], vec![app("x", "a")], objects, pod("p", owned));
     assert!(got.starts_with("place on c"), "{got}");
     assert!(got.contains("PodTopologySpread=200"), "{got}");
 }
 
 #[test]
 fn pod_affinity_and_anti_affinity() {
-    let term = json!([{ "topologyKey": "topology.kubernetes.io/zone", "labelSelector": { "matchLabels": { "app": "web" } } }]);
+    let term =
+        json!([{ "topologyKey": "topology.kubernetes.io/zone", "labelSelector": { "matchLabels": { "app": "web" } } }]);
     let near = json!({ "spec": { "affinity": { "podAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": term } } } });
     let far = json!({ "spec": { "affinity": { "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": term } } } });
     let nodes = || vec![zoned("a", "z1"), zoned("b", "z2")];
@@ -204,7 +233,12 @@ fn pod_affinity_and_anti_affinity() {
         "0/2 nodes are available: 2 node(s) didn't match pod affinity rules. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.\nrejected by InterPodAffinity",
     );
     // The first of its group: it matches its own terms.
-    let first = run(nodes(), vec![], Objects::default(), pod("p", with(near, json!({ "metadata": { "labels": { "app": "web" } } }))));
+    let first = run(
+        nodes(),
+        vec![],
+        Objects::default(),
+        pod("p", with(near, json!({ "metadata": { "labels": { "app": "web" } } }))),
+    );
     assert!(first.starts_with("place on a"), "{first}");
     check(nodes(), vec![app("x", "b")], far.clone(), "place on a (1 of 2 evaluated fit)\n  a 0");
     // Symmetric: the pod that runs refuses the one that comes.
@@ -219,7 +253,9 @@ fn pod_affinity_and_anti_affinity() {
 #[test]
 fn affinity_terms_reach_into_selected_namespaces() {
     let mut objects = Objects::default();
-    objects.namespaces.insert(object::<Namespace>(&json!({ "metadata": { "name": "other", "labels": { "team": "a" } } })));
+    objects
+        .namespaces
+        .insert(object::<Namespace>(&json!({ "metadata": { "name": "other", "labels": { "team": "a" } } })));
     let term = json!([{
         "topologyKey": "kubernetes.io/hostname", "labelSelector": {}, "namespaceSelector": { "matchLabels": { "team": "a" } },
     }]);
@@ -278,10 +314,17 @@ fn claim(spec: Value, bound: bool) -> Arc<PersistentVolumeClaim> {
 
 #[test]
 fn claims_follow_their_volumes_or_wait_for_the_node() {
-    let using = || json!({ "spec": { "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "data" } }] } });
+    let using =
+        || json!({ "spec": { "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "data" } }] } });
     let nodes = || vec![zoned("a", "z1"), zoned("b", "z2")];
-    let hopeless = "preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.\nrejected by VolumeBinding";
-    check(nodes(), vec![], using(), &format!("0/2 nodes are available: persistentvolumeclaim \"data\" not found. {hopeless}"));
+    let hopeless =
+        "preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.\nrejected by VolumeBinding";
+    check(
+        nodes(),
+        vec![],
+        using(),
+        &format!("0/2 nodes are available: persistentvolumeclaim \"data\" not found. {hopeless}"),
+    );
 
     let mut objects = Objects::default();
     objects.claims.insert(claim(json!({}), false));
@@ -289,7 +332,8 @@ fn claims_follow_their_volumes_or_wait_for_the_node() {
     check_with(nodes(), vec![], objects, using(), &format!("0/2 nodes are available: {message}. {hopeless}"));
 
     let mut objects = Objects::default();
-    let terms = json!([{ "matchExpressions": [{ "key": "topology.kubernetes.io/zone", "operator": "In", "values": ["z2"] }] }]);
+    let terms =
+        json!([{ "matchExpressions": [{ "key": "topology.kubernetes.io/zone", "operator": "In", "values": ["z2"] }] }]);
     objects.claims.insert(claim(json!({ "volumeName": "pv" }), true));
     objects.volumes.insert(object::<PersistentVolume>(&json!({
         "metadata": { "name": "pv" }, "spec": { "nodeAffinity": { "required": { "nodeSelectorTerms": terms } } },
@@ -325,7 +369,15 @@ fn images_that_are_there_already_attract() {
 #[test]
 fn large_clusters_are_not_searched_to_the_end() {
     use scheduler::plan::nodes_to_find;
-    let table = [(None, 99, 99), (None, 100, 100), (None, 1000, 420), (None, 5000, 500), (None, 6000, 300), (Some(10), 5000, 500), (Some(100), 5000, 5000)];
+    let table = [
+        (None, 99, 99),
+        (None, 100, 100),
+        (None, 1000, 420),
+        (None, 5000, 500),
+        (None, 6000, 300),
+        (Some(10), 5000, 500),
+        (Some(100), 5000, 5000),
+    ];
     for (percentage, nodes, expect) in table {
         assert_eq!(nodes_to_find(percentage, nodes), expect, "{percentage:?} of {nodes}");
     }

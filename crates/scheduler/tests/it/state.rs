@@ -89,7 +89,9 @@ fn only_an_event_that_helps_wakes_a_pod() {
     let mut cluster = Cluster::new(&[node("a", json!({}))]);
     let waiting = pod("p", json!({ "spec": { "nodeSelector": { "disk": "ssd" } } }));
     cluster.pod(None, Some(&waiting));
-    assert!(cluster.decide().starts_with("report default/p: 0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."));
+    assert!(cluster.decide().starts_with(
+        "report default/p: 0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
+    ));
     cluster.wait(20);
     cluster.pod(None, Some(&pod("other", on("a"))));
     cluster.pod(Some(&pod("other", on("a"))), None);
@@ -115,7 +117,10 @@ fn preemption_nominates_holds_the_room_and_binds_when_the_victims_are_gone() {
     cluster.pod(Some(&victim), None);
     cluster.pod(None, Some(&pod("late", wants("4", "1Gi"))));
     let late = cluster.decide();
-    assert!(late.starts_with("report default/late: 0/1 nodes are available: 1 Insufficient cpu."), "the room is kept: {late}");
+    assert!(
+        late.starts_with("report default/late: 0/1 nodes are available: 1 Insufficient cpu."),
+        "the room is kept: {late}"
+    );
     cluster.done(Ended::Preempt, "high", Ok(()));
     assert_eq!(cluster.decide(), "bind default/high to a");
 }
@@ -123,16 +128,21 @@ fn preemption_nominates_holds_the_room_and_binds_when_the_victims_are_gone() {
 #[test]
 fn binding_waits_for_volumes() {
     let mut cluster = Cluster::new(&[node("a", json!({}))]);
-    let class = json!({ "metadata": { "name": "fast" }, "provisioner": "csi", "volumeBindingMode": "WaitForFirstConsumer" });
+    let class =
+        json!({ "metadata": { "name": "fast" }, "provisioner": "csi", "volumeBindingMode": "WaitForFirstConsumer" });
     cluster.apply(Change::Class(Update { old: None, new: Some(object(&class)) }));
-    let claim = json!({ "metadata": { "name": "data", "namespace": "default" }, "spec": { "storageClassName": "fast" } });
+    let claim =
+        json!({ "metadata": { "name": "data", "namespace": "default" }, "spec": { "storageClassName": "fast" } });
     let unbound: Arc<PersistentVolumeClaim> = object(&claim);
     cluster.apply(Change::Claim(Update { old: None, new: Some(unbound.clone()) }));
     let volumes = json!({ "spec": { "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "data" } }] } });
     cluster.pod(None, Some(&pod("p", volumes)));
     assert_eq!(cluster.decide(), "prepare default/p: provision claim default/data for node a");
     assert_eq!(print(&cluster.done(Ended::PrepareVolumes, "p", Ok(()))), "");
-    let bound = with(claim, json!({ "metadata": { "annotations": { "pv.kubernetes.io/bind-completed": "yes" } }, "spec": { "volumeName": "pv" } }));
+    let bound = with(
+        claim,
+        json!({ "metadata": { "annotations": { "pv.kubernetes.io/bind-completed": "yes" } }, "spec": { "volumeName": "pv" } }),
+    );
     let actions = cluster.apply(Change::Claim(Update { old: Some(unbound), new: Some(object(&bound)) }));
     assert_eq!(print(&actions), "bind default/p to a");
 }
