@@ -42,9 +42,10 @@ pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Quer
     let (host, port) = kubelet_address(server, &node)?;
     let access = server.config.kubelet.clone().ok_or_else(|| Status::unavailable("this API server has no credentials for kubelets"))?;
     let uri: Uri = path.parse().map_err(|error| Status::bad_request(format!("path: {error}")))?;
-    forward::send(request, forward::Target::tls(&host, port, access.tls.clone()), uri)
-        .await
-        .map_err(|error| Status::failure(api::status::Reason::InternalError, format!("error dialing backend: {error}")))
+    let target = forward::Target::tls(&host, port, access.tls.clone());
+    let tunnelled = info.subresource == "portforward" && net::ws::offered(request.headers()).contains(&net::ws::PORT_FORWARD_TUNNEL);
+    let sent = if tunnelled { forward::tunnel(request, target, uri).await } else { forward::send(request, target, uri).await };
+    sent.map_err(|error| Status::failure(api::status::Reason::InternalError, format!("error dialing backend: {error}")))
 }
 
 fn find(server: &Server, plural: &str, namespace: &str, name: &str) -> Result<Arc<Object>, Status> {

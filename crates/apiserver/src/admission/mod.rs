@@ -17,19 +17,6 @@ pub enum Operation {
     Create,
     Update,
     Delete,
-    /// Opening a stream: exec, attach, port-forward, proxy.
-    Connect,
-}
-
-impl Operation {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Operation::Create => "CREATE",
-            Operation::Update => "UPDATE",
-            Operation::Delete => "DELETE",
-            Operation::Connect => "CONNECT",
-        }
-    }
 }
 
 /// A write on its way to the store.
@@ -88,17 +75,21 @@ impl Chain {
 
     pub async fn admit(&self, review: &Review<'_>, object: &mut Value) -> Result<(), Status> {
         for plugin in &self.plugins {
-            plugin.admit(review, object).await?;
+            plugin.admit(review, object).await.inspect_err(|status| refused(plugin.name(), status))?;
         }
         Ok(())
     }
 
     pub async fn validate(&self, review: &Review<'_>, object: &Value) -> Result<(), Status> {
         for plugin in &self.plugins {
-            plugin.validate(review, object).await?;
+            plugin.validate(review, object).await.inspect_err(|status| refused(plugin.name(), status))?;
         }
         Ok(())
     }
+}
+
+fn refused(plugin: &str, status: &Status) {
+    tracing::debug!(plugin, message = status.message, "admission refused a write");
 }
 
 /// The plugins of an ordinary cluster, in upstream's order.

@@ -2,8 +2,10 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http_body_util::Empty;
 use http_body_util::BodyExt;
+use bytes::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use net::{Body, tls::ReloadingClientConfig};
@@ -35,6 +37,10 @@ pub(super) enum ForwardError {
     Request(#[from] http::Error),
     #[error("{0}")]
     Upgrade(#[from] net::upgrade::UpgradeError),
+    #[error("{0}")]
+    WebSocket(#[from] net::ws::WebSocketError),
+    #[error("the backend answered {0} to a request to switch to SPDY")]
+    Refused(StatusCode),
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -91,4 +97,39 @@ pub(super) async fn send(request: Request<Body>, target: Target, uri: Uri) -> Re
         answer.headers_mut().remove(name);
     }
     Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync()))
+}
+
+/// A port-forward over a WebSocket, as kubectl asks for since 1.30: its messages carry the bytes of a SPDY connection,
+/// which is what kubelets speak (apiserver `pkg/util/proxy/streamtunnel.go`).
+pub(super) async fn tunnel(mut request: Request<Body>, target: Target, uri: Uri) -> Result<Response<Body>, ForwardError> {
+    let stream = target.dial().await.map_err(|source| ForwardError::Connect { target: target.authority(), source })?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "connection of a tunnel ended");
+        }
+    });
+    let spdy = Request::post(uri)
+        .header(header::HOST, target.authority())
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::UPGRADE, "SPDY/3.1")
+        .header("x-stream-protocol-version", "portforward.k8s.io")
+        .body(Empty::<Bytes>::new())?;
+    let mut answer = sender.send_request(spdy).await?;
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(ForwardError::Refused(answer.status()));
+    }
+    let upstream = hyper::upgrade::on(&mut answer);
+    let (response, tunnel) = net::ws::accept(&mut request, &[net::ws::PORT_FORWARD_TUNNEL])?.tunnel();
+    tokio::spawn(async move {
+        let pumped = async {
+            let mut client = tunnel.await?;
+            let mut upstream = TokioIo::new(upstream.await.map_err(io::Error::other)?);
+            tokio::io::copy_bidirectional(&mut client, &mut upstream).await
+        };
+        if let Err(error) = pumped.await {
+            tracing::debug!(%error, "tunnel ended");
+        }
+    });
+    Ok(response)
 }

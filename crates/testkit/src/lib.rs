@@ -1,0 +1,1 @@
+//! What the tests of several crates share, and (in `tests/it`) the checks of the repository itself.

@@ -1,0 +1,4 @@
+//! Checks of the repository itself.
+
+mod directions;
+mod tidy;
