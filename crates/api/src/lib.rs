@@ -11,6 +11,7 @@ pub mod quantity;
 pub mod resource;
 pub mod selector;
 pub mod status;
+pub mod table;
 pub mod time;
 pub mod value;
 

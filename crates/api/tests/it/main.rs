@@ -4,3 +4,4 @@ mod names;
 mod patch;
 mod quantity;
 mod selector;
+mod table;
