@@ -13,6 +13,7 @@ pub mod downward;
 mod error;
 mod execute;
 pub mod host_path;
+mod inline;
 pub mod layout;
 mod manager;
 pub mod mount;

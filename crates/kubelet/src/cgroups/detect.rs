@@ -126,7 +126,7 @@ mod tests {
 26 25 0:24 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
 27 25 0:25 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset
 28 25 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
-29 25 0:27 / /other/long/memory rw shared:3 - cgroup cgroup rw,memory
+29 25 0:27 / /some/other/longer/memory rw shared:3 - cgroup cgroup rw,memory
 30 25 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
 31 25 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
 ";

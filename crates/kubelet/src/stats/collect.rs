@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -15,12 +14,12 @@ use tokio::time::Instant;
 use volumes::{Layout, layout::Plugin};
 
 use super::{
-    files::{DiskUsage, FileSystem, disk_usage, file_system},
-    network,
+    files::{DiskUsage, disk_usage, file_system},
+    parts::{add, empty_fs, interfaces, memory_stats, part_of, rlimit, started_at, whole},
     rates::Rates,
     summary::{
-        ContainerStats, CpuStats, FsStats, MemoryStats, NetworkStats, NodeStats, PodReference,
-        PodStats, ProcessStats, RlimitStats, RuntimeStats, Summary, SwapStats, VolumeStats,
+        ContainerStats, CpuStats, FsStats, MemoryStats, NetworkStats, NodeStats, PodReference, PodStats, ProcessStats,
+        RuntimeStats, Summary, SwapStats, VolumeStats,
     },
 };
 use crate::{
@@ -63,11 +62,7 @@ pub struct StatsCollector {
 
 impl StatsCollector {
     pub fn new(config: StatsConfig) -> StatsCollector {
-        StatsCollector {
-            config,
-            rates: Mutex::default(),
-            disk: Mutex::default(),
-        }
+        StatsCollector { config, rates: Mutex::default(), disk: Mutex::default() }
     }
 
     /// The node and every pod. `brief`: CPU and memory alone (`only_cpu_and_memory`), which touches no file system.
@@ -76,20 +71,10 @@ impl StatsCollector {
         let listed = self.config.runtime.list_container_stats().await?;
         let mut by_pod: HashMap<&str, Vec<&v1::ContainerStats>> = HashMap::new();
         for stats in &listed {
-            let uid = stats
-                .attributes
-                .as_ref()
-                .and_then(|attributes| attributes.labels.get(LABEL_POD_UID));
-            by_pod
-                .entry(uid.map_or("", String::as_str))
-                .or_default()
-                .push(stats);
+            let uid = stats.attributes.as_ref().and_then(|attributes| attributes.labels.get(LABEL_POD_UID));
+            by_pod.entry(uid.map_or("", String::as_str)).or_default().push(stats);
         }
-        let image_fs = if brief {
-            None
-        } else {
-            self.image_fs(now).await
-        };
+        let image_fs = if brief { None } else { self.image_fs(now).await };
         let pods = self.config.access.pods();
         let mut stats = Vec::with_capacity(pods.len());
         for pod in &pods {
@@ -99,24 +84,15 @@ impl StatsCollector {
             }
             stats.push(self.pod(pod, containers, image_fs, brief, now).await?);
         }
-        self.disk
-            .lock()
-            .retain(|_, (_, measured)| measured.elapsed() < DISK_USAGE_PERIOD * 2);
+        self.disk.lock().retain(|_, (_, measured)| measured.elapsed() < DISK_USAGE_PERIOD * 2);
         if let Ok(old) = now.checked_sub(RATE_MEMORY) {
             self.rates.lock().forget_before(old);
         }
-        Ok(Summary {
-            node: self.node(image_fs, brief, now),
-            pods: stats,
-        })
+        Ok(Summary { node: self.node(image_fs, brief, now), pods: stats })
     }
 
     fn pod_usage(&self, pod: &Pod) -> Usage {
-        self.config
-            .cgroups
-            .pod(pod)
-            .map(|name| self.config.cgroups.usage(&name))
-            .unwrap_or_default()
+        self.config.cgroups.pod(pod).map(|name| self.config.cgroups.usage(&name)).unwrap_or_default()
     }
 
     fn node(&self, image_fs: Option<FsStats>, brief: bool, now: Timestamp) -> NodeStats {
@@ -133,34 +109,21 @@ impl StatsCollector {
             logs: None,
             swap: None,
         };
-        let root = file_system(self.config.layout.root())
-            .ok()
-            .filter(|_| !brief);
+        let root = file_system(self.config.layout.root()).ok().filter(|_| !brief);
         NodeStats {
             node_name: self.config.node_name.clone(),
             system_containers: vec![system],
             start_time: self.config.boot_time,
             cpu: self.cpu("/", usage.cpu_nanoseconds, now),
             memory: Some(memory_stats(&usage, Some(memory.total_bytes), now)),
-            network: if brief {
-                None
-            } else {
-                interfaces(Path::new("/proc/1/net"), now)
-            },
+            network: if brief { None } else { interfaces(Path::new("/proc/1/net"), now) },
             fs: root.map(|fs| whole(&fs, now)),
-            runtime: image_fs.map(|fs| RuntimeStats {
-                image_fs: Some(fs),
-                container_fs: Some(fs),
-            }),
+            runtime: image_fs.map(|fs| RuntimeStats { image_fs: Some(fs), container_fs: Some(fs) }),
             rlimit: if brief { None } else { rlimit(now) },
             swap: Some(SwapStats {
                 time: now,
                 swap_available_bytes: Some(memory.swap_free_bytes),
-                swap_usage_bytes: Some(
-                    memory
-                        .swap_total_bytes
-                        .saturating_sub(memory.swap_free_bytes),
-                ),
+                swap_usage_bytes: Some(memory.swap_total_bytes.saturating_sub(memory.swap_free_bytes)),
             }),
         }
     }
@@ -173,16 +136,10 @@ impl StatsCollector {
         brief: bool,
         now: Timestamp,
     ) -> Result<PodStats, StatsError> {
-        let started = pod
-            .status
-            .as_ref()
-            .and_then(|status| status.start_time.as_ref())
-            .map_or(now, |time| time.0);
+        let started = pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map_or(now, |time| time.0);
         let usage = self.pod_usage(pod);
-        let mut containers: Vec<ContainerStats> = listed
-            .iter()
-            .filter_map(|stats| self.container(pod, stats, image_fs, started, now))
-            .collect();
+        let mut containers: Vec<ContainerStats> =
+            listed.iter().filter_map(|stats| self.container(pod, stats, image_fs, started, now)).collect();
         let (mut volumes, mut storage) = (Vec::new(), None);
         if !brief {
             let mut total = DiskUsage::default();
@@ -198,34 +155,19 @@ impl StatsCollector {
                 }
                 volumes.push(volume);
             }
-            storage = file_system(self.config.layout.root())
-                .ok()
-                .map(|fs| part_of(&fs, &total, now));
+            storage = file_system(self.config.layout.root()).ok().map(|fs| part_of(&fs, &total, now));
         }
-        let host_network = pod
-            .spec
-            .as_ref()
-            .is_some_and(|spec| spec.host_network == Some(true));
+        let host_network = pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
         Ok(PodStats {
-            pod_ref: PodReference {
-                name: pod.name().into(),
-                namespace: pod.namespace().into(),
-                uid: pod.uid().into(),
-            },
+            pod_ref: PodReference { name: pod.name().into(), namespace: pod.namespace().into(), uid: pod.uid().into() },
             start_time: started,
             containers,
             cpu: self.cpu(pod.uid(), usage.cpu_nanoseconds, now),
             memory: Some(memory_stats(&usage, usage.memory_limit_bytes, now)),
-            network: if brief || host_network {
-                None
-            } else {
-                self.pod_network(pod, now)
-            },
+            network: if brief || host_network { None } else { self.pod_network(pod, now) },
             volumes,
             ephemeral_storage: storage,
-            process_stats: Some(ProcessStats {
-                process_count: usage.processes,
-            }),
+            process_stats: Some(ProcessStats { process_count: usage.processes }),
             swap: usage.swap_bytes.map(|bytes| SwapStats {
                 time: now,
                 swap_available_bytes: None,
@@ -244,11 +186,7 @@ impl StatsCollector {
     ) -> Option<ContainerStats> {
         let attributes = stats.attributes.as_ref()?;
         let name = attributes.labels.get(LABEL_CONTAINER)?;
-        let total = stats
-            .cpu
-            .as_ref()
-            .and_then(|cpu| cpu.usage_core_nano_seconds.as_ref())
-            .map(|v| v.value);
+        let total = stats.cpu.as_ref().and_then(|cpu| cpu.usage_core_nano_seconds.as_ref()).map(|v| v.value);
         let value = |field: Option<&v1::UInt64Value>| field.map(|value| value.value);
         let memory = stats.memory.as_ref().map(|memory| MemoryStats {
             time: now,
@@ -282,27 +220,13 @@ impl StatsCollector {
     fn cpu(&self, key: &str, total: Option<u64>, now: Timestamp) -> Option<CpuStats> {
         let total = total?;
         let usage_nano_cores = self.rates.lock().observe(key, total, now);
-        Some(CpuStats {
-            time: now,
-            usage_nano_cores,
-            usage_core_nano_seconds: Some(total),
-        })
+        Some(CpuStats { time: now, usage_nano_cores, usage_core_nano_seconds: Some(total) })
     }
 
     /// Where images and writable layers lie.
     async fn image_fs(&self, now: Timestamp) -> Option<FsStats> {
-        let usage = self
-            .config
-            .runtime
-            .image_fs_info()
-            .await
-            .ok()?
-            .into_iter()
-            .next()?;
-        let mount = usage
-            .fs_id
-            .as_ref()
-            .map(|id| PathBuf::from(&id.mountpoint))?;
+        let usage = self.config.runtime.image_fs_info().await.ok()?.into_iter().next()?;
+        let mount = usage.fs_id.as_ref().map(|id| PathBuf::from(&id.mountpoint))?;
         let fs = file_system(&mount).ok()?;
         Some(FsStats {
             used_bytes: usage.used_bytes.as_ref().map(|value| value.value),
@@ -317,12 +241,7 @@ impl StatsCollector {
         interfaces(&PathBuf::from(format!("/proc/{process}/net")), now)
     }
 
-    async fn logs(
-        &self,
-        pod: &Pod,
-        container: &str,
-        now: Timestamp,
-    ) -> Result<Option<FsStats>, StatsError> {
+    async fn logs(&self, pod: &Pod, container: &str, now: Timestamp) -> Result<Option<FsStats>, StatsError> {
         let Ok(handle) = self.config.access.container(pod, container, false) else {
             return Ok(None);
         };
@@ -332,22 +251,12 @@ impl StatsCollector {
         let Ok(fs) = file_system(&dir) else {
             return Ok(None);
         };
-        Ok(self
-            .measure(dir)
-            .await?
-            .map(|usage| part_of(&fs, &usage, now)))
+        Ok(self.measure(dir).await?.map(|usage| part_of(&fs, &usage, now)))
     }
 
     /// Volumes the kubelet keeps for the pod, and whether they lie on the node's disk.
-    async fn volumes(
-        &self,
-        pod: &Pod,
-        now: Timestamp,
-    ) -> Result<Vec<(VolumeStats, bool)>, StatsError> {
-        let spec = pod
-            .spec
-            .iter()
-            .flat_map(|spec| spec.volumes.iter().flatten());
+    async fn volumes(&self, pod: &Pod, now: Timestamp) -> Result<Vec<(VolumeStats, bool)>, StatsError> {
+        let spec = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
         let mut found = Vec::new();
         for volume in spec {
             let plugin = match volume {
@@ -361,27 +270,15 @@ impl StatsCollector {
             let Ok(dir) = self.config.layout.volume(pod.uid(), plugin, &volume.name) else {
                 continue;
             };
-            let (Ok(fs), Ok(root)) = (file_system(&dir), file_system(self.config.layout.root()))
-            else {
+            let (Ok(fs), Ok(root)) = (file_system(&dir), file_system(self.config.layout.root())) else {
                 continue;
             };
             let is_disk = fs.device == root.device;
             let stats = match is_disk {
-                true => self
-                    .measure(dir)
-                    .await?
-                    .map(|usage| part_of(&fs, &usage, now)),
+                true => self.measure(dir).await?.map(|usage| part_of(&fs, &usage, now)),
                 false => Some(whole(&fs, now)),
             };
-            found.extend(stats.map(|fs| {
-                (
-                    VolumeStats {
-                        fs,
-                        name: volume.name.clone(),
-                    },
-                    is_disk,
-                )
-            }));
+            found.extend(stats.map(|fs| (VolumeStats { fs, name: volume.name.clone() }, is_disk)));
         }
         Ok(found)
     }
@@ -389,9 +286,7 @@ impl StatsCollector {
     /// What a directory takes, measured at most once a minute. `None` where it is gone.
     async fn measure(&self, dir: PathBuf) -> Result<Option<DiskUsage>, StatsError> {
         let known = self.disk.lock().get(&dir).copied();
-        if let Some((usage, _)) =
-            known.filter(|(_, measured)| measured.elapsed() < DISK_USAGE_PERIOD)
-        {
+        if let Some((usage, _)) = known.filter(|(_, measured)| measured.elapsed() < DISK_USAGE_PERIOD) {
             return Ok(Some(usage));
         }
         let path = dir.clone();
@@ -402,100 +297,4 @@ impl StatsCollector {
         }
         Ok(usage)
     }
-}
-
-fn started_at(pod: &Pod, container: &str) -> Option<Timestamp> {
-    let status = pod.status.as_ref()?;
-    let all = [
-        &status.container_statuses,
-        &status.init_container_statuses,
-        &status.ephemeral_container_statuses,
-    ];
-    let statuses = all.into_iter().flat_map(|list| list.iter().flatten());
-    let mut named = statuses.filter(|status| status.name == container);
-    let state = named.next()?.state.as_ref()?;
-    Some(state.running.as_ref()?.started_at.as_ref()?.0)
-}
-
-fn memory_stats(usage: &Usage, limit: Option<u64>, now: Timestamp) -> MemoryStats {
-    MemoryStats {
-        time: now,
-        available_bytes: limit
-            .zip(usage.working_set_bytes)
-            .map(|(limit, used)| limit.saturating_sub(used)),
-        usage_bytes: usage.memory_bytes,
-        working_set_bytes: usage.working_set_bytes,
-        rss_bytes: usage.rss_bytes,
-        page_faults: usage.page_faults,
-        major_page_faults: usage.major_page_faults,
-    }
-}
-
-fn empty_fs(now: Timestamp) -> FsStats {
-    FsStats {
-        time: now,
-        available_bytes: None,
-        capacity_bytes: None,
-        used_bytes: None,
-        inodes_free: None,
-        inodes: None,
-        inodes_used: None,
-    }
-}
-
-fn whole(fs: &FileSystem, now: Timestamp) -> FsStats {
-    FsStats {
-        time: now,
-        available_bytes: Some(fs.available_bytes),
-        capacity_bytes: Some(fs.capacity_bytes),
-        used_bytes: Some(fs.used_bytes),
-        inodes_free: Some(fs.inodes_free),
-        inodes: Some(fs.inodes),
-        inodes_used: Some(fs.inodes.saturating_sub(fs.inodes_free)),
-    }
-}
-
-fn part_of(fs: &FileSystem, usage: &DiskUsage, now: Timestamp) -> FsStats {
-    FsStats {
-        used_bytes: Some(usage.bytes),
-        inodes_used: Some(usage.inodes),
-        ..whole(fs, now)
-    }
-}
-
-fn add(total: &mut DiskUsage, part: &FsStats) {
-    total.bytes += part.used_bytes.unwrap_or(0);
-    total.inodes += part.inodes_used.unwrap_or(0);
-}
-
-fn interfaces(net: &Path, now: Timestamp) -> Option<NetworkStats> {
-    let interfaces = network::parse(&fs::read_to_string(net.join("dev")).ok()?);
-    let routes = fs::read_to_string(net.join("route")).unwrap_or_default();
-    let name = network::default_interface(&routes).unwrap_or("eth0");
-    let default = interfaces
-        .iter()
-        .find(|interface| interface.name == name)
-        .cloned();
-    Some(NetworkStats {
-        time: now,
-        default,
-        interfaces,
-    })
-}
-
-fn rlimit(now: Timestamp) -> Option<RlimitStats> {
-    let maxpid = fs::read_to_string("/proc/sys/kernel/pid_max")
-        .ok()
-        .and_then(|text| text.trim().parse().ok());
-    // The fourth field is running/all.
-    let load = fs::read_to_string("/proc/loadavg").ok()?;
-    let curproc = load
-        .split_whitespace()
-        .nth(3)
-        .and_then(|field| field.split_once('/')?.1.parse().ok());
-    Some(RlimitStats {
-        time: now,
-        maxpid,
-        curproc,
-    })
 }

@@ -4,6 +4,7 @@
 mod collect;
 mod files;
 mod network;
+mod parts;
 mod rates;
 pub mod summary;
 
