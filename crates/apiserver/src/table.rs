@@ -1,6 +1,6 @@
 //! `meta.k8s.io/v1` Tables: what `kubectl get` shows.
 
-use api::{Resource, Value};
+use api::{Resource, Value, table};
 use jiff::Timestamp;
 
 /// Which rows a table has, which decides on its head.
@@ -34,14 +34,17 @@ pub fn of_objects_with(resource: &Resource, objects: &[Value], rows: Rows, inclu
     let definitions: Vec<Value> = if with_columns { columns.iter().map(table::Column::definition).collect() } else { Vec::new() };
     out.set(&["columnDefinitions"], definitions);
     let now = Timestamp::now();
-    let rows: Vec<Value> = objects.iter().map(|object| row(columns, object, include, now)).collect();
+    let rows: Vec<Value> = objects.iter().map(|object| row(resource, columns, object, include, now)).collect();
     out.set(&["rows"], rows);
     out
 }
 
-fn row(columns: &[table::Column], object: &Value, include: Option<&str>, now: Timestamp) -> Value {
+fn row(resource: &Resource, columns: &[table::Column], object: &Value, include: Option<&str>, now: Timestamp) -> Value {
     let mut row = Value::object();
     row.set(&["cells"], table::row(columns, object, now));
+    if let Some(conditions) = table::row_conditions(&resource.kind.group, &resource.kind.kind, object) {
+        row.set(&["conditions"], conditions);
+    }
     match include {
         Some("None") => {}
         Some("Object") => {
@@ -52,30 +55,4 @@ fn row(columns: &[table::Column], object: &Value, include: Option<&str>, now: Ti
         }
     }
     row
-}
-
-mod table {
-    use api::Value;
-    use jiff::Timestamp;
-
-    pub struct Column(&'static str);
-
-    impl Column {
-        pub fn definition(&self) -> Value {
-            let mut column = Value::object();
-            for (name, value) in [("name", self.0), ("type", "string"), ("format", if self.0 == "Name" { "name" } else { "" }), ("description", "")] {
-                column.set(&[name], value);
-            }
-            column.set(&["priority"], 0);
-            column
-        }
-    }
-
-    pub fn columns(_group: &str, _kind: &str) -> &'static [Column] {
-        &[Column("Name"), Column("Created At")]
-    }
-
-    pub fn row(_columns: &[Column], object: &Value, _now: Timestamp) -> Vec<Value> {
-        vec![object.str_at(&["metadata", "name"]).into(), object.str_at(&["metadata", "creationTimestamp"]).into()]
-    }
 }
