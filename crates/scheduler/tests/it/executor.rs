@@ -73,12 +73,14 @@ fn pod(name: &str, cpu: &str) -> Value {
     })
 }
 
-/// Sends a new pod down the watch once it is there; the time at which it was sent.
+/// Sends a new pod down the watch once it is there; the time just before it was sent.
 async fn create(api: &Shared, pod: Value) -> Instant {
     loop {
-        if let Some(watch) = api.lock().expect("no test panics with the lock").watches.get("/api/v1/pods") {
+        let watch = api.lock().expect("no test panics with the lock").watches.get("/api/v1/pods").cloned();
+        if let Some(watch) = watch {
+            let before = Instant::now();
             watch.send(json!({ "type": "ADDED", "object": pod })).expect("the watch is open");
-            return Instant::now();
+            return before;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
