@@ -6,6 +6,7 @@ pub mod discovery;
 pub mod json;
 pub mod model;
 pub mod names;
+pub mod openapi;
 pub mod patch;
 pub mod quantity;
 pub mod resource;

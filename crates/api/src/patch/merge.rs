@@ -1,4 +1,6 @@
-//! JSON merge patch (RFC 7386), as evanphx/json-patch applies it: nulls inside objects of a new array go as well.
+//! JSON merge patch (RFC 7386), as evanphx/json-patch applies it: nulls inside objects of a new array go as well. (Upstream
+//! leaves them where the array takes an object's place; decoding drops them there, and here a patch applied twice changes
+//! nothing more.)
 
 use super::PatchError;
 use crate::value::{Map, Value};
@@ -17,7 +19,6 @@ fn merge(current: Value, patch: Value) -> Value {
             merge_maps(&mut current, patch);
             Value::Object(current)
         }
-        (Value::Object(_), other) => other,
         (_, mut patch) => {
             prune_nulls(&mut patch);
             patch

@@ -181,16 +181,8 @@ proptest! {
     #[test]
     fn strategic_patches_agree_with_merge_patches_outside_of_the_model(document in any_object(), patch in any_object()) {
         let (document, patch) = (document.to_string(), patch.to_string());
-        // They differ in the nulls that are left where a list takes an object's place; no object has room for those.
-        let [strategic, merged] = [
-            strategic_patch("core.v1.PodSpec", &document, &patch),
-            merge::apply(tree(&document), tree(&patch)),
-        ].map(|result| {
-            let mut result = result.unwrap();
-            merge::prune_nulls(&mut result);
-            result
-        });
-        prop_assert_eq!(strategic, merged);
+        let strategic = strategic_patch("core.v1.PodSpec", &document, &patch);
+        prop_assert_eq!(strategic, merge::apply(tree(&document), tree(&patch)));
     }
 
     #[test]
