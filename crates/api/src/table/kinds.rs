@@ -162,6 +162,49 @@ fn others(kind: &str) -> &'static [Column] {
         "Scale" => {
             const { &[NAME, integer("Desired", Int("spec.replicas")), integer("Available", Int("status.replicas")), AGE] }
         }
+        "Lease" => const { &[NAME, text("Holder", Text("spec.holderIdentity", "")), AGE] },
+        "LeaseCandidate" => {
+            const {
+                &[
+                    NAME,
+                    text("LeaseName", Text("spec.leaseName", "")),
+                    text("BinaryVersion", Text("spec.binaryVersion", "")),
+                    text("EmulationVersion", Text("spec.emulationVersion", "")),
+                    AGE,
+                ]
+            }
+        }
+        "PriorityClass" => {
+            const {
+                &[
+                    NAME,
+                    integer("Value", Int("value")),
+                    boolean("Global-Default", Bool("globalDefault", false)),
+                    AGE,
+                    text("PreemptionPolicy", Text("preemptionPolicy", "")),
+                ]
+            }
+        }
+        "RuntimeClass" => const { &[NAME, text("Handler", Text("handler", "")), AGE] },
+        "Workload" => NAME_AND_AGE,
+        "PodGroup" => {
+            const {
+                &[
+                    NAME,
+                    text("Policy", With(special::group_policy)),
+                    text("Workload", Text("spec.podGroupTemplateRef.workload.workloadName", "<none>")),
+                    text("Status", With(special::group_status)),
+                    AGE,
+                ]
+            }
+        }
+        _ => access(kind),
+    }
+}
+
+/// Roles and certificates.
+fn access(kind: &str) -> &'static [Column] {
+    match kind {
         "RoleBinding" | "ClusterRoleBinding" => {
             const {
                 &[
@@ -197,42 +240,6 @@ fn others(kind: &str) -> &'static [Column] {
                     text("SignerName", Text("spec.signerName", "")),
                     text("State", With(special::pod_certificate_state)),
                     text("UnverifiedUserAnnotations", Labels("spec.unverifiedUserAnnotations")),
-                ]
-            }
-        }
-        "Lease" => const { &[NAME, text("Holder", Text("spec.holderIdentity", "")), AGE] },
-        "LeaseCandidate" => {
-            const {
-                &[
-                    NAME,
-                    text("LeaseName", Text("spec.leaseName", "")),
-                    text("BinaryVersion", Text("spec.binaryVersion", "")),
-                    text("EmulationVersion", Text("spec.emulationVersion", "")),
-                    AGE,
-                ]
-            }
-        }
-        "PriorityClass" => {
-            const {
-                &[
-                    NAME,
-                    integer("Value", Int("value")),
-                    boolean("Global-Default", Bool("globalDefault", false)),
-                    AGE,
-                    text("PreemptionPolicy", Text("preemptionPolicy", "")),
-                ]
-            }
-        }
-        "RuntimeClass" => const { &[NAME, text("Handler", Text("handler", "")), AGE] },
-        "Workload" => NAME_AND_AGE,
-        "PodGroup" => {
-            const {
-                &[
-                    NAME,
-                    text("Policy", With(special::group_policy)),
-                    text("Workload", Text("spec.podGroupTemplateRef.workload.workloadName", "<none>")),
-                    text("Status", With(special::group_status)),
-                    AGE,
                 ]
             }
         }

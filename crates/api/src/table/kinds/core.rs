@@ -88,6 +88,13 @@ pub(super) fn columns(kind: &str) -> &'static [Column] {
                 ]
             }
         }
+        _ => passive(kind),
+    }
+}
+
+/// Kinds that run nothing.
+fn passive(kind: &str) -> &'static [Column] {
+    match kind {
         "Event" => EVENT,
         "Namespace" => const { &[NAME, text("Status", Text("status.phase", "")), AGE] },
         "Secret" => const { &[NAME, text("Type", Text("type", "")), text("Data", Count("data")), AGE] },
