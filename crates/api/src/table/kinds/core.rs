@@ -34,16 +34,6 @@ pub(super) fn columns(kind: &str) -> &'static [Column] {
                 ]
             }
         }
-        "PodTemplate" => {
-            const {
-                &[
-                    NAME,
-                    text("Containers", Pluck("template.spec.containers", "name")),
-                    text("Images", Pluck("template.spec.containers", "image")),
-                    text("Pod Labels", Labels("template.metadata.labels")),
-                ]
-            }
-        }
         "ReplicationController" => {
             const {
                 &[
@@ -96,6 +86,16 @@ pub(super) fn columns(kind: &str) -> &'static [Column] {
 fn passive(kind: &str) -> &'static [Column] {
     match kind {
         "Event" => EVENT,
+        "PodTemplate" => {
+            const {
+                &[
+                    NAME,
+                    text("Containers", Pluck("template.spec.containers", "name")),
+                    text("Images", Pluck("template.spec.containers", "image")),
+                    text("Pod Labels", Labels("template.metadata.labels")),
+                ]
+            }
+        }
         "Namespace" => const { &[NAME, text("Status", Text("status.phase", "")), AGE] },
         "Secret" => const { &[NAME, text("Type", Text("type", "")), text("Data", Count("data")), AGE] },
         "ServiceAccount" => NAME_AND_AGE,
