@@ -211,5 +211,5 @@ fn default_of(field: &Field) -> Option<&Value> {
 
 /// A quantity in canonical form; `None` where it is none.
 fn canonical_quantity(text: &str) -> Option<String> {
-    Quantity::parse(text).ok().map(|quantity| quantity.to_string())
+    Quantity::canonical(text).ok().map(|canonical| canonical.into_owned())
 }

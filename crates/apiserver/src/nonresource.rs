@@ -136,6 +136,9 @@ fn document(server: &Server, path: &str, _query: &Query, request: &Request<Body>
 
 fn make(server: &Server, path: &str, aggregated: bool) -> Result<Document, Status> {
     let table = server.resources.load();
+    if let Some(rest) = path.strip_prefix("/openapi/") {
+        return pack(openapi(server, &table, rest)?);
+    }
     let value = match path {
         "/api" if aggregated => discovery::aggregated(&table, true),
         "/apis" if aggregated => discovery::aggregated(&table, false),
@@ -148,7 +151,22 @@ fn make(server: &Server, path: &str, aggregated: bool) -> Result<Document, Statu
             _ => return Err(Status::failure(api::status::Reason::NotFound, "the server could not find the requested resource").with_details(Default::default())),
         },
     };
-    let json = value.to_json();
+    pack(value.to_json())
+}
+
+fn openapi(server: &Server, table: &api::ResourceTable, rest: &str) -> Result<Vec<u8>, Status> {
+    match rest {
+        "v2" => Ok(api::openapi::v2(table, server.model)),
+        // The built-in API changes with the binary, so its version tells whether a document that a client keeps is still good.
+        "v3" => Ok(api::openapi::v3_index(table, |key| digest(format!("{} {key}", env!("CARGO_PKG_VERSION")).as_bytes())).to_json()),
+        _ => rest
+            .strip_prefix("v3/")
+            .and_then(|key| api::openapi::v3(table, server.model, key))
+            .ok_or_else(Status::no_such_resource),
+    }
+}
+
+fn pack(json: Vec<u8>) -> Result<Document, Status> {
     let etag = format!("\"{}\"", digest(&json));
     let gzip = json.len() > 64 << 10;
     let body = if gzip { compress(&json)? } else { Bytes::from(json) };
