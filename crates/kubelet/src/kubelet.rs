@@ -25,7 +25,7 @@ use crate::{
     config::{NodeFacts, dns::ResolvConf},
     cri::{GrpcRuntime, Runtime},
     images::Images,
-    manager::{Access, Change, PodManager, PodTable},
+    manager::{Access, Change, PodManager, Source},
     node::{NodeConfig, NodeReporter, machine::{self, Machine}},
     objects::ApiObjects,
     recover, serve, sources,
@@ -150,14 +150,16 @@ impl Kubelet {
             }
         };
         let (changes, received) = mpsc::unbounded_channel();
-        let manager = PodManager::new(parts.node.clone(), parts.client.clone(), found, changes.clone(), cancel.clone());
-        let table = manager.table();
+        let manifests = config.static_pod_path.as_ref().map(|_| Source::Manifests);
+        let sources = [Source::Api].into_iter().chain(manifests);
+        let (node, client) = (parts.node.clone(), parts.client.clone());
+        let manager = PodManager::new(node, client, found, sources, changes.clone(), cancel.clone());
         if let Some(serving) = &config.serving {
-            let access = Arc::new(Access { table: table.clone(), node: parts.node.clone() });
+            let access = Arc::new(Access { table: manager.table(), node: parts.node.clone() });
             serve::start(serving, &config, &parts.node, access, parts.client.clone(), cancel.clone()).await?;
         }
         parts.start(&config, &changes, &cancel);
-        manage(manager, received, &parts.node, table, cancel).await;
+        manage(manager, received, cancel).await;
         Ok(())
     }
 }
@@ -364,23 +366,8 @@ async fn watch_manifests(dir: PathBuf, node: String, changes: mpsc::UnboundedSen
 }
 
 /// Feeds the manager until `cancel`.
-async fn manage(
-    mut manager: PodManager,
-    mut changes: mpsc::UnboundedReceiver<Change>,
-    node: &Arc<Node>,
-    table: PodTable,
-    cancel: CancellationToken,
-) {
-    loop {
-        let change = tokio::select! {
-            () = cancel.cancelled() => return,
-            change = changes.recv() => change,
-        };
-        let Some(change) = change else { return };
-        let synced = matches!(change, Change::ApiSynced);
+async fn manage(mut manager: PodManager, mut changes: mpsc::UnboundedReceiver<Change>, cancel: CancellationToken) {
+    while let Some(Some(change)) = cancel.run_until_cancelled(changes.recv()).await {
         manager.apply(change);
-        if synced {
-            tokio::spawn(cancel.clone().run_until_cancelled_owned(recover::clean(node.clone(), table.uids())));
-        }
     }
 }

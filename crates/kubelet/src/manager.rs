@@ -17,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     access::{AccessError, ContainerHandle, PodAccess, Streams},
     admission,
+    cgroups::math::burstable_shares,
     plan::{PodObserved, spec},
+    recover,
     worker::{Handle, Node, PodWorker, Signal},
 };
 
@@ -53,6 +55,12 @@ pub struct PodTable {
     handles: Arc<RwLock<HashMap<String, Handle>>>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    Api,
+    Manifests,
+}
+
 pub struct PodManager {
     node: Arc<Node>,
     table: PodTable,
@@ -63,6 +71,8 @@ pub struct PodManager {
     /// Mirror pods by namespace and name.
     mirrors: HashMap<(String, String), Arc<Pod>>,
     creating: BTreeSet<String>,
+    /// Sources that have not told all their pods yet: until then what the runtime has beside them may still be wanted.
+    unsynced: BTreeSet<Source>,
     client: client::Client,
     changes: mpsc::UnboundedSender<Change>,
     cancel: CancellationToken,
@@ -81,6 +91,7 @@ impl PodManager {
         node: Arc<Node>,
         client: client::Client,
         found: HashMap<String, (Pod, PodObserved)>,
+        sources: impl IntoIterator<Item = Source>,
         changes: mpsc::UnboundedSender<Change>,
         cancel: CancellationToken,
     ) -> PodManager {
@@ -92,6 +103,7 @@ impl PodManager {
             statics: BTreeSet::new(),
             mirrors: HashMap::new(),
             creating: BTreeSet::new(),
+            unsynced: sources.into_iter().collect(),
             client,
             changes,
             cancel,
@@ -108,7 +120,7 @@ impl PodManager {
             Change::Api(pod) => self.desire(pod),
             Change::ApiGone(pod) if spec::is_mirror(&pod) => self.mirror_gone(&pod),
             Change::ApiGone(pod) => self.tell(&uid_of(&pod), Signal::Removed),
-            Change::ApiSynced => self.end_what_is_left(),
+            Change::ApiSynced => self.synced(Source::Api),
             Change::Static(pods) => self.statics(pods),
             Change::Node(node) => {
                 self.node_object = Some(node);
@@ -117,6 +129,7 @@ impl PodManager {
             Change::Over(uid) => {
                 self.table.handles.write().remove(&uid);
                 self.node.images.forget_pod(&uid);
+                self.weigh_burstable();
             }
             Change::RefreshVolumes => {
                 for handle in self.table.handles.read().values() {
@@ -173,6 +186,7 @@ impl PodManager {
         let uid = uid_of(&pod);
         let (handle, task) = PodWorker::spawn(self.node.clone(), pod, observed, self.cancel.clone());
         self.table.handles.write().insert(uid.clone(), handle);
+        self.weigh_burstable();
         let (changes, cancel) = (self.changes.clone(), self.cancel.clone());
         tokio::spawn(async move {
             if let Err(error) = task.await {
@@ -184,13 +198,31 @@ impl PodManager {
         });
     }
 
-    /// Pods that run here although no source knows them end as if they had just been removed.
-    fn end_what_is_left(&mut self) {
+    /// Pods that run here although no source knows them end as if they had just been removed, and what others left on
+    /// disk goes.
+    fn synced(&mut self, source: Source) {
+        if !self.unsynced.remove(&source) || !self.unsynced.is_empty() {
+            return;
+        }
         for (uid, (pod, mut observed)) in std::mem::take(&mut self.found) {
             tracing::info!(uid, pod = pod.metadata.name, "ending a pod that nobody wants here");
             observed.removed = true;
             self.spawn(Arc::new(pod), observed);
         }
+        let clean = recover::clean(self.node.clone(), self.table.uids());
+        tokio::spawn(self.cancel.clone().run_until_cancelled_owned(clean));
+    }
+
+    /// The Burstable class weighs as much as its pods ask for.
+    fn weigh_burstable(&self) {
+        let Some(cgroups) = self.node.cgroups.clone() else { return };
+        let pods: Vec<Arc<Pod>> = self.table.handles.read().values().map(|handle| handle.view().pod).collect();
+        let shares = burstable_shares(pods.iter().map(|pod| &**pod));
+        tokio::spawn(async move {
+            if let Err(error) = cgroups.update_qos(shares).await {
+                tracing::warn!(%error, "cannot weigh the Burstable class");
+            }
+        });
     }
 
     fn statics(&mut self, pods: Vec<Pod>) {
@@ -208,6 +240,7 @@ impl PodManager {
         }
         self.statics = now;
         self.tend_mirrors();
+        self.synced(Source::Manifests);
     }
 
     fn mirror(&mut self, pod: Arc<Pod>) {

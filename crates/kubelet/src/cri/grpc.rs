@@ -55,7 +55,7 @@ pub(super) fn failure(status: Status) -> RuntimeError {
         Code::Unavailable => RuntimeError::Unavailable { message },
         Code::DeadlineExceeded => RuntimeError::DeadlineExceeded { message },
         Code::Unimplemented => RuntimeError::Unimplemented { message },
-        code => RuntimeError::Other { code: code as i32, message },
+        code => RuntimeError::Other { code: format!("{code:?}"), message },
     }
 }
 
@@ -68,7 +68,7 @@ async fn call<T>(limit: Duration, call: impl Future<Output = Result<Response<T>,
 }
 
 fn missing(what: &str) -> RuntimeError {
-    RuntimeError::Other { code: Code::Internal as i32, message: format!("the runtime's answer has no {what}") }
+    RuntimeError::Other { code: "Internal".into(), message: format!("the runtime's answer has no {what}") }
 }
 
 fn spec(image: &str) -> Option<ImageSpec> {

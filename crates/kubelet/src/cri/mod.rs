@@ -19,21 +19,21 @@ pub use grpc::GrpcRuntime;
 /// Why a call to the runtime failed; the text is the runtime's and only for people.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum RuntimeError {
-    #[error("{message}")]
+    #[error("rpc error: code = NotFound desc = {message}")]
     NotFound { message: String },
-    #[error("{message}")]
+    #[error("rpc error: code = AlreadyExists desc = {message}")]
     AlreadyExists { message: String },
     /// The runtime cannot be reached, or is going away.
-    #[error("container runtime is down: {message}")]
+    #[error("rpc error: code = Unavailable desc = {message}")]
     Unavailable { message: String },
-    #[error("context deadline exceeded: {message}")]
+    #[error("rpc error: code = DeadlineExceeded desc = {message}")]
     DeadlineExceeded { message: String },
     /// The runtime does not offer this call.
-    #[error("{message}")]
+    #[error("rpc error: code = Unimplemented desc = {message}")]
     Unimplemented { message: String },
-    /// `code` is the gRPC code's number.
-    #[error("rpc error: code = {code}: {message}")]
-    Other { code: i32, message: String },
+    /// `code` is the gRPC code's name, as Go prints it.
+    #[error("rpc error: code = {code} desc = {message}")]
+    Other { code: String, message: String },
 }
 
 impl RuntimeError {

@@ -10,6 +10,7 @@ use k8s_cri::v1::ContainerStatus;
 
 use super::Node;
 use crate::{
+    config::names,
     cri::RuntimeError,
     plan::{KillCause, spec},
     probes::{Target, check},
@@ -68,7 +69,7 @@ impl Kill {
     }
 }
 
-/// The pod's cgroup, its log directory and its own directory. True when nothing is left to remove.
+/// The pod's cgroup. True when nothing is left to remove.
 pub(super) async fn remove_cgroup(node: &Node, pod: &Pod) -> bool {
     let Some(cgroups) = &node.cgroups else { return true };
     let removed = match cgroups.pod(pod) {
@@ -82,5 +83,20 @@ pub(super) async fn remove_cgroup(node: &Node, pod: &Pod) -> bool {
             tokio::time::sleep(Duration::from_secs(1)).await;
             false
         }
+    }
+}
+
+/// What a pod that is gone leaves on disk: its directory and its logs.
+pub(super) async fn remove_files(node: &Node, pod: &Pod) {
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    if let Err(error) = node.volumes.remove_pod(uid).await {
+        tracing::warn!(uid, %error, "cannot remove the pod's directory");
+    }
+    let logs = names::pod_log_dir(&node.facts().pod_logs, pod);
+    match tokio::fs::remove_dir_all(&logs).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(uid, %error, "cannot remove the pod's logs");
+        }
+        _ => {}
     }
 }

@@ -25,7 +25,7 @@ pub use node::{Node, PodApi, Recorder};
 pub use observe::{container_record, sandbox_record};
 
 use crate::{
-    plan::{ContainerRecord, EndingCause, PodObserved, PodPlan, SandboxRecord, Verdict, ending, plan_pod, spec},
+    plan::{ContainerRecord, PodObserved, PodPlan, SandboxRecord, Verdict, ending, plan_pod, spec},
     probes::{ProbeKind, ProbeNews},
     status::{self, Context},
 };
@@ -155,6 +155,9 @@ impl PodWorker {
             self.node.unregister(&id);
         }
         self.view.write().over = true;
+        if !cancel.is_cancelled() {
+            kill::remove_files(&self.node, &self.pod).await;
+        }
     }
 
     fn ids(&self) -> Vec<String> {
@@ -277,11 +280,5 @@ impl PodWorker {
 
     fn event(&self, kind: EventType, container: Option<&str>, reason: &str, message: String) {
         self.node.event(&self.pod, container, kind, reason, message);
-    }
-
-    /// Whether the pod was told to end by someone, not by its own containers.
-    pub(crate) fn is_told_to_end(&self) -> bool {
-        let cause = ending(&self.pod, &self.observed, self.node.clock.now()).map(|ending| ending.cause);
-        !matches!(cause, None | Some(EndingCause::Completed))
     }
 }
