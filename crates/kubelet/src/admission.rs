@@ -21,7 +21,10 @@ pub fn admit(pod: &Pod, others: &[&Pod], node: &Node) -> Option<Verdict> {
     if let Some(allocatable) = allocatable {
         let most = allocatable.get("pods").map(amount).unwrap_or_default().value();
         if i64::try_from(others.len()).unwrap_or(i64::MAX) >= most {
-            let text = format!("Node didn't have enough resource: pods, requested: 1, used: {}, capacity: {most}", others.len());
+            let text = format!(
+                "Node didn't have enough resource: pods, requested: 1, used: {}, capacity: {most}",
+                others.len()
+            );
             return refuse("OutOfpods", text);
         }
         if let Some(verdict) = resources(pod, others, allocatable) {
@@ -29,10 +32,19 @@ pub fn admit(pod: &Pod, others: &[&Pod], node: &Node) -> Option<Verdict> {
         }
     }
     if !selects(pod, node) {
-        return refuse("NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector");
+        return refuse(
+            "NodeAffinity",
+            "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
+        );
     }
-    if host_ports(pod).iter().any(|port| others.iter().any(|other| host_ports(other).iter().any(|taken| clash(port, taken)))) {
-        return refuse("NodePorts", "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports");
+    if host_ports(pod)
+        .iter()
+        .any(|port| others.iter().any(|other| host_ports(other).iter().any(|taken| clash(port, taken))))
+    {
+        return refuse(
+            "NodePorts",
+            "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
+        );
     }
     None
 }
@@ -46,7 +58,8 @@ fn resources(
         if wanted.is_zero() {
             continue;
         }
-        let taken = others.iter().filter_map(|other| pod_requests(other).get(&name).copied()).fold(Amount::ZERO, Amount::plus);
+        let taken =
+            others.iter().filter_map(|other| pod_requests(other).get(&name).copied()).fold(Amount::ZERO, Amount::plus);
         let capacity = allocatable.get(&name).map(amount).unwrap_or_default();
         if taken.plus(wanted) > capacity {
             let number = |amount: Amount| if name == "cpu" { amount.milli_value() } else { amount.value() };
@@ -90,7 +103,8 @@ fn selects(pod: &Pod, node: &Node) -> bool {
     let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     let required = affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
     let name = node.metadata.name.clone().unwrap_or_default();
-    fits && required.is_none_or(|required| required.node_selector_terms.iter().any(|term| term_fits(term, &labels, &name)))
+    fits && required
+        .is_none_or(|required| required.node_selector_terms.iter().any(|term| term_fits(term, &labels, &name)))
 }
 
 fn term_fits(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, name: &str) -> bool {

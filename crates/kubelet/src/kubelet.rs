@@ -26,7 +26,10 @@ use crate::{
     cri::{GrpcRuntime, Runtime},
     images::Images,
     manager::{Access, Change, PodManager, Source},
-    node::{NodeConfig, NodeReporter, machine::{self, Machine}},
+    node::{
+        NodeConfig, NodeReporter,
+        machine::{self, Machine},
+    },
     objects::ApiObjects,
     recover, serve, sources,
     worker::Node,
@@ -242,7 +245,11 @@ impl Parts {
             runtime,
             runtime_name: name,
             objects: source,
-            enforcement: Enforcement { cpu_quota: config.cpu_cfs_quota, pids: config.pod_pids_limit, ..Enforcement::default() },
+            enforcement: Enforcement {
+                cpu_quota: config.cpu_cfs_quota,
+                pids: config.pod_pids_limit,
+                ..Enforcement::default()
+            },
             services: Box::new(move || services.list()),
             runtime_classes: Box::new(move |name| match classes.get("", name) {
                 Some(class) => Ok(class.handler.clone()),

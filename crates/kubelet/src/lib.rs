@@ -24,6 +24,6 @@ pub mod stats;
 pub mod status;
 pub mod worker;
 
+pub use access::{AccessError, PodAccess};
 pub use kubelet::{Kubelet, KubeletConfig, KubeletError, Serving};
 pub use serve::ServeError;
-pub use access::{AccessError, PodAccess};

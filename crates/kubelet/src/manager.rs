@@ -39,7 +39,10 @@ pub enum Change {
     /// A worker has nothing left to do.
     Over(String),
     RefreshVolumes,
-    Listed { listing: HashMap<String, Listing>, since: Timestamp },
+    Listed {
+        listing: HashMap<String, Listing>,
+        since: Timestamp,
+    },
 }
 
 /// What the runtime has of one pod.

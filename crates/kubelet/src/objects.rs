@@ -81,7 +81,11 @@ impl ObjectSource for ApiObjects {
         }
     }
 
-    async fn get_persistent_volume_claim(&self, namespace: &str, name: &str) -> Result<Arc<PersistentVolumeClaim>, SourceError> {
+    async fn get_persistent_volume_claim(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Arc<PersistentVolumeClaim>, SourceError> {
         self.read("persistentvolumeclaim", namespace, name).await
     }
 
@@ -97,18 +101,16 @@ impl ObjectSource for ApiObjects {
 #[async_trait]
 impl PodApi for ApiObjects {
     async fn patch_status(&self, pod: &Pod, last: Option<&PodStatus>, status: &PodStatus) -> client::Result<()> {
-        let bad = |error: serde_json::Error| client::Error::Decode { what: "pod status".into(), message: error.to_string() };
+        let bad =
+            |error: serde_json::Error| client::Error::Decode { what: "pod status".into(), message: error.to_string() };
         let patch = patch::strategic(pod.uid(), last, status).map_err(bad)?;
         let api = self.client.namespaced::<Pod>(pod.namespace());
         api.patch(pod.name(), Some("status"), PatchKind::Strategic, patch).await.map(drop)
     }
 
     async fn delete(&self, pod: &Pod) -> client::Result<()> {
-        let options = DeleteParams {
-            grace_period_seconds: Some(0),
-            uid: Some(pod.uid().to_owned()),
-            ..DeleteParams::default()
-        };
+        let options =
+            DeleteParams { grace_period_seconds: Some(0), uid: Some(pod.uid().to_owned()), ..DeleteParams::default() };
         self.client.namespaced::<Pod>(pod.namespace()).delete(pod.name(), &options).await
     }
 }

@@ -106,7 +106,12 @@ async fn list(runtime: &dyn Runtime) -> Result<HashMap<String, Listing>, Runtime
 }
 
 /// Hands the runtime's events to the workers, and listings to the manager, until `cancel`.
-pub async fn watch(node: Arc<Node>, clock: Arc<dyn Clock>, changes: mpsc::UnboundedSender<Change>, cancel: CancellationToken) {
+pub async fn watch(
+    node: Arc<Node>,
+    clock: Arc<dyn Clock>,
+    changes: mpsc::UnboundedSender<Change>,
+    cancel: CancellationToken,
+) {
     let relist = async |node: &Node| -> bool {
         let since: Timestamp = clock.now();
         match list(&*node.runtime).await {

@@ -80,10 +80,10 @@ pub fn volume_mount(
     mounts: &PodMounts,
     host_path: Option<PathBuf>,
 ) -> Result<Mount, ConfigError> {
-    let volume = mounts.volumes.get(&mount.name).ok_or_else(|| ConfigError::NoVolume {
-        volume: mount.name.clone(),
-        container: container.name.clone(),
-    })?;
+    let volume = mounts
+        .volumes
+        .get(&mount.name)
+        .ok_or_else(|| ConfigError::NoVolume { volume: mount.name.clone(), container: container.name.clone() })?;
     let readonly = mount.read_only.unwrap_or(false) || volume.read_only;
     let recursive = matches!(mount.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible"));
     Ok(Mount {

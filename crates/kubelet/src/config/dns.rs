@@ -143,8 +143,12 @@ pub fn hosts(pod: &Pod, ips: &[String], host: &str, domain: Option<&str>, node_h
         text.push_str("# Kubernetes-managed hosts file (host network).\n");
         text.push_str(node_hosts);
     } else {
-        text.push_str("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-        text.push_str("fe00::\tip6-localnet\nfe00::\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n");
+        text.push_str(
+            "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n",
+        );
+        text.push_str(
+            "fe00::\tip6-localnet\nfe00::\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
+        );
         let short = host.split('.').next().unwrap_or(host);
         for ip in ips {
             let _ = match domain {

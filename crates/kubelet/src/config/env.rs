@@ -72,7 +72,12 @@ pub async fn make(pod: &Pod, container: &Container, sources: &EnvSources<'_>) ->
     Ok(env)
 }
 
-async fn add_all(env: &mut Env, namespace: &str, from: &EnvFromSource, sources: &EnvSources<'_>) -> Result<(), ConfigError> {
+async fn add_all(
+    env: &mut Env,
+    namespace: &str,
+    from: &EnvFromSource,
+    sources: &EnvSources<'_>,
+) -> Result<(), ConfigError> {
     let prefix = from.prefix.as_deref().unwrap_or_default();
     let mut pairs: Vec<(String, String)> = Vec::new();
     if let Some(map) = &from.config_map_ref {
@@ -85,7 +90,8 @@ async fn add_all(env: &mut Env, namespace: &str, from: &EnvFromSource, sources: 
         match sources.objects.get_secret(namespace, &secret.name).await {
             Ok(object) => {
                 let data = object.data.clone().unwrap_or_default();
-                pairs.extend(data.into_iter().map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned())));
+                pairs
+                    .extend(data.into_iter().map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned())));
             }
             Err(error) if error.is_not_found() && secret.optional == Some(true) => {}
             Err(error) => return Err(error.into()),
@@ -162,7 +168,8 @@ fn service_variables(namespace: &str, links: bool, services: &[Arc<Service>]) ->
     let mut env = BTreeMap::new();
     // The pod's own namespace comes last, so that its `kubernetes` wins over the cluster's.
     let master = services.iter().filter(|service| {
-        service.metadata.namespace.as_deref() == Some("default") && service.metadata.name.as_deref() == Some("kubernetes")
+        service.metadata.namespace.as_deref() == Some("default")
+            && service.metadata.name.as_deref() == Some("kubernetes")
     });
     let own = services.iter().filter(|service| links && service.metadata.namespace.as_deref() == Some(namespace));
     for service in master.chain(own) {

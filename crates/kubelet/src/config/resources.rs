@@ -62,7 +62,8 @@ pub fn of_pod(pod: &Pod) -> LinuxContainerResources {
 /// `GetContainerOOMScoreAdjust`.
 pub fn oom_score_adj(pod: &Pod, container: &Container, memory_capacity: i64) -> i64 {
     const GUARANTEED: i64 = -997;
-    let critical = pod.spec.as_ref().and_then(|spec| spec.priority_class_name.as_deref()) == Some("system-node-critical");
+    let critical =
+        pod.spec.as_ref().and_then(|spec| spec.priority_class_name.as_deref()) == Some("system-node-critical");
     match qos_class(pod) {
         _ if critical => return GUARANTEED,
         QosClass::Guaranteed => return GUARANTEED,

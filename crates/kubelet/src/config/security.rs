@@ -114,9 +114,9 @@ fn groups(context: &PodSecurityContext) -> Vec<i64> {
 
 pub fn sandbox(pod: &Pod, node: &NodeFacts) -> LinuxSandboxSecurityContext {
     let context = pod_context(pod);
-    let privileged = spec::containers(pod).iter().any(|(_, container)| {
-        container.security_context.as_ref().and_then(|own| own.privileged) == Some(true)
-    });
+    let privileged = spec::containers(pod)
+        .iter()
+        .any(|(_, container)| container.security_context.as_ref().and_then(|own| own.privileged) == Some(true));
     let default = SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None };
     LinuxSandboxSecurityContext {
         namespace_options: Some(namespaces(pod, None)),
@@ -127,20 +127,30 @@ pub fn sandbox(pod: &Pod, node: &NodeFacts) -> LinuxSandboxSecurityContext {
         supplemental_groups_policy: groups_policy(&context),
         privileged,
         // The pause process needs nothing that the default profile forbids.
-        seccomp: Some(if privileged { SecurityProfile { profile_type: ProfileType::Unconfined as i32, ..SecurityProfile::default() } } else { seccomp(Some(&default), node) }),
+        seccomp: Some(if privileged {
+            SecurityProfile { profile_type: ProfileType::Unconfined as i32, ..SecurityProfile::default() }
+        } else {
+            seccomp(Some(&default), node)
+        }),
         ..LinuxSandboxSecurityContext::default()
     }
 }
 
 /// The container's context over the pod's. containerd 1.6 reads AppArmor from the deprecated field. `target`: see [`namespaces`].
 #[allow(deprecated)]
-pub fn container(pod: &Pod, container: &Container, target: Option<&str>, node: &NodeFacts) -> LinuxContainerSecurityContext {
+pub fn container(
+    pod: &Pod,
+    container: &Container,
+    target: Option<&str>,
+    node: &NodeFacts,
+) -> LinuxContainerSecurityContext {
     let of_pod = pod_context(pod);
     let own = container.security_context.clone().unwrap_or_default();
     let user = own.run_as_user.or(of_pod.run_as_user);
     let privileged = own.privileged.unwrap_or(false);
     let unmasked = own.proc_mount.as_deref() == Some("Unmasked") || privileged;
-    let paths = |list: &[&str]| if unmasked { Vec::new() } else { list.iter().map(|path| (*path).to_owned()).collect() };
+    let paths =
+        |list: &[&str]| if unmasked { Vec::new() } else { list.iter().map(|path| (*path).to_owned()).collect() };
     let profile = own.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref());
     let apparmor = apparmor(own.app_armor_profile.as_ref().or(of_pod.app_armor_profile.as_ref()), node);
     LinuxContainerSecurityContext {
@@ -160,7 +170,11 @@ pub fn container(pod: &Pod, container: &Container, target: Option<&str>, node: &
         no_new_privs: own.allow_privilege_escalation == Some(false),
         masked_paths: paths(MASKED),
         readonly_paths: paths(READ_ONLY),
-        seccomp: Some(if privileged { SecurityProfile { profile_type: ProfileType::Unconfined as i32, ..SecurityProfile::default() } } else { seccomp(profile, node) }),
+        seccomp: Some(if privileged {
+            SecurityProfile { profile_type: ProfileType::Unconfined as i32, ..SecurityProfile::default() }
+        } else {
+            seccomp(profile, node)
+        }),
         apparmor_profile: apparmor_name(apparmor.as_ref()),
         apparmor,
         ..LinuxContainerSecurityContext::default()

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use k8s_cri::v1::{ContainerEventResponse, ContainerEventType, GetEventsRequest, runtime_service_client::RuntimeServiceClient};
+use k8s_cri::v1::{
+    ContainerEventResponse, ContainerEventType, GetEventsRequest, runtime_service_client::RuntimeServiceClient,
+};
 use tonic::{Request, codec::Streaming, transport::Channel};
 use tonic_prost::ProstCodec;
 

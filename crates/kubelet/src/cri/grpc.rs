@@ -4,9 +4,7 @@ use std::{future::Future, path::Path, time::Duration};
 
 use async_trait::async_trait;
 use hyper_util::rt::TokioIo;
-use k8s_cri::v1::{
-    image_service_client::ImageServiceClient, runtime_service_client::RuntimeServiceClient, *,
-};
+use k8s_cri::v1::{image_service_client::ImageServiceClient, runtime_service_client::RuntimeServiceClient, *};
 use tokio::net::UnixStream;
 use tonic::{
     Code, Response, Status,
@@ -98,11 +96,15 @@ impl Runtime for GrpcRuntime {
     }
 
     async fn stop_pod_sandbox(&self, id: &str) -> Result<()> {
-        call(CALL, self.runtime.clone().stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: id.into() })).await.map(drop)
+        call(CALL, self.runtime.clone().stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: id.into() }))
+            .await
+            .map(drop)
     }
 
     async fn remove_pod_sandbox(&self, id: &str) -> Result<()> {
-        call(CALL, self.runtime.clone().remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: id.into() })).await.map(drop)
+        call(CALL, self.runtime.clone().remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: id.into() }))
+            .await
+            .map(drop)
     }
 
     async fn pod_sandbox_status(&self, id: &str) -> Result<PodSandboxStatus> {
@@ -115,7 +117,12 @@ impl Runtime for GrpcRuntime {
         Ok(call(CALL, self.runtime.clone().list_pod_sandbox(ListPodSandboxRequest { filter: None })).await?.items)
     }
 
-    async fn create_container(&self, sandbox: &str, config: &ContainerConfig, sandbox_config: &PodSandboxConfig) -> Result<String> {
+    async fn create_container(
+        &self,
+        sandbox: &str,
+        config: &ContainerConfig,
+        sandbox_config: &PodSandboxConfig,
+    ) -> Result<String> {
         let request = CreateContainerRequest {
             pod_sandbox_id: sandbox.to_owned(),
             config: Some(config.clone()),
@@ -125,7 +132,9 @@ impl Runtime for GrpcRuntime {
     }
 
     async fn start_container(&self, id: &str) -> Result<()> {
-        call(CALL, self.runtime.clone().start_container(StartContainerRequest { container_id: id.into() })).await.map(drop)
+        call(CALL, self.runtime.clone().start_container(StartContainerRequest { container_id: id.into() }))
+            .await
+            .map(drop)
     }
 
     async fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
@@ -135,7 +144,9 @@ impl Runtime for GrpcRuntime {
     }
 
     async fn remove_container(&self, id: &str) -> Result<()> {
-        call(CALL, self.runtime.clone().remove_container(RemoveContainerRequest { container_id: id.into() })).await.map(drop)
+        call(CALL, self.runtime.clone().remove_container(RemoveContainerRequest { container_id: id.into() }))
+            .await
+            .map(drop)
     }
 
     async fn list_containers(&self) -> Result<Vec<Container>> {
@@ -158,7 +169,9 @@ impl Runtime for GrpcRuntime {
     }
 
     async fn reopen_container_log(&self, id: &str) -> Result<()> {
-        call(CALL, self.runtime.clone().reopen_container_log(ReopenContainerLogRequest { container_id: id.into() })).await.map(drop)
+        call(CALL, self.runtime.clone().reopen_container_log(ReopenContainerLogRequest { container_id: id.into() }))
+            .await
+            .map(drop)
     }
 
     async fn exec_sync(&self, id: &str, command: &[String], timeout: Duration) -> Result<ExecSyncResponse> {
@@ -186,11 +199,15 @@ impl Runtime for GrpcRuntime {
     }
 
     async fn list_container_stats(&self) -> Result<Vec<ContainerStats>> {
-        Ok(call(CALL, self.runtime.clone().list_container_stats(ListContainerStatsRequest { filter: None })).await?.stats)
+        Ok(call(CALL, self.runtime.clone().list_container_stats(ListContainerStatsRequest { filter: None }))
+            .await?
+            .stats)
     }
 
     async fn list_pod_sandbox_stats(&self) -> Result<Vec<PodSandboxStats>> {
-        Ok(call(CALL, self.runtime.clone().list_pod_sandbox_stats(ListPodSandboxStatsRequest { filter: None })).await?.stats)
+        Ok(call(CALL, self.runtime.clone().list_pod_sandbox_stats(ListPodSandboxStatsRequest { filter: None }))
+            .await?
+            .stats)
     }
 
     async fn list_images(&self) -> Result<Vec<Image>> {
@@ -198,10 +215,17 @@ impl Runtime for GrpcRuntime {
     }
 
     async fn image_status(&self, image: &str) -> Result<Option<Image>> {
-        Ok(call(CALL, self.images.clone().image_status(ImageStatusRequest { image: spec(image), verbose: false })).await?.image)
+        Ok(call(CALL, self.images.clone().image_status(ImageStatusRequest { image: spec(image), verbose: false }))
+            .await?
+            .image)
     }
 
-    async fn pull_image(&self, image: &str, auth: Option<AuthConfig>, sandbox: Option<&PodSandboxConfig>) -> Result<String> {
+    async fn pull_image(
+        &self,
+        image: &str,
+        auth: Option<AuthConfig>,
+        sandbox: Option<&PodSandboxConfig>,
+    ) -> Result<String> {
         let request = PullImageRequest { image: spec(image), auth, sandbox_config: sandbox.cloned() };
         // No limit of ours: the runtime gives up on a pull that makes no progress.
         Ok(self.images.clone().pull_image(request).await.map_err(failure)?.into_inner().image_ref)

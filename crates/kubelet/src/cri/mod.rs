@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 pub use k8s_cri::v1;
 use k8s_cri::v1::{
-    AttachRequest, AuthConfig, Container, ContainerConfig, ContainerStats, ContainerStatus, ExecRequest, ExecSyncResponse,
-    FilesystemUsage, Image, LinuxContainerResources, PodSandbox, PodSandboxConfig, PodSandboxStats, PodSandboxStatus,
-    StatusResponse, VersionResponse,
+    AttachRequest, AuthConfig, Container, ContainerConfig, ContainerStats, ContainerStatus, ExecRequest,
+    ExecSyncResponse, FilesystemUsage, Image, LinuxContainerResources, PodSandbox, PodSandboxConfig, PodSandboxStats,
+    PodSandboxStatus, StatusResponse, VersionResponse,
 };
 
 pub use grpc::GrpcRuntime;
@@ -69,7 +69,12 @@ pub trait Runtime: Send + Sync + 'static {
     async fn pod_sandbox_status(&self, id: &str) -> Result<PodSandboxStatus>;
     async fn list_pod_sandboxes(&self) -> Result<Vec<PodSandbox>>;
 
-    async fn create_container(&self, sandbox: &str, config: &ContainerConfig, sandbox_config: &PodSandboxConfig) -> Result<String>;
+    async fn create_container(
+        &self,
+        sandbox: &str,
+        config: &ContainerConfig,
+        sandbox_config: &PodSandboxConfig,
+    ) -> Result<String>;
     async fn start_container(&self, id: &str) -> Result<()>;
     /// Sends the stop signal and, after `grace`, SIGKILL; returns when the container is dead.
     async fn stop_container(&self, id: &str, grace: Duration) -> Result<()>;
@@ -91,7 +96,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// `None` where the image is not on this node.
     async fn image_status(&self, image: &str) -> Result<Option<Image>>;
     /// Gives back the image's reference (id).
-    async fn pull_image(&self, image: &str, auth: Option<AuthConfig>, sandbox: Option<&PodSandboxConfig>) -> Result<String>;
+    async fn pull_image(
+        &self,
+        image: &str,
+        auth: Option<AuthConfig>,
+        sandbox: Option<&PodSandboxConfig>,
+    ) -> Result<String>;
     async fn remove_image(&self, image: &str) -> Result<()>;
     async fn image_fs_info(&self) -> Result<Vec<FilesystemUsage>>;
 

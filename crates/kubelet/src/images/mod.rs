@@ -64,8 +64,9 @@ impl Images {
     ) -> Result<Image, ImageError> {
         let given = container.image.as_deref().unwrap_or_default();
         let Some(image) = reference::with_default_tag(given) else {
-            let message =
-                format!("Failed to apply default image tag {given:?}: couldn't parse image name {given:?}: invalid reference format");
+            let message = format!(
+                "Failed to apply default image tag {given:?}: couldn't parse image name {given:?}: invalid reference format"
+            );
             note(true, "InspectFailed", message.clone());
             return Err(ImageError { reason: "InvalidImageName", message, retry_at: later(now, 60) });
         };
@@ -126,7 +127,9 @@ impl Images {
                 note(
                     false,
                     "Pulled",
-                    format!("Successfully pulled image {image:?} in {took} ({all} including waiting). Image size: {size} bytes."),
+                    format!(
+                        "Successfully pulled image {image:?} in {took} ({all} including waiting). Image size: {size} bytes."
+                    ),
                 );
                 Ok(present)
             }
@@ -142,7 +145,12 @@ impl Images {
     }
 
     /// With each of the pod's credentials for this registry in turn, else without any.
-    async fn pull_with_secrets(&self, pod: &Pod, image: &str, sandbox: &PodSandboxConfig) -> Result<Image, RuntimeError> {
+    async fn pull_with_secrets(
+        &self,
+        pod: &Pod,
+        image: &str,
+        sandbox: &PodSandboxConfig,
+    ) -> Result<Image, RuntimeError> {
         let mut tries: Vec<Option<AuthConfig>> = self.credentials(pod, image).await.into_iter().map(Some).collect();
         if tries.is_empty() {
             tries.push(None);

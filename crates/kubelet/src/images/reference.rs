@@ -34,8 +34,14 @@ fn is_path(path: &str) -> bool {
         components.next();
     }
     components.all(|component| {
-        let inner = component.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte));
-        let ends = component.bytes().next().into_iter().chain(component.bytes().last()).all(|byte| byte.is_ascii_alphanumeric());
+        let inner =
+            component.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte));
+        let ends = component
+            .bytes()
+            .next()
+            .into_iter()
+            .chain(component.bytes().last())
+            .all(|byte| byte.is_ascii_alphanumeric());
         !component.is_empty() && inner && ends
     })
 }

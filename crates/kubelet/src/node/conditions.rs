@@ -36,16 +36,36 @@ pub fn merge(health: &Health, present: &[NodeCondition], now: Timestamp) -> Vec<
     };
     let mut own = vec![
         match health.memory_pressure {
-            true => condition("MemoryPressure", true, "KubeletHasInsufficientMemory", "kubelet has insufficient memory available", now),
-            false => condition("MemoryPressure", false, "KubeletHasSufficientMemory", "kubelet has sufficient memory available", now),
+            true => condition(
+                "MemoryPressure",
+                true,
+                "KubeletHasInsufficientMemory",
+                "kubelet has insufficient memory available",
+                now,
+            ),
+            false => condition(
+                "MemoryPressure",
+                false,
+                "KubeletHasSufficientMemory",
+                "kubelet has sufficient memory available",
+                now,
+            ),
         },
         match health.disk_pressure {
             true => condition("DiskPressure", true, "KubeletHasDiskPressure", "kubelet has disk pressure", now),
             false => condition("DiskPressure", false, "KubeletHasNoDiskPressure", "kubelet has no disk pressure", now),
         },
         match health.pid_pressure {
-            true => condition("PIDPressure", true, "KubeletHasInsufficientPID", "kubelet has insufficient PID available", now),
-            false => condition("PIDPressure", false, "KubeletHasSufficientPID", "kubelet has sufficient PID available", now),
+            true => condition(
+                "PIDPressure",
+                true,
+                "KubeletHasInsufficientPID",
+                "kubelet has insufficient PID available",
+                now,
+            ),
+            false => {
+                condition("PIDPressure", false, "KubeletHasSufficientPID", "kubelet has sufficient PID available", now)
+            }
         },
         ready,
     ];

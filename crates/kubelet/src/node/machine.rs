@@ -113,7 +113,10 @@ fn huge_pages() -> BTreeMap<String, i64> {
 }
 
 /// Capacity less what is reserved for the system, never below zero. CPU in thousandths, everything else in bytes.
-pub fn allocatable(capacity: &BTreeMap<String, Quantity>, reserved: &BTreeMap<String, Quantity>) -> BTreeMap<String, Quantity> {
+pub fn allocatable(
+    capacity: &BTreeMap<String, Quantity>,
+    reserved: &BTreeMap<String, Quantity>,
+) -> BTreeMap<String, Quantity> {
     let mut allocatable = capacity.clone();
     for (name, less) in reserved {
         let Some(have) = allocatable.get_mut(name) else { continue };

@@ -14,7 +14,9 @@ use client::{
     },
     kinds::{
         coordination::v1::{Lease, LeaseSpec},
-        core::v1::{ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeDaemonEndpoints, NodeSpec, NodeStatus, Taint},
+        core::v1::{
+            ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeDaemonEndpoints, NodeSpec, NodeStatus, Taint,
+        },
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -131,7 +133,8 @@ impl NodeReporter {
         }
         let present = api.get(&self.config.name).await?;
         let labels = present.metadata.labels.clone().unwrap_or_default();
-        let missing: BTreeMap<_, _> = self.labels().into_iter().filter(|(key, value)| labels.get(key) != Some(value)).collect();
+        let missing: BTreeMap<_, _> =
+            self.labels().into_iter().filter(|(key, value)| labels.get(key) != Some(value)).collect();
         if !missing.is_empty() && self.config.register {
             let patch = json!({"metadata": {"labels": missing}}).to_string().into_bytes();
             api.patch(&self.config.name, None, PatchKind::Strategic, patch).await?;
@@ -158,7 +161,11 @@ impl NodeReporter {
         let api = self.client.all::<Node>();
         let before = last.as_ref().and_then(|(status, _)| status.conditions.clone());
         let status = self.status(before.as_deref().unwrap_or_default()).await;
-        let ready = status.conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        let ready = status
+            .conditions
+            .iter()
+            .flatten()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True");
         let now = self.clock.now();
         let due = match last {
             Some((known, at)) => !same(known, &status) || now.duration_since(*at) >= REPORT_EVERY,
@@ -191,7 +198,9 @@ impl NodeReporter {
         let addresses = internal.chain([("Hostname", &self.config.name)]);
         let now = self.clock.now();
         NodeStatus {
-            addresses: Some(addresses.map(|(kind, address)| NodeAddress { type_: kind.into(), address: address.clone() }).collect()),
+            addresses: Some(
+                addresses.map(|(kind, address)| NodeAddress { type_: kind.into(), address: address.clone() }).collect(),
+            ),
             capacity: Some(self.capacity()),
             allocatable: Some(self.allocatable()),
             conditions: Some(conditions::merge(&health, conditions, now)),
@@ -223,7 +232,8 @@ impl NodeReporter {
                             health.runtime = Some(format!("container runtime not ready: RuntimeReady=false {text}"));
                         }
                         "NetworkReady" if !condition.status => {
-                            health.network = Some(format!("container runtime network not ready: NetworkReady=false {text}"));
+                            health.network =
+                                Some(format!("container runtime network not ready: NetworkReady=false {text}"));
                         }
                         _ => {}
                     }

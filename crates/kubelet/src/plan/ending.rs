@@ -96,7 +96,8 @@ impl Planner<'_> {
         let sidecars = spec::init_containers(self.pod).iter().filter(|container| spec::is_sidecar(container));
         let sidecars: Vec<&str> = sidecars.map(|container| container.name.as_str()).collect();
         let running: Vec<ContainerRecord> = self.observed.running().cloned().collect();
-        let (side, main): (Vec<_>, Vec<_>) = running.iter().partition(|record| sidecars.contains(&record.name.as_str()));
+        let (side, main): (Vec<_>, Vec<_>) =
+            running.iter().partition(|record| sidecars.contains(&record.name.as_str()));
         if !main.is_empty() {
             for record in main {
                 self.kill(record, left.max(MIN_GRACE_SECONDS), KillCause::PodEnds);

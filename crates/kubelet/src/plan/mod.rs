@@ -25,15 +25,34 @@ pub use spec::Role;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     SetUpVolumes,
-    CreateSandbox { attempt: u32 },
+    CreateSandbox {
+        attempt: u32,
+    },
     /// Pull, create, start, postStart.
-    Start { container: String, role: Role, attempt: u32, back_off: Option<BackOff> },
+    Start {
+        container: String,
+        role: Role,
+        attempt: u32,
+        back_off: Option<BackOff>,
+    },
     /// preStop, stop signal, SIGKILL after the grace period.
-    Kill { id: String, container: String, grace_seconds: i64, cause: KillCause },
-    StopSandbox { id: String },
+    Kill {
+        id: String,
+        container: String,
+        grace_seconds: i64,
+        cause: KillCause,
+    },
+    StopSandbox {
+        id: String,
+    },
     /// Forget an old instance.
-    RemoveContainer { id: String, container: String },
-    RemoveSandbox { id: String },
+    RemoveContainer {
+        id: String,
+        container: String,
+    },
+    RemoveSandbox {
+        id: String,
+    },
     TearDownVolumes,
     RemoveCgroup,
     /// Tell the API server that nothing is left: final status, then delete the object.

@@ -45,6 +45,8 @@ pub struct SandboxRecord {
     pub id: Id,
     pub attempt: u32,
     pub ready: bool,
+    /// The runtime has taken its network down. A sandbox that died by itself still holds its network.
+    pub stopped: bool,
     /// Empty on the host's network, and until the network is there.
     pub ips: Vec<String>,
     pub created_at: Timestamp,
@@ -71,7 +73,9 @@ pub struct ContainerRecord {
 pub enum State {
     /// Made but not started.
     Created,
-    Running { started_at: Timestamp },
+    Running {
+        started_at: Timestamp,
+    },
     Exited(Exit),
     /// The runtime lost track of it.
     Unknown,
@@ -165,7 +169,10 @@ impl PodObserved {
 
     /// The newest instance of a container, in whichever sandbox.
     pub fn latest(&self, name: &str) -> Option<&ContainerRecord> {
-        self.containers.iter().filter(|record| record.name == name).max_by_key(|record| (record.attempt, record.created_at))
+        self.containers
+            .iter()
+            .filter(|record| record.name == name)
+            .max_by_key(|record| (record.attempt, record.created_at))
     }
 
     /// The instance before the newest one.

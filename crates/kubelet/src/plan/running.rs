@@ -64,10 +64,10 @@ impl Planner<'_> {
         }
     }
 
-    /// Stops sandboxes that are still up; true while any is.
+    /// Stops sandboxes that have not been; true while any is left.
     pub(super) fn stop_sandboxes(&mut self) -> bool {
         let mut any = false;
-        for sandbox in self.observed.sandboxes.iter().filter(|sandbox| sandbox.ready) {
+        for sandbox in self.observed.sandboxes.iter().filter(|sandbox| !sandbox.stopped) {
             any = true;
             if !self.observed.doing.stopping.contains(&sandbox.id) {
                 self.plan.steps.push(Step::StopSandbox { id: sandbox.id.clone() });
@@ -246,7 +246,10 @@ impl Planner<'_> {
         }
         for sandbox in self.observed.sandboxes.iter().skip(1) {
             let empty = self.observed.containers.iter().all(|record| record.sandbox != sandbox.id);
-            if empty && !sandbox.ready && !self.observed.doing.removing.contains(&sandbox.id) {
+            let doing = &self.observed.doing;
+            if !sandbox.stopped && !doing.stopping.contains(&sandbox.id) {
+                self.plan.steps.push(Step::StopSandbox { id: sandbox.id.clone() });
+            } else if sandbox.stopped && empty && !doing.removing.contains(&sandbox.id) {
                 self.plan.steps.push(Step::RemoveSandbox { id: sandbox.id.clone() });
             }
         }

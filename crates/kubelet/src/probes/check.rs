@@ -133,7 +133,8 @@ async fn grpc(action: &GRPCAction, target: &Target, agent: &str, timeout: Durati
     let call = async {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| error.to_string())?;
         let endpoint = endpoint.user_agent(agent.to_owned()).map_err(|error| error.to_string())?;
-        let channel = endpoint.connect().await.map_err(|error| format!("failed to connect service {address:?}: {error}"))?;
+        let channel =
+            endpoint.connect().await.map_err(|error| format!("failed to connect service {address:?}: {error}"))?;
         let mut grpc = tonic::client::Grpc::new(channel);
         grpc.ready().await.map_err(|error| error.to_string())?;
         let path = ::http::uri::PathAndQuery::from_static("/grpc.health.v1.Health/Check");
@@ -147,6 +148,8 @@ async fn grpc(action: &GRPCAction, target: &Target, agent: &str, timeout: Durati
     };
     match tokio::time::timeout(timeout, call).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(format!("timeout: failed to connect service {address:?} within {timeout:?}: context deadline exceeded")),
+        Err(_) => {
+            Err(format!("timeout: failed to connect service {address:?} within {timeout:?}: context deadline exceeded"))
+        }
     }
 }

@@ -34,7 +34,10 @@ pub async fn get(action: &HTTPGetAction, host: &str, port: u16, agent: &str, tim
         Ok(outcome) => outcome,
         Err(_) => {
             let scheme = if secure { "https" } else { "http" };
-            Err(format!("Get \"{scheme}://{}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)", authority(host, port)))
+            Err(format!(
+                "Get \"{scheme}://{}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
+                authority(host, port)
+            ))
         }
     }
 }
@@ -69,7 +72,13 @@ fn same_host(location: &str, host: &str) -> Option<String> {
     here.then(|| uri.path_and_query().map_or("/".to_owned(), ToString::to_string))
 }
 
-fn request(action: &HTTPGetAction, host: &str, port: u16, path: &str, agent: &str) -> Result<Request<Empty<Bytes>>, String> {
+fn request(
+    action: &HTTPGetAction,
+    host: &str,
+    port: u16,
+    path: &str,
+    agent: &str,
+) -> Result<Request<Empty<Bytes>>, String> {
     let mut request = Request::get(path).body(Empty::new()).map_err(|error| error.to_string())?;
     let headers = request.headers_mut();
     for header in action.http_headers.iter().flatten() {

@@ -32,7 +32,10 @@ pub fn read(dir: &Path, node: &str) -> io::Result<(Vec<Pod>, Vec<ManifestError>)
         if name.starts_with('.') || !file.path().is_file() {
             continue;
         }
-        match std::fs::read_to_string(file.path()).map_err(|error| error.to_string()).and_then(|text| parse(&text, node)) {
+        match std::fs::read_to_string(file.path())
+            .map_err(|error| error.to_string())
+            .and_then(|text| parse(&text, node))
+        {
             Ok(pod) => pods.push(pod),
             Err(message) => errors.push(ManifestError { file: name, message }),
         }
@@ -50,11 +53,8 @@ pub fn parse(text: &str, node: &str) -> Result<Pod, String> {
         return Err("spec.containers is empty".to_owned());
     }
     spec.node_name = Some(node.to_owned());
-    let everything = Toleration {
-        operator: Some("Exists".into()),
-        effect: Some("NoExecute".into()),
-        ..Toleration::default()
-    };
+    let everything =
+        Toleration { operator: Some("Exists".into()), effect: Some("NoExecute".into()), ..Toleration::default() };
     spec.tolerations.get_or_insert_default().push(everything);
     spec.restart_policy.get_or_insert_with(|| "Always".into());
     // A static pod cannot refer to API objects: no token is mounted.
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(pod.metadata.namespace.as_deref(), Some("default"));
         let container = &pod.spec.as_ref().expect("a spec").containers[0];
         assert_eq!(container.image_pull_policy.as_deref(), Some("Always"));
-        let other = parse(&text.replace("image: x", "image: y"), "n1").expect("a pod");
+        let other = parse(&text.replace("image: x", "image: other"), "n1").expect("a pod");
         assert_ne!(pod.metadata.uid, other.metadata.uid);
         let mirror = mirror(&pod, &Node::default());
         assert!(is_mirror_of(&mirror, &pod) && !is_mirror_of(&mirror, &other));

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use crate::plan::{PodObserved, spec};
 
 /// The conditions this kubelet owns; others' are left alone.
-pub(crate) const OWNED: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+pub(crate) const OWNED: [&str; 5] =
+    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
 pub(super) fn all(
     pod: &Pod,
@@ -32,7 +33,8 @@ pub(super) fn all(
     let before = old.and_then(|old| old.conditions.as_deref()).unwrap_or_default();
     for condition in &mut wanted {
         let last = before.iter().find(|last| last.type_ == condition.type_);
-        let since = last.filter(|last| last.status == condition.status).and_then(|last| last.last_transition_time.clone());
+        let since =
+            last.filter(|last| last.status == condition.status).and_then(|last| last.last_transition_time.clone());
         condition.last_transition_time = Some(since.unwrap_or(Time(now)));
         condition.observed_generation = pod.metadata.generation;
     }
@@ -72,7 +74,9 @@ fn initialized(pod: &Pod, status: &PodStatus) -> PodCondition {
         .iter()
         .filter(|container| {
             let status = statuses.iter().find(|status| status.name == container.name);
-            !status.is_some_and(|status| if spec::is_sidecar(container) { status.started == Some(true) } else { status.ready })
+            !status.is_some_and(
+                |status| if spec::is_sidecar(container) { status.started == Some(true) } else { status.ready },
+            )
         })
         .map(|container| container.name.as_str())
         .collect();
@@ -113,10 +117,17 @@ fn pod_ready(pod: &Pod, containers: &PodCondition, others: &[PodCondition]) -> P
         match others.iter().find(|condition| condition.type_ == *kind) {
             None => missing.push(format!("corresponding condition of pod readiness gate {kind:?} does not exist.")),
             Some(condition) if condition.status != "True" => {
-                missing.push(format!("the status of pod readiness gate {kind:?} is not \"True\", but {}", condition.status));
+                missing.push(format!(
+                    "the status of pod readiness gate {kind:?} is not \"True\", but {}",
+                    condition.status
+                ));
             }
             Some(_) => {}
         }
     }
-    if missing.is_empty() { plain("Ready", true) } else { because("Ready", "ReadinessGatesNotReady", missing.join(", ")) }
+    if missing.is_empty() {
+        plain("Ready", true)
+    } else {
+        because("Ready", "ReadinessGatesNotReady", missing.join(", "))
+    }
 }

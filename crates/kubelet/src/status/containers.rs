@@ -3,8 +3,8 @@
 use client::{
     apimachinery::pkg::apis::meta::v1::Time,
     kinds::core::v1::{
-        Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-        Pod, PodStatus,
+        Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+        ContainerStatus, Pod, PodStatus,
     },
 };
 
@@ -33,7 +33,8 @@ pub(super) fn status(
         Some(record) => {
             describe(&mut status, record, context);
             status.state = Some(state(record, context));
-            status.last_state = previous.map(|previous| state(previous, context)).filter(|state| state.terminated.is_some());
+            status.last_state =
+                previous.map(|previous| state(previous, context)).filter(|state| state.terminated.is_some());
             if let Some(waits) = waits.filter(|_| !record.is_running()) {
                 // It will run again: what ended becomes the last state.
                 if status.state.as_ref().is_some_and(|state| state.terminated.is_some()) {
@@ -57,7 +58,9 @@ pub(super) fn status(
     status.started = Some(started);
     status.ready = match (role, running) {
         (Role::Init, _) => latest.and_then(ContainerRecord::exit).is_some_and(|exit| exit.code == 0),
-        (_, Some(record)) if started => container.readiness_probe.is_none() || observed.probed(&record.id).readiness == Some(true),
+        (_, Some(record)) if started => {
+            container.readiness_probe.is_none() || observed.probed(&record.id).readiness == Some(true)
+        }
         _ => false,
     };
     if running.is_some() {

@@ -43,11 +43,14 @@ pub fn generate(pod: &Pod, observed: &PodObserved, plan: &PodPlan, context: &Con
     let started = old.and_then(|old| old.start_time.clone());
     let start_time = started.or(observed.started_at.map(Time)).or(Some(Time(context.now)));
     let ips = observed.sandbox().map(|sandbox| sandbox.ips.as_slice()).unwrap_or_default();
-    let ips = if spec::host_network(pod) && !ips.is_empty() | observed.sandbox().is_some() { context.host_ips } else { ips };
+    let ips =
+        if spec::host_network(pod) && !ips.is_empty() | observed.sandbox().is_some() { context.host_ips } else { ips };
     let ended = matches!(phase.as_str(), "Succeeded" | "Failed");
     let ips: Vec<String> = match ips {
         // A pod that has ended keeps the address it had.
-        [] if ended => old.and_then(|old| old.pod_ips.clone()).unwrap_or_default().into_iter().map(|ip| ip.ip).collect(),
+        [] if ended => {
+            old.and_then(|old| old.pod_ips.clone()).unwrap_or_default().into_iter().map(|ip| ip.ip).collect()
+        }
         ips => ips.to_vec(),
     };
     let some = |list: Vec<ContainerStatus>| (!list.is_empty()).then_some(list);
@@ -108,9 +111,10 @@ fn phase(
             _ => waiting += 1,
         }
     }
-    let init_failed = init.iter().zip(spec::init_containers(pod)).any(|(status, container)| {
-        !spec::is_sidecar(container) && exit(status).is_some_and(|code| code != 0)
-    });
+    let init_failed = init
+        .iter()
+        .zip(spec::init_containers(pod))
+        .any(|(status, container)| !spec::is_sidecar(container) && exit(status).is_some_and(|code| code != 0));
     if ended {
         let deleted = matches!(cause, Some(EndingCause::Deleted | EndingCause::Removed));
         if deleted && waiting == regular.len() && observed.containers.is_empty() {
@@ -133,7 +137,11 @@ fn phase(
     "Running".to_owned()
 }
 
-fn explain(observed: &PodObserved, cause: Option<EndingCause>, old: Option<&PodStatus>) -> (Option<String>, Option<String>) {
+fn explain(
+    observed: &PodObserved,
+    cause: Option<EndingCause>,
+    old: Option<&PodStatus>,
+) -> (Option<String>, Option<String>) {
     if let Some(verdict) = &observed.verdict {
         return (Some(verdict.reason.clone()), Some(verdict.message.clone()));
     }

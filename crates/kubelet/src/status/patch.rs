@@ -50,7 +50,8 @@ mod tests {
     #[test]
     fn clears_replaces_and_leaves_others_conditions() {
         let ips = |ip: &str| Some(vec![PodIP { ip: ip.into() }]);
-        let condition = |kind: &str| PodCondition { type_: kind.into(), status: "True".into(), ..PodCondition::default() };
+        let condition =
+            |kind: &str| PodCondition { type_: kind.into(), status: "True".into(), ..PodCondition::default() };
         let last = PodStatus { reason: Some("Old".into()), pod_ips: ips("10.0.0.1"), ..PodStatus::default() };
         let status = PodStatus {
             pod_ips: ips("10.0.0.2"),

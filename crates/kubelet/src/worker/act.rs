@@ -19,15 +19,35 @@ pub enum Done {
     Volumes(Result<PodMounts, VolumeError>),
     Sandbox(Result<SandboxRecord, StartFailure>),
     /// An instance runs; its postStart hook is still to be called where `post_start` says so.
-    Started { record: ContainerRecord, post_start: bool },
-    PostStart { id: String },
-    StartFailed { container: String, failure: StartFailure },
+    Started {
+        record: ContainerRecord,
+        post_start: bool,
+    },
+    PostStart {
+        id: String,
+    },
+    StartFailed {
+        container: String,
+        failure: StartFailure,
+    },
     /// The lane is free again.
     Lane,
-    Status { id: String, status: Result<ContainerStatus, RuntimeError> },
-    Killed { id: String, status: Result<ContainerStatus, RuntimeError> },
-    SandboxStopped { id: String, result: Result<(), RuntimeError> },
-    Removed { id: String, result: Result<(), RuntimeError> },
+    Status {
+        id: String,
+        status: Result<ContainerStatus, RuntimeError>,
+    },
+    Killed {
+        id: String,
+        status: Result<ContainerStatus, RuntimeError>,
+    },
+    SandboxStopped {
+        id: String,
+        result: Result<(), RuntimeError>,
+    },
+    Removed {
+        id: String,
+        result: Result<(), RuntimeError>,
+    },
     TornDown(Result<(), VolumeError>),
     CgroupRemoved(bool),
     Finished,
@@ -359,12 +379,15 @@ impl PodWorker {
             // The next listing, or the next plan's kill, asks again.
             Err(error) => tracing::warn!(id, %error, "cannot read container status"),
         }
-        self.observed.post_start.retain(|pending| pending != id || self.observed.containers.iter().any(|r| r.id == id && r.is_running()));
+        self.observed
+            .post_start
+            .retain(|pending| pending != id || self.observed.containers.iter().any(|r| r.id == id && r.is_running()));
     }
 
     fn sandbox_gone(&mut self, id: &str) {
         if let Some(sandbox) = self.observed.sandboxes.iter_mut().find(|sandbox| sandbox.id == id) {
             sandbox.ready = false;
+            sandbox.stopped = true;
         }
         // Stopping a sandbox kills what was left in it.
         let left: Vec<String> = self.observed.running().filter(|r| r.sandbox == id).map(|r| r.id.clone()).collect();

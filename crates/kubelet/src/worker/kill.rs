@@ -46,7 +46,8 @@ impl Kill {
             Ok(()) => {}
             Err(error) if error.is_not_found() => {}
             Err(error) => {
-                let message = format!("error killing pod: failed to \"KillContainer\" for {:?}: {error}", self.container);
+                let message =
+                    format!("error killing pod: failed to \"KillContainer\" for {:?}: {error}", self.container);
                 node.event(pod, Some(&self.container), EventType::Warning, "FailedKillPod", message);
                 // Tried again by the next plan, but not at once.
                 tokio::time::sleep(Duration::from_secs(1)).await;

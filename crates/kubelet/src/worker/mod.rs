@@ -13,7 +13,10 @@ mod writer;
 
 use std::{sync::Arc, time::Duration};
 
-use client::{EventType, kinds::core::v1::{Pod, PodStatus}};
+use client::{
+    EventType,
+    kinds::core::v1::{Pod, PodStatus},
+};
 use jiff::Timestamp;
 use k8s_cri::v1::ContainerStatus;
 use parking_lot::RwLock;
@@ -43,14 +46,25 @@ pub enum Signal {
     /// The object is gone from its source.
     Removed,
     /// The main process of this container or sandbox ended.
-    Exited { id: String },
+    Exited {
+        id: String,
+    },
     /// Everything the runtime has of this pod, listed from `since` on.
-    Listed { sandboxes: Vec<(String, bool)>, containers: Vec<(String, i32)>, since: Timestamp },
+    Listed {
+        sandboxes: Vec<(String, bool)>,
+        containers: Vec<(String, i32)>,
+        since: Timestamp,
+    },
     Verdict(Verdict),
     /// Objects that volumes show have changed, or tokens may be due.
     RefreshVolumes,
     Done(Box<Done>),
-    Probe { id: String, container: String, kind: ProbeKind, news: ProbeNews },
+    Probe {
+        id: String,
+        container: String,
+        kind: ProbeKind,
+        news: ProbeNews,
+    },
 }
 
 /// What others may see of a worker's pod.
@@ -102,7 +116,12 @@ pub struct PodWorker {
 impl PodWorker {
     /// Starts the worker of `pod`; it ends once nothing of the pod is left, or with `cancel`, leaving everything as it is.
     /// `observed` holds the records that the runtime already has, and a verdict where the node turned the pod away.
-    pub fn spawn(node: Arc<Node>, pod: Arc<Pod>, mut observed: PodObserved, cancel: CancellationToken) -> (Handle, tokio::task::JoinHandle<()>) {
+    pub fn spawn(
+        node: Arc<Node>,
+        pod: Arc<Pod>,
+        mut observed: PodObserved,
+        cancel: CancellationToken,
+    ) -> (Handle, tokio::task::JoinHandle<()>) {
         let (sender, signals) = mpsc::unbounded_channel();
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         observed.started_at.get_or_insert(node.clock.now());
@@ -191,9 +210,9 @@ impl PodWorker {
     fn deadline(&self, plan: &PodPlan) -> Option<Timestamp> {
         let seconds = self.pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
         let start = self.last.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);
-        let deadline = start.zip(seconds).and_then(|(start, seconds)| {
-            start.checked_add(jiff::SignedDuration::from_secs(seconds)).ok()
-        });
+        let deadline = start
+            .zip(seconds)
+            .and_then(|(start, seconds)| start.checked_add(jiff::SignedDuration::from_secs(seconds)).ok());
         plan.wake_at.into_iter().chain(deadline.filter(|_| !plan.ends)).min()
     }
 
@@ -203,12 +222,8 @@ impl PodWorker {
 
     fn publish(&mut self, plan: &PodPlan, now: Timestamp) {
         let facts = self.node.facts();
-        let context = Context {
-            host_ips: &facts.host_ips,
-            runtime: &self.node.runtime_name,
-            last: self.last.as_ref(),
-            now,
-        };
+        let context =
+            Context { host_ips: &facts.host_ips, runtime: &self.node.runtime_name, last: self.last.as_ref(), now };
         let status = status::generate(&self.pod, &self.observed, plan, &context);
         let changed = self.last.as_ref() != Some(&status);
         let mut view = self.view.write();

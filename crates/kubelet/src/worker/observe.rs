@@ -28,6 +28,7 @@ pub fn sandbox_record(status: &PodSandboxStatus) -> SandboxRecord {
     SandboxRecord {
         id: status.id.clone(),
         attempt: status.metadata.as_ref().map_or(0, |metadata| metadata.attempt),
+        stopped: false,
         ready: status.state == PodSandboxState::SandboxReady as i32,
         ips: ips.unwrap_or_default(),
         created_at: time(status.created_at),

@@ -49,7 +49,11 @@ impl PodWorker {
                 if !due || self.probes.tasks.contains_key(&key) {
                     continue;
                 }
-                let target = Target { id: record.id.clone(), container: container.clone().into_owned(), address: self.address() };
+                let target = Target {
+                    id: record.id.clone(),
+                    container: container.clone().into_owned(),
+                    address: self.address(),
+                };
                 let age = Duration::try_from(now.duration_since(started_at)).unwrap_or_default();
                 let sender = self.sender.clone();
                 let (id, name) = (record.id.clone(), record.name.clone());
