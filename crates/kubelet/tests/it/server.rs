@@ -433,7 +433,7 @@ async fn answers_by_path_and_user() {
             "/attach/ns/web/c?output=1",
             "admin",
             500,
-            "container runtime is down: gone",
+            "rpc error: code = Unavailable desc = gone",
         ),
     ] {
         let (got, text) = kubelet.ask(method.clone(), path, token).await;
