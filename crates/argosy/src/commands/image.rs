@@ -1,0 +1,94 @@
+//! `argosy image`: images in the node's containerd, without a registry.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use cluster::{
+    containerd::Cri,
+    images::ImageStore,
+    layout::Settings,
+};
+
+use super::DataFlags;
+use crate::node::socket_of;
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Put images from archives (OCI, or as `docker save` writes them) into the node's containerd
+    Import(Import),
+    /// List the node's images
+    List(List),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Import {
+    #[command(flatten)]
+    data: DataFlags,
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct List {
+    #[command(flatten)]
+    data: DataFlags,
+}
+
+pub async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Import(flags) => import(flags).await,
+        Command::List(flags) => list(flags).await,
+    }
+}
+
+async fn import(flags: Import) -> anyhow::Result<()> {
+    let (socket, cri) = connect(&flags.data).await?;
+    let store = ImageStore { cri: &cri, socket };
+    for file in &flags.files {
+        if !file.is_file() {
+            bail!("{} is no file", file.display());
+        }
+        let names = store.import_file(file).await.with_context(|| format!("importing {}", file.display()))?;
+        if names.is_empty() {
+            bail!("{} holds no image with a name", file.display());
+        }
+        for name in names {
+            println!("{name}");
+        }
+    }
+    Ok(())
+}
+
+async fn list(flags: List) -> anyhow::Result<()> {
+    let (_, cri) = connect(&flags.data).await?;
+    let mut rows: Vec<(String, String, u64)> = Vec::new();
+    for image in cri.list_images().await? {
+        let id: String = image.id.trim_start_matches("sha256:").chars().take(12).collect();
+        let names = if image.tags.is_empty() { image.digests } else { image.tags };
+        rows.extend(names.into_iter().map(|name| (name, id.clone(), image.size_bytes)));
+    }
+    rows.sort();
+    let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0).max("IMAGE".len());
+    println!("{:<width$}  {:<12}  {:>9}", "IMAGE", "ID", "SIZE");
+    for (name, id, bytes) in rows {
+        println!("{name:<width$}  {id:<12}  {:>9}", size(bytes));
+    }
+    Ok(())
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..=1023 => format!("{bytes} B"),
+        1024..=1_048_575 => format!("{} KiB", bytes >> 10),
+        _ => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
+    }
+}
+
+async fn connect(data: &DataFlags) -> anyhow::Result<(PathBuf, Cri)> {
+    let layout = data.layout()?;
+    let endpoint = Settings::load(&layout)?.and_then(|settings| settings.runtime_endpoint);
+    let socket = endpoint.map_or_else(|| layout.containerd_socket(), |endpoint| socket_of(&endpoint));
+    let cri = Cri::connect(&socket).await.context("is the cluster up?")?;
+    Ok((socket, cri))
+}

@@ -1,0 +1,270 @@
+//! kube-apiserver.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use apiserver::{Config, KubeletAccess, Server, ServiceAccountKeys, SystemClock};
+use clap::Args;
+use cluster::{
+    layout::{Layout, Settings},
+    machine,
+    pki::Pki,
+};
+use net::{
+    server::{ServeOptions, serve_tls},
+    tls::{ClientTls, Identity, Pem, ServerTls, Trust, client_config, server_config},
+};
+use store::{
+    Store,
+    embedded::{Embedded, EmbeddedOptions},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{KUBERNETES_VERSION, read};
+use crate::{
+    flags::{GoDuration, PortRange},
+    listeners,
+    logging::LogFlags,
+};
+
+/// How long requests may go on after the end was asked for.
+const DRAIN: Duration = Duration::from_secs(5);
+
+#[derive(Args, Clone, Debug)]
+pub struct Flags {
+    /// Folder of the embedded store
+    #[arg(long, default_value = "/var/lib/argosy/store", help_heading = "Storage")]
+    data_dir: PathBuf,
+    /// etcd's URLs; the etcd engine is not part of this version
+    #[arg(long, value_delimiter = ',', help_heading = "Storage")]
+    etcd_servers: Vec<String>,
+    /// How long events are kept
+    #[arg(long, default_value = "1h", help_heading = "Storage")]
+    event_ttl: GoDuration,
+
+    /// Address to listen on
+    #[arg(long, default_value = "0.0.0.0", help_heading = "Serving")]
+    bind_address: IpAddr,
+    /// Port to listen on
+    #[arg(long, default_value_t = 6443, help_heading = "Serving")]
+    secure_port: u16,
+    /// Address that the Service `kubernetes` leads to; the machine's where nothing is said
+    #[arg(long, help_heading = "Serving")]
+    advertise_address: Option<IpAddr>,
+    /// Certificate to serve with
+    #[arg(long, help_heading = "Serving")]
+    tls_cert_file: PathBuf,
+    /// Key of --tls-cert-file
+    #[arg(long, help_heading = "Serving")]
+    tls_private_key_file: PathBuf,
+    /// Reading requests at a time
+    #[arg(long, default_value_t = 400, help_heading = "Serving")]
+    max_requests_inflight: usize,
+    /// Writing requests at a time
+    #[arg(long, default_value_t = 200, help_heading = "Serving")]
+    max_mutating_requests_inflight: usize,
+
+    /// Authorities whose client certificates are users
+    #[arg(long, help_heading = "Identity")]
+    client_ca_file: Option<PathBuf>,
+    /// Public (or private) keys that service account tokens are checked with
+    #[arg(long, help_heading = "Identity")]
+    service_account_key_file: Vec<PathBuf>,
+    /// Private key that service account tokens are signed with
+    #[arg(long, help_heading = "Identity")]
+    service_account_signing_key_file: PathBuf,
+    /// Issuer in service account tokens
+    #[arg(long, default_value = "https://kubernetes.default.svc.cluster.local", help_heading = "Identity")]
+    service_account_issuer: String,
+    /// Audiences that tokens for this server name; the issuer where nothing is said
+    #[arg(long, value_delimiter = ',', help_heading = "Identity")]
+    api_audiences: Vec<String>,
+    /// Authorizers; Node and RBAC always both decide
+    #[arg(long, value_delimiter = ',', default_value = "Node,RBAC", help_heading = "Identity")]
+    authorization_mode: Vec<String>,
+
+    /// Range of ClusterIPs
+    #[arg(long, default_value = "10.96.0.0/16", help_heading = "Services")]
+    service_cluster_ip_range: String,
+    /// Range of node ports
+    #[arg(long, default_value = "30000-32767", help_heading = "Services")]
+    service_node_port_range: PortRange,
+
+    /// Certificate that this server shows to kubelets
+    #[arg(long, requires = "kubelet_client_key", help_heading = "Kubelets")]
+    kubelet_client_certificate: Option<PathBuf>,
+    /// Key of --kubelet-client-certificate
+    #[arg(long, requires = "kubelet_client_certificate", help_heading = "Kubelets")]
+    kubelet_client_key: Option<PathBuf>,
+    /// Authorities that kubelets' certificates must come from
+    #[arg(long, help_heading = "Kubelets")]
+    kubelet_certificate_authority: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub log: LogFlags,
+}
+
+/// What a server is started with, beyond its own configuration.
+struct Serving {
+    store_dir: PathBuf,
+    bind_address: IpAddr,
+    tls: ServerTls,
+}
+
+/// An API server that answers.
+pub struct Plane {
+    pub server: Arc<Server>,
+    /// Cancelled when serving ended without having been told to.
+    pub failed: CancellationToken,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+    store: Arc<dyn Store>,
+}
+
+impl Plane {
+    async fn start(config: Config, serving: Serving) -> anyhow::Result<Plane> {
+        let listener = listeners::bind("kube-apiserver", serving.bind_address, config.secure_port).await?;
+        let tls = server_config(serving.tls)?;
+        let options = EmbeddedOptions::new(&serving.store_dir);
+        let store: Arc<dyn Store> = Arc::new(tokio::task::spawn_blocking(move || Embedded::open(options)).await??);
+        let stop = CancellationToken::new();
+        let server = Server::start(config, store.clone(), Arc::new(SystemClock), stop.clone()).await?;
+        let options = ServeOptions { drain: DRAIN, ..ServeOptions::default() };
+        let serve = serve_tls(listener, tls, listeners::api(server.clone()), options, stop.clone());
+        let failed = CancellationToken::new();
+        let guard = failed.clone().drop_guard();
+        let task = tokio::spawn(async move {
+            let _guard = guard;
+            serve.await;
+        });
+        Ok(Plane { server, failed, stop, task, store })
+    }
+
+    /// Ends watches, lets requests end, closes the store.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        // A panic was logged when it happened.
+        let _ = self.task.await;
+        self.store.close().await.context("closing the store")
+    }
+}
+
+/// The API server as a process of its own, until `cancel`.
+pub async fn run(flags: Flags, cancel: CancellationToken) -> anyhow::Result<()> {
+    let (config, serving) = flags.into_config()?;
+    let plane = Plane::start(config, serving).await?;
+    tracing::info!("serving");
+    let failed = tokio::select! {
+        () = cancel.cancelled() => false,
+        () = plane.failed.cancelled() => true,
+    };
+    let closed = plane.stop().await;
+    if failed {
+        bail!("serving ended; the log has the cause");
+    }
+    closed
+}
+
+impl Flags {
+    fn into_config(self) -> anyhow::Result<(Config, Serving)> {
+        self.check()?;
+        let advertise_address = match self.advertise_address {
+            Some(address) => address,
+            None => machine::node_ip().context("--advertise-address is not given")?,
+        };
+        let keys = &self.service_account_key_file;
+        let keys: anyhow::Result<Vec<Arc<[u8]>>> =
+            keys.iter().map(|path| Ok(read("service-account-key-file", path)?.into())).collect();
+        let issuer = self.service_account_issuer;
+        let audiences = if self.api_audiences.is_empty() { vec![issuer.clone()] } else { self.api_audiences };
+        let kubelet = match (&self.kubelet_client_certificate, &self.kubelet_client_key) {
+            (Some(certificate), Some(key)) => {
+                Some(kubelet_access(certificate, key, self.kubelet_certificate_authority.as_deref())?)
+            }
+            _ => None,
+        };
+        let config = Config {
+            advertise_address,
+            secure_port: self.secure_port,
+            service_cluster_ip_range: self.service_cluster_ip_range.parse().map_err(anyhow::Error::msg)?,
+            service_node_port_range: self.service_node_port_range.0,
+            service_account: ServiceAccountKeys {
+                issuer,
+                api_audiences: audiences,
+                signing_key: read("service-account-signing-key-file", &self.service_account_signing_key_file)?.into(),
+                verification_keys: keys?,
+            },
+            kubelet,
+            event_ttl: self.event_ttl.0,
+            max_requests_inflight: self.max_requests_inflight,
+            max_mutating_requests_inflight: self.max_mutating_requests_inflight,
+            git_version: KUBERNETES_VERSION.into(),
+        };
+        let tls = ServerTls {
+            identity: Identity::files(self.tls_cert_file, self.tls_private_key_file),
+            client_cas: self.client_ca_file.into_iter().map(Pem::File).collect(),
+        };
+        Ok((config, Serving { store_dir: self.data_dir, bind_address: self.bind_address, tls }))
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        if !self.etcd_servers.is_empty() {
+            bail!("--etcd-servers: the etcd engine is not part of this version; leave the flag out to keep data in --data-dir");
+        }
+        let mut modes = self.authorization_mode.clone();
+        modes.sort();
+        if modes != ["Node", "RBAC"] {
+            bail!("--authorization-mode: Argosy authorizes with Node,RBAC and with nothing else");
+        }
+        if self.service_account_key_file.is_empty() {
+            bail!("--service-account-key-file is needed to check service account tokens");
+        }
+        Ok(())
+    }
+}
+
+fn kubelet_access(certificate: &Path, key: &Path, authority: Option<&Path>) -> anyhow::Result<KubeletAccess> {
+    let trust = match authority {
+        Some(authority) => Trust::Bundle(Pem::File(authority.to_owned())),
+        // As upstream without --kubelet-certificate-authority.
+        None => Trust::AnyCertificate,
+    };
+    let identity = Some(Identity::files(certificate, key));
+    Ok(KubeletAccess { tls: client_config(ClientTls { trust, identity, server_name: None })? })
+}
+
+/// The API server of the one process: everything from the data folder.
+pub async fn all_in_one(layout: &Layout, settings: &Settings, pki: &Pki) -> anyhow::Result<Plane> {
+    let issuer = format!("https://kubernetes.default.svc.{}", settings.cluster_domain);
+    let file = |path: PathBuf| std::fs::read(&path).with_context(|| path.display().to_string());
+    let ca = pki.cert("ca");
+    let client = (pki.cert("apiserver-kubelet-client"), pki.key("apiserver-kubelet-client"));
+    let config = Config {
+        advertise_address: settings.node_ip,
+        secure_port: settings.ports.apiserver,
+        service_cluster_ip_range: settings.service_cidr.to_string().parse().map_err(anyhow::Error::msg)?,
+        service_node_port_range: PortRange::default().0,
+        service_account: ServiceAccountKeys {
+            api_audiences: vec![issuer.clone()],
+            issuer,
+            signing_key: file(pki.service_account_key())?.into(),
+            verification_keys: vec![file(pki.service_account_public())?.into()],
+        },
+        kubelet: Some(kubelet_access(&client.0, &client.1, Some(&ca))?),
+        event_ttl: Duration::from_secs(3600),
+        max_requests_inflight: 400,
+        max_mutating_requests_inflight: 200,
+        git_version: KUBERNETES_VERSION.into(),
+    };
+    let tls = ServerTls {
+        identity: Identity::files(pki.cert("apiserver"), pki.key("apiserver")),
+        client_cas: vec![Pem::File(ca)],
+    };
+    let bind_address = Ipv4Addr::UNSPECIFIED.into();
+    Plane::start(config, Serving { store_dir: layout.store_dir(), bind_address, tls }).await
+}

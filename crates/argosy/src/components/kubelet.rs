@@ -1,0 +1,174 @@
+//! kubelet.
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use client::{apimachinery::pkg::api::resource::Quantity, kinds::core::v1::Taint};
+use cluster::machine;
+use kubelet::{Kubelet, KubeletConfig, Serving};
+use tokio_util::sync::CancellationToken;
+
+use super::{kubelet_file::KubeletFile, remote_client};
+use crate::{
+    flags::{KeyValues, TaintFlag},
+    logging::LogFlags,
+};
+
+/// What a flag does not say, the file of --config does, and what neither says has upstream's default.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Options {
+    /// A KubeletConfiguration file (kubelet.config.k8s.io/v1beta1)
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// Folder for volumes and state [default: /var/lib/kubelet]
+    #[arg(long)]
+    pub root_dir: Option<PathBuf>,
+    /// The node's name, where it is not the host's
+    #[arg(long)]
+    pub hostname_override: Option<String>,
+    /// The node's address, where it is not the default route's
+    #[arg(long)]
+    pub node_ip: Option<IpAddr>,
+    /// cgroup that pods' cgroups are made in
+    #[arg(long)]
+    pub cgroup_root: Option<String>,
+    /// Whether pods get cgroups of their own
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub cgroups_per_qos: Option<bool>,
+    /// The runtime's socket [default: unix:///run/containerd/containerd.sock]
+    #[arg(long)]
+    pub container_runtime_endpoint: Option<String>,
+    /// Folder of static pods' manifests
+    #[arg(long)]
+    pub pod_manifest_path: Option<PathBuf>,
+    /// Addresses of cluster DNS
+    #[arg(long, value_delimiter = ',')]
+    pub cluster_dns: Vec<String>,
+    /// The cluster's domain [default: cluster.local]
+    #[arg(long)]
+    pub cluster_domain: Option<String>,
+    /// Resolver file that pods inherit
+    #[arg(long)]
+    pub resolv_conf: Option<PathBuf>,
+    /// Labels that the node is registered with
+    #[arg(long)]
+    pub node_labels: Option<KeyValues>,
+    /// Taints that the node is registered with: KEY=VALUE:EFFECT
+    #[arg(long, value_delimiter = ',')]
+    pub register_with_taints: Vec<TaintFlag>,
+    /// Whether the node registers itself
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub register_node: Option<bool>,
+    /// How many pods fit [default: 110]
+    #[arg(long)]
+    pub max_pods: Option<u32>,
+    /// How many processes a pod may have
+    #[arg(long)]
+    pub pod_max_pids: Option<i64>,
+    /// Whether CPU limits are enforced
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub cpu_cfs_quota: Option<bool>,
+    /// Whether RuntimeDefault is the seccomp profile of pods that name none
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub seccomp_default: Option<bool>,
+    /// What of the machine pods may not count on: cpu=100m,memory=1Gi
+    #[arg(long)]
+    pub system_reserved: Option<KeyValues>,
+    /// Address to listen on [default: 0.0.0.0]
+    #[arg(long)]
+    pub address: Option<IpAddr>,
+    /// Port to listen on [default: 10250]
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Certificate to serve with; without one there is no API for logs and exec
+    #[arg(long)]
+    pub tls_cert_file: Option<PathBuf>,
+    /// Key of --tls-cert-file
+    #[arg(long)]
+    pub tls_private_key_file: Option<PathBuf>,
+    /// Authorities whose client certificates are users
+    #[arg(long)]
+    pub client_ca_file: Option<PathBuf>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct Flags {
+    /// Where the API server is, and who this is
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    pub log: LogFlags,
+}
+
+/// The kubelet as a process of its own, until `cancel`.
+pub async fn run(flags: Flags, cancel: CancellationToken) -> anyhow::Result<()> {
+    let client = remote_client("kubelet", &flags.kubeconfig)?;
+    Ok(Kubelet::run(flags.options.into_config()?, client, cancel).await?)
+}
+
+impl Options {
+    pub fn into_config(self) -> anyhow::Result<KubeletConfig> {
+        let file = match &self.config {
+            Some(path) => KubeletFile::read(path).with_context(|| format!("--config {}", path.display()))?,
+            None => KubeletFile::default(),
+        };
+        let default = KubeletConfig::default();
+        let serving = self.serving(&file)?;
+        let node_name = match self.hostname_override {
+            Some(name) => name.trim().to_lowercase(),
+            None => machine::node_name()?,
+        };
+        let taints = self.register_with_taints.into_iter().map(|flag| flag.0).collect::<Vec<Taint>>();
+        let reserved = self.system_reserved.map(|list| list.0).or(file.system_reserved).unwrap_or_default();
+        Ok(KubeletConfig {
+            node_name,
+            root_dir: self.root_dir.unwrap_or(default.root_dir),
+            pod_logs_dir: file.pod_logs_dir.unwrap_or(default.pod_logs_dir),
+            container_runtime_endpoint: self
+                .container_runtime_endpoint
+                .or(file.container_runtime_endpoint)
+                .unwrap_or(default.container_runtime_endpoint),
+            cluster_dns: if self.cluster_dns.is_empty() { file.cluster_dns } else { self.cluster_dns },
+            cluster_domain: self.cluster_domain.or(file.cluster_domain).unwrap_or_default(),
+            resolv_conf: self.resolv_conf.or(file.resolv_conf).or(default.resolv_conf),
+            node_ip: self.node_ip.map(|ip| ip.to_string()),
+            node_labels: self.node_labels.map(|list| list.0).unwrap_or_default(),
+            register_with_taints: if taints.is_empty() { file.register_with_taints } else { taints },
+            register_node: self.register_node.or(file.register_node).unwrap_or(true),
+            max_pods: self.max_pods.or(file.max_pods).unwrap_or(default.max_pods),
+            system_reserved: quantities(reserved),
+            static_pod_path: self.pod_manifest_path.or(file.static_pod_path),
+            cgroups_per_qos: self.cgroups_per_qos.or(file.cgroups_per_qos).unwrap_or(true),
+            cgroup_root: self.cgroup_root.or(file.cgroup_root).unwrap_or_default(),
+            cpu_cfs_quota: self.cpu_cfs_quota.or(file.cpu_cfs_quota).unwrap_or(true),
+            pod_pids_limit: self.pod_max_pids.or(file.pod_pids_limit).and_then(|limit| u64::try_from(limit).ok()),
+            seccomp_default: self.seccomp_default.or(file.seccomp_default).unwrap_or(false),
+            serving,
+        })
+    }
+
+    fn serving(&self, file: &KubeletFile) -> anyhow::Result<Option<Serving>> {
+        let certificate = self.tls_cert_file.as_ref().or(file.tls_cert_file.as_ref());
+        let key = self.tls_private_key_file.as_ref().or(file.tls_private_key_file.as_ref());
+        let authority = self.client_ca_file.as_ref().or(file.authentication.x509.client_ca_file.as_ref());
+        let (certificate, key, client_ca_file) = match (certificate, key, authority) {
+            (None, None, _) => return Ok(None),
+            (Some(certificate), Some(key), Some(authority)) => (certificate, key, authority),
+            _ => bail!("serving needs all of --tls-cert-file, --tls-private-key-file and --client-ca-file"),
+        };
+        Ok(Some(Serving {
+            address: self.address.or(file.address).unwrap_or(IpAddr::from([0, 0, 0, 0])),
+            port: self.port.or(file.port).unwrap_or(10250),
+            tls_cert_file: certificate.clone(),
+            tls_private_key_file: key.clone(),
+            client_ca_file: client_ca_file.clone(),
+        }))
+    }
+}
+
+fn quantities(list: BTreeMap<String, String>) -> BTreeMap<String, Quantity> {
+    list.into_iter().map(|(name, amount)| (name, Quantity(amount))).collect()
+}

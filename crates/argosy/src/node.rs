@@ -1,0 +1,161 @@
+//! The node's side of the one process: containerd with the built-in images, kubelet and kube-proxy.
+
+use std::{net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, anyhow};
+use apiserver::Server;
+use client::{Client, kinds::core::v1::Node};
+use cluster::{
+    containerd::{self, Containerd, network},
+    images::{ImageStore, PAUSE_IMAGE},
+    layout::{Layout, Settings},
+    pki::Pki,
+    progress::Progress,
+};
+use kubelet::{Kubelet, KubeletConfig, Serving};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{cli::TOOLS, components::proxy, local, process::step, supervisor::Supervisor};
+
+/// Resolver files in the order of choice: where systemd-resolved runs, `/etc/resolv.conf` names a server on loopback,
+/// which means another machine to a pod.
+const RESOLV_CONFS: [&str; 2] = ["/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"];
+
+/// The runtime on its way up.
+pub struct Machine {
+    task: JoinHandle<anyhow::Result<Option<Containerd>>>,
+}
+
+impl Machine {
+    pub fn start(layout: Layout, settings: Settings, progress: Arc<dyn Progress>) -> Machine {
+        Machine { task: tokio::spawn(async move { start_machine(&layout, &settings, &*progress).await }) }
+    }
+
+    /// Our own containerd once it answers and has the images; `None` where somebody else's is used.
+    pub async fn join(self) -> anyhow::Result<Option<Containerd>> {
+        self.task.await.context("starting containerd")?
+    }
+}
+
+async fn start_machine(
+    layout: &Layout,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> anyhow::Result<Option<Containerd>> {
+    if let Some(endpoint) = &settings.runtime_endpoint {
+        network::set_up(settings, settings.pod_cidr).await?;
+        step(progress, "images", import_elsewhere(layout, endpoint)).await?;
+        return Ok(None);
+    }
+    let containerd = step(progress, "containerd", async {
+        network::write_conflist(layout, settings, settings.pod_cidr)?;
+        network::set_up(settings, settings.pod_cidr).await?;
+        Ok(containerd::start(layout, PAUSE_IMAGE).await?)
+    })
+    .await?;
+    let store = ImageStore { cri: &containerd.cri, socket: layout.containerd_socket() };
+    step(progress, "images", async { Ok(store.ensure_built_in(layout, &TOOLS).await?) }).await?;
+    Ok(Some(containerd))
+}
+
+/// The path of a `unix:` endpoint.
+pub fn socket_of(endpoint: &str) -> PathBuf {
+    endpoint.strip_prefix("unix://").or(endpoint.strip_prefix("unix:")).unwrap_or(endpoint).into()
+}
+
+async fn import_elsewhere(layout: &Layout, endpoint: &str) -> anyhow::Result<()> {
+    let socket = socket_of(endpoint);
+    let cri = containerd::Cri::connect(&socket).await?;
+    let store = ImageStore { cri: &cri, socket };
+    if let Err(error) = store.ensure_built_in(layout, &TOOLS).await {
+        // Only containerd takes archives this way; another runtime has to be given the images by hand.
+        tracing::warn!(%error, endpoint, "cannot put the built-in images into this runtime");
+    }
+    Ok(())
+}
+
+/// Starts what makes this machine a node.
+pub fn start(
+    supervisor: &Supervisor,
+    layout: &Layout,
+    settings: &Settings,
+    pki: &Pki,
+    server: &Arc<Server>,
+    own: Option<Containerd>,
+) -> anyhow::Result<()> {
+    if let Some(containerd) = own {
+        keep_containerd(supervisor, layout, containerd);
+    }
+    let (client, _) = local::client(server, "kubelet", local::node_user(&settings.node_name));
+    let config = kubelet_config(layout, settings, pki);
+    supervisor.run("kubelet", move |cancel| {
+        let (config, client) = (config.clone(), client.clone());
+        async move { Ok(Kubelet::run(config, client, cancel).await?) }
+    });
+    proxy::all_in_one(supervisor, settings, server)
+}
+
+/// Starts containerd again whenever it has ended. Its shims and pods do not notice.
+pub fn keep_containerd(supervisor: &Supervisor, layout: &Layout, started: Containerd) {
+    let layout = layout.clone();
+    let first = std::sync::Mutex::new(Some(started));
+    supervisor.run("containerd", move |cancel: CancellationToken| {
+        let layout = layout.clone();
+        let running = first.lock().ok().and_then(|mut first| first.take());
+        async move {
+            let containerd = match running {
+                Some(containerd) => containerd,
+                None => containerd::start(&layout, PAUSE_IMAGE).await?,
+            };
+            match cancel.run_until_cancelled(containerd.ended()).await {
+                None => Ok(()),
+                Some(ended) => {
+                    ended?;
+                    Err(anyhow!("process {} ended", containerd.process.pid))
+                }
+            }
+        }
+    });
+}
+
+fn kubelet_config(layout: &Layout, settings: &Settings, pki: &Pki) -> KubeletConfig {
+    let own = format!("unix://{}", layout.containerd_socket().display());
+    KubeletConfig {
+        node_name: settings.node_name.clone(),
+        root_dir: layout.kubelet_dir(),
+        pod_logs_dir: layout.log_dir().join("pods"),
+        container_runtime_endpoint: settings.runtime_endpoint.clone().unwrap_or(own),
+        cluster_dns: vec![settings.dns_ip.to_string()],
+        cluster_domain: settings.cluster_domain.clone(),
+        resolv_conf: resolv_conf(),
+        node_ip: Some(settings.node_ip.to_string()),
+        static_pod_path: Some(layout.static_pods_dir()),
+        serving: Some(Serving {
+            address: Ipv4Addr::UNSPECIFIED.into(),
+            port: settings.ports.kubelet,
+            tls_cert_file: pki.cert("kubelet"),
+            tls_private_key_file: pki.key("kubelet"),
+            client_ca_file: pki.cert("ca"),
+        }),
+        ..KubeletConfig::default()
+    }
+}
+
+pub fn resolv_conf() -> Option<PathBuf> {
+    RESOLV_CONFS.iter().map(PathBuf::from).find(|path| path.exists())
+}
+
+/// Waits until the node says of itself that it is Ready.
+pub async fn wait_ready(client: &Client, name: &str) -> anyhow::Result<()> {
+    const PAUSE: Duration = Duration::from_millis(20);
+    while !client.all::<Node>().find(name).await?.is_some_and(|node| is_ready(&node)) {
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+pub fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|list| list.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+}
