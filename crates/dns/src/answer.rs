@@ -25,7 +25,10 @@ pub enum Answer {
         additionals: Vec<Record>,
     },
     /// The name is an alias of one outside the cluster: the rest of the answer is an upstream's.
-    Alias { answers: Vec<Record>, target: Name },
+    Alias {
+        answers: Vec<Record>,
+        target: Name,
+    },
     /// Not a name of the cluster.
     Elsewhere,
 }

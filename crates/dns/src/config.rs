@@ -55,7 +55,8 @@ mod tests {
 
     #[test]
     fn name_servers_are_read() {
-        let text = "# nameserver 9.9.9.9\nsearch a b\nnameserver 10.0.0.2\nnameserver\t::1 # local\nnameserver x\nnameserver";
+        let text =
+            "# nameserver 9.9.9.9\nsearch a b\nnameserver 10.0.0.2\nnameserver\t::1 # local\nnameserver x\nnameserver";
         assert_eq!(resolvers(text), ["10.0.0.2:53".parse().unwrap(), "[::1]:53".parse().unwrap()]);
     }
 }

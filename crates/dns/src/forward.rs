@@ -124,8 +124,7 @@ fn is_final(code: ResponseCode) -> bool {
 /// bound to it.
 fn is_self(upstream: SocketAddr, listen: SocketAddr) -> bool {
     let is_local = || std::net::UdpSocket::bind((upstream.ip(), 0)).is_ok();
-    upstream.port() == listen.port()
-        && (upstream.ip() == listen.ip() || (listen.ip().is_unspecified() && is_local()))
+    upstream.port() == listen.port() && (upstream.ip() == listen.ip() || (listen.ip().is_unspecified() && is_local()))
 }
 
 async fn exchange(upstream: SocketAddr, question: &Message) -> io::Result<Message> {
@@ -135,8 +134,7 @@ async fn exchange(upstream: SocketAddr, question: &Message) -> io::Result<Messag
 }
 
 async fn over_udp(upstream: SocketAddr, question: &Message, bytes: &[u8]) -> io::Result<Message> {
-    let any: IpAddr =
-        if upstream.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let any: IpAddr = if upstream.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     // A port of its own for each question, and only answers from the upstream: hard to guess from outside.
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(upstream).await?;

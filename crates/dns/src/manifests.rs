@@ -17,9 +17,7 @@ pub struct ManifestSettings {
 /// ServiceAccount, ClusterRole, ClusterRoleBinding, Deployment and Service, to be created in this order.
 pub fn manifests(settings: &ManifestSettings) -> Vec<Value> {
     let labels = json!({"k8s-app": "kube-dns"});
-    let read = |groups: &str, resources: Value| {
-        json!({"apiGroups": [groups], "resources": resources, "verbs": ["get", "list", "watch"]})
-    };
+    let read = |groups: &str, resources: Value| json!({"apiGroups": [groups], "resources": resources, "verbs": ["get", "list", "watch"]});
     vec![
         json!({
             "apiVersion": "v1", "kind": "ServiceAccount",

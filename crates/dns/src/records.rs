@@ -1,10 +1,6 @@
 //! The records of one Service, and of one Namespace (specification of DNS-based service discovery, 1.1.0).
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use client::{
     Kind,
@@ -96,13 +92,7 @@ fn is_ready(endpoint: &Endpoint) -> bool {
 }
 
 /// An endpoint has a name of its own: its hostname or its address with dashes.
-fn add_endpoint(
-    records: &mut Records,
-    base: &Arc<str>,
-    slice: &EndpointSlice,
-    endpoint: &Endpoint,
-    is_headless: bool,
-) {
+fn add_endpoint(records: &mut Records, base: &Arc<str>, slice: &EndpointSlice, endpoint: &Endpoint, is_headless: bool) {
     let hostname = endpoint.hostname.as_deref().filter(|hostname| !hostname.is_empty());
     for address in endpoint.addresses.iter().filter_map(|address| address.parse::<IpAddr>().ok()) {
         let label = match hostname {

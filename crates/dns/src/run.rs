@@ -141,8 +141,7 @@ impl Observer {
             };
             changed(&mut service_of(delta.object()).into_iter().chain(old).map(Owner::Service));
         });
-        namespaces
-            .on_event(move |delta| mark(&mut [Owner::Namespace(delta.object().name().to_owned())].into_iter()));
+        namespaces.on_event(move |delta| mark(&mut [Owner::Namespace(delta.object().name().to_owned())].into_iter()));
         let (records, index) = (HashMap::new(), Index::default());
         Observer { services, slices, namespaces, dirty, notify, records, index, server }
     }

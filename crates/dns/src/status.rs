@@ -45,7 +45,8 @@ impl Metrics {
             }
         }
         let forwarded = self.forwarded.load(Relaxed);
-        let _ = writeln!(text, "# TYPE coredns_forward_requests_total counter\ncoredns_forward_requests_total {forwarded}");
+        let _ =
+            writeln!(text, "# TYPE coredns_forward_requests_total counter\ncoredns_forward_requests_total {forwarded}");
         text
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -247,6 +248,9 @@ impl<'a> PortRules<'a> {
             rules.extend(endpoints.iter().map(remembered));
             let gotos = list(endpoints, |endpoint| format!("goto {}", self.endpoint_chain(endpoint)));
             rules.push(format!("numgen random mod {count} vmap {{ {gotos} }}"));
+        } else if let [only] = endpoints {
+            // A set for each rule makes a table of many Services slow to write.
+            rules.push(self.translation(only));
         } else {
             let targets = list(endpoints, |endpoint| format!("{} . {}", endpoint.address, endpoint.port));
             let protocol = self.port.protocol;
@@ -257,17 +261,16 @@ impl<'a> PortRules<'a> {
         chain(fragment, name, rules);
     }
 
+    fn translation(&self, endpoint: &Endpoint) -> String {
+        // Displayed with brackets where nft wants them.
+        let target = SocketAddr::new(endpoint.address, endpoint.port);
+        format!("meta l4proto {} dnat to {target}", self.port.protocol)
+    }
+
     fn write_affinity(&self, fragment: &mut Fragment, endpoint: &Endpoint, seconds: u32) {
         let ip = self.config.family;
         let set = self.affinity_set(endpoint, seconds);
-        let target = match endpoint.address {
-            std::net::IpAddr::V4(address) => format!("{address}:{}", endpoint.port),
-            std::net::IpAddr::V6(address) => format!("[{address}]:{}", endpoint.port),
-        };
-        let rules = vec![
-            format!("update @{set} {{ {ip} saddr }}"),
-            format!("meta l4proto {} dnat to {target}", self.port.protocol),
-        ];
+        let rules = vec![format!("update @{set} {{ {ip} saddr }}"), self.translation(endpoint)];
         chain(fragment, self.endpoint_chain(endpoint), rules);
         let body = format!("type {}; flags dynamic,timeout; timeout {seconds}s;", ip.nft_type());
         fragment.sets.insert(set.into(), Arc::new(SetSpec { is_map: false, body }));

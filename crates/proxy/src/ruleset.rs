@@ -118,7 +118,10 @@ impl fmt::Display for Ruleset {
             writeln!(f, " }}")?;
         }
         for (name, chain) in &self.chains {
-            writeln!(f, "chain {name} {{ {}", chain.hook.unwrap_or_default())?;
+            writeln!(f, "chain {name} {{")?;
+            if let Some(hook) = chain.hook {
+                writeln!(f, "  {hook}")?;
+            }
             for rule in &chain.rules {
                 writeln!(f, "  {rule}")?;
             }

@@ -121,7 +121,7 @@ fn endpoints_are_chosen() {
         let rules = plan(&state(&[http(json!({}))], &[slice(endpoints.into())]), &config());
         let chain = rules.chains.get("service-ns/web/tcp/http");
         let rule = chain.map(|chain| chain.rules.concat()).unwrap_or_default();
-        let found: Vec<&str> = rule.split([' ', '{']).filter(|word| word.starts_with("10.244.")).collect();
+        let found: Vec<&str> = rule.split([' ', '{', ':']).filter(|word| word.starts_with("10.244.")).collect();
         assert_eq!(found, expected, "{what}: {rule}");
     }
 }

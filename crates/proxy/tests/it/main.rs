@@ -1,5 +1,7 @@
-//! The proxy's rules as text, and its transactions against a model of nft.
+//! The proxy's rules as text, its transactions against a model of nft, and both against the real kernel.
 
+mod api;
 mod goldens;
+mod kernel;
 mod model;
 mod objects;
