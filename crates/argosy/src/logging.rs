@@ -32,7 +32,7 @@ pub fn start(flags: &LogFlags) {
     };
     let libraries = if flags.verbosity >= 8 { LevelFilter::TRACE } else { LevelFilter::WARN };
     let filter = Targets::new().with_default(level).with_targets(QUIET.map(|library| (library, libraries)));
-    let format = tracing_subscriber::fmt::layer().event_format(Klog).with_writer(std::io::stderr);
+    let format = tracing_subscriber::fmt::layer().event_format(Klog).with_ansi(false).with_writer(std::io::stderr);
     // A second start, as in tests, leaves the first one's settings.
     let _ = tracing_subscriber::registry().with(filter).with(format).try_init();
     std::panic::set_hook(Box::new(log_panic));
@@ -63,7 +63,14 @@ where
         };
         let now = Timestamp::now().to_zoned(TimeZone::UTC);
         write!(writer, "{letter}{:02}{:02} ", now.month(), now.day())?;
-        write!(writer, "{:02}:{:02}:{:02}.{:06} ", now.hour(), now.minute(), now.second(), now.subsec_nanosecond() / 1000)?;
+        write!(
+            writer,
+            "{:02}:{:02}:{:02}.{:06} ",
+            now.hour(),
+            now.minute(),
+            now.second(),
+            now.subsec_nanosecond() / 1000
+        )?;
         write!(writer, "{} {}] ", std::process::id(), meta.target())?;
         context.field_format().format_fields(writer.by_ref(), event)?;
         writeln!(writer)

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
+use ::proxy::Proxy;
 use clap::Args;
 use client::{Client, kinds::core::v1::Node, kubeconfig};
 use cluster::{
@@ -11,12 +12,18 @@ use cluster::{
     machine,
     supervise::Lock,
 };
-use ::proxy::Proxy;
 use kubelet::{Kubelet, KubeletConfig};
 use tokio_util::sync::CancellationToken;
 
 use super::DataFlags;
-use crate::{cli::TOOLS, components::{kubelet::Options, proxy}, local, logging::LogFlags, node, supervisor::Supervisor};
+use crate::{
+    cli::TOOLS,
+    components::{kubelet::Options, proxy},
+    local,
+    logging::LogFlags,
+    node,
+    supervisor::Supervisor,
+};
 
 /// How long kubelet and kube-proxy may take to end.
 const STOP_LIMIT: Duration = Duration::from_secs(5);

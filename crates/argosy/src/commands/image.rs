@@ -4,11 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use cluster::{
-    containerd::Cri,
-    images::ImageStore,
-    layout::Settings,
-};
+use cluster::{containerd::Cri, images::ImageStore, layout::Settings};
 
 use super::DataFlags;
 use crate::node::socket_of;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 use client::{
-    Client, ListParams, kubeconfig,
+    Client, ListParams,
     kinds::core::v1::{Node, Pod},
+    kubeconfig,
 };
 use cluster::{
     layout::{Layout, Settings},

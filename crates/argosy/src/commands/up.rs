@@ -124,7 +124,10 @@ async fn already_up(layout: &Layout, flags: &Flags, pid: u32) -> anyhow::Result<
 
 fn tell_how_to_go_on(layout: &Layout) {
     let kubeconfig = layout.kubeconfig("admin");
-    println!("\n  export KUBECONFIG={}\n  kubectl get nodes\n  kubectl get pods --all-namespaces", kubeconfig.display());
+    println!(
+        "\n  export KUBECONFIG={}\n  kubectl get nodes\n  kubectl get pods --all-namespaces",
+        kubeconfig.display()
+    );
 }
 
 /// Everything that is in the way, at once and not one after the other.

@@ -214,7 +214,9 @@ impl Flags {
 
     fn check(&self) -> anyhow::Result<()> {
         if !self.etcd_servers.is_empty() {
-            bail!("--etcd-servers: the etcd engine is not part of this version; leave the flag out to keep data in --data-dir");
+            bail!(
+                "--etcd-servers: the etcd engine is not part of this version; leave the flag out to keep data in --data-dir"
+            );
         }
         let mut modes = self.authorization_mode.clone();
         modes.sort();

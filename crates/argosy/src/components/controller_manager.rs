@@ -157,12 +157,7 @@ impl Signer for ClusterSigner {
 }
 
 /// The controllers of the one process: no other can lead, so there is no election.
-pub fn all_in_one(
-    supervisor: &Supervisor,
-    settings: &Settings,
-    pki: &Pki,
-    server: &Arc<Server>,
-) -> anyhow::Result<()> {
+pub fn all_in_one(supervisor: &Supervisor, settings: &Settings, pki: &Pki, server: &Arc<Server>) -> anyhow::Result<()> {
     let (client, transport) = local::client(server, NAME, local::user("system:kube-controller-manager"));
     let ca = pki.cert("ca");
     let root_ca_pem = String::from_utf8(std::fs::read(&ca)?)?;

@@ -144,7 +144,10 @@ mod tests {
     #[test]
     fn taints_and_pairs_are_read_whole_or_not_at_all() {
         let taint = "a/b=c:NoExecute".parse::<TaintFlag>().expect("valid").0;
-        assert_eq!((taint.key.as_str(), taint.value.as_deref(), taint.effect.as_str()), ("a/b", Some("c"), "NoExecute"));
+        assert_eq!(
+            (taint.key.as_str(), taint.value.as_deref(), taint.effect.as_str()),
+            ("a/b", Some("c"), "NoExecute")
+        );
         assert!("a".parse::<TaintFlag>().is_err());
         assert!("a:Never".parse::<TaintFlag>().is_err());
         assert_eq!("a=1,b=2".parse::<KeyValues>().expect("valid").0.len(), 2);
