@@ -1,16 +1,26 @@
 //! Admission: what may change or refuse a write after authorization. Every plugin sees every write of every resource;
 //! mutating ones run first, then the schema's and the strategy's validation, then the validating ones.
 
+mod amounts;
+mod certificates;
+mod lifecycle;
+mod limits;
 mod node;
 mod pods;
-mod lifecycle;
+mod podsecurity;
+mod quota;
+mod rbac;
+mod runtimeclass;
+mod storage;
+mod topology;
 
 use std::sync::Arc;
 
 use api::{Resource, Status, Value};
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
-use crate::{Server, auth::UserInfo};
+use crate::{Server, auth::UserInfo, cache::Object};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -33,6 +43,8 @@ pub struct Review<'a> {
     pub dry_run: bool,
     /// As it was before; `None` for a create.
     pub old: Option<&'a Value>,
+    /// What plugins want the client told; the answer carries it.
+    pub warnings: Mutex<Vec<String>>,
 }
 
 impl Review<'_> {
@@ -43,6 +55,20 @@ impl Review<'_> {
 
     pub fn forbidden(&self, why: &str) -> Status {
         Status::forbidden(&self.resource.group, &self.resource.plural, self.name, why)
+    }
+
+    pub fn warn(&self, text: String) {
+        self.warnings.lock().push(text);
+    }
+
+    /// An object by its key on the shelf of `storage`. It counts as missing only once the newest state does not have it.
+    pub async fn find(&self, storage: &str, key: &str) -> Result<Option<Arc<Object>>, Status> {
+        let shelf = self.server.cache.shelf_at(storage).ok_or_else(Status::no_such_resource)?;
+        if let Some(object) = shelf.get(key) {
+            return Ok(Some(object));
+        }
+        self.server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(shelf.get(key))
     }
 }
 
@@ -92,14 +118,29 @@ fn refused(plugin: &str, status: &Status) {
     tracing::debug!(plugin, message = status.message, "admission refused a write");
 }
 
-/// The plugins of an ordinary cluster, in upstream's order.
+/// The plugins of an ordinary cluster, in upstream's order (`pkg/kubeapiserver/options/plugins.go`); behind them what is no
+/// plugin there but part of how the kind is stored; quotas last, when nothing else refuses.
 pub fn standard() -> Chain {
     Chain::new(vec![
         Box::new(lifecycle::NamespaceLifecycle),
+        Box::new(limits::LimitRanger),
         Box::new(pods::ServiceAccount),
         Box::new(node::NodeRestriction),
         Box::new(node::TaintNodesByCondition),
+        Box::new(podsecurity::PodSecurity),
         Box::new(pods::Priority),
         Box::new(pods::DefaultTolerationSeconds),
+        Box::new(storage::DefaultStorageClass),
+        Box::new(storage::StorageObjectInUseProtection),
+        Box::new(storage::PersistentVolumeClaimResize),
+        Box::new(runtimeclass::RuntimeClass),
+        Box::new(certificates::CertificateApproval),
+        Box::new(certificates::CertificateSigning),
+        Box::new(certificates::CertificateSubjectRestriction),
+        Box::new(storage::DefaultIngressClass),
+        Box::new(topology::PodTopologyLabels),
+        Box::new(certificates::CertificateRequester),
+        Box::new(rbac::RbacEscalation),
+        Box::new(quota::ResourceQuota::default()),
     ])
 }

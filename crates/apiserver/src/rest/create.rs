@@ -59,6 +59,7 @@ impl Call<'_> {
             user: self.user,
             dry_run,
             old: None,
+            warnings: Default::default(),
         };
         self.server.admission.admit(&review, &mut object).await?;
         let mut errors = strategy::validate_meta(&self.resource, strategy, &object);
@@ -67,6 +68,7 @@ impl Call<'_> {
             return Err(Status::invalid(&self.resource.group, &self.resource.kind.kind, &name, errors));
         }
         self.server.admission.validate(&review, &object).await?;
+        warnings.extend(review.warnings.into_inner());
         warnings.extend(strategy.warnings(&object));
         let reserved = self.server.before_create(&self.resource, &self.info.namespace, &name, &mut object, dry_run).await?;
         let stored = write::insert(self.server, &self.resource, &self.info.namespace, &name, object, dry_run).await;

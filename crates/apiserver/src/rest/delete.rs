@@ -156,6 +156,7 @@ impl Call<'_> {
             user: self.user,
             dry_run: options.dry_run,
             old: Some(&tree),
+            warnings: Default::default(),
         };
         self.server.admission.admit(&review, &mut Value::Null).await?;
         self.server.admission.validate(&review, &Value::Null).await?;

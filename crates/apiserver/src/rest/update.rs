@@ -36,13 +36,15 @@ impl Call<'_> {
     pub(super) async fn update(&self) -> Answer {
         let validation = FieldValidation::of(self)?;
         let parsed = negotiate::decode_body(self.headers, &self.body)?;
-        let (mut object, warnings) = write::read_object(self, &self.resource, parsed, validation)?;
+        let (mut object, mut warnings) = write::read_object(self, &self.resource, parsed, validation)?;
         self.check_place(&mut object)?;
-        let result = self.change()?.run(self.scope(), |_| Ok(object.clone())).await;
+        let mut admitted = Vec::new();
+        let result = self.change()?.run_warning(self.scope(), |_| Ok(object.clone()), &mut admitted).await;
+        warnings.extend(admitted);
         let answer = match result {
             Err(status) if status.reason == Reason::NotFound && self.may_create(&object) => {
                 object.take(&["metadata", "resourceVersion"]);
-                let stored = self.create_object(object, &mut Vec::new()).await?;
+                let stored = self.create_object(object, &mut warnings).await?;
                 respond::object(&self.accept, &self.resource, StatusCode::CREATED, &stored)?
             }
             result => respond::object(&self.accept, &self.resource, StatusCode::OK, result?.object())?,
@@ -81,13 +83,15 @@ impl Call<'_> {
         let patch = Patch::read(self)?;
         let mut warnings = Vec::new();
         let change = self.change()?;
+        let mut admitted = Vec::new();
         let outcome = change
-            .run(self.scope(), |before| {
+            .run_warning(self.scope(), |before| {
                 let mut object = patch.apply(self.server.model, self.resource.ty, before)?;
                 warnings = self.finish_patch(&mut object, before, validation)?;
                 Ok(object)
-            })
+            }, &mut admitted)
             .await?;
+        warnings.extend(admitted);
         let answer = respond::object(&self.accept, &self.resource, StatusCode::OK, outcome.object())?;
         Ok(write::with_warnings(answer, &warnings))
     }

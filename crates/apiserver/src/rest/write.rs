@@ -166,7 +166,17 @@ impl Change<'_> {
 
     /// Applies `change` to the newest state until it is stored. `change` gets the present object with its
     /// resourceVersion and gives the one wanted; a resourceVersion in it makes the change conditional on that version.
-    pub(crate) async fn run(&self, scope: Scope, mut change: impl FnMut(&Value) -> Result<Value, Status>) -> Result<Outcome, Status> {
+    pub(crate) async fn run(&self, scope: Scope, change: impl FnMut(&Value) -> Result<Value, Status>) -> Result<Outcome, Status> {
+        self.run_warning(scope, change, &mut Vec::new()).await
+    }
+
+    /// The same; `warnings` becomes what admission wants the client told.
+    pub(crate) async fn run_warning(
+        &self,
+        scope: Scope,
+        mut change: impl FnMut(&Value) -> Result<Value, Status>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Outcome, Status> {
         let shelf = self.shelf()?;
         let mut fresh = false;
         let mut current = shelf.get(&self.key());
@@ -181,7 +191,7 @@ impl Change<'_> {
                 current = shelf.get(&self.key());
                 continue;
             };
-            match self.attempt(&old, scope, &mut change).await {
+            match self.attempt(&old, scope, &mut change, warnings).await {
                 Ok(outcome) => return Ok(outcome),
                 Err(Attempt::Fail(status)) if fresh => return Err(*status),
                 // The failure may come from a state that is not the newest: judge again on the newest.
@@ -209,6 +219,7 @@ impl Change<'_> {
         old: &Arc<Object>,
         scope: Scope,
         change: &mut impl FnMut(&Value) -> Result<Value, Status>,
+        warnings: &mut Vec<String>,
     ) -> Result<Outcome, Attempt> {
         let before = old.tree();
         let mut object = change(&before)?;
@@ -230,6 +241,7 @@ impl Change<'_> {
             return Err(Attempt::from(Status::invalid(&self.resource.group, &self.resource.kind.kind, self.name, errors)));
         }
         self.server.admission.validate(&review, &object).await?;
+        *warnings = review.warnings.into_inner();
         self.server.before_update(self, &before, &mut object).await?;
         self.commit(old, &before, object).await
     }
@@ -289,6 +301,7 @@ impl Change<'_> {
             user: self.user,
             dry_run: self.dry_run,
             old: Some(old),
+            warnings: Default::default(),
         }
     }
 

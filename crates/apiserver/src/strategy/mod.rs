@@ -10,6 +10,7 @@ mod workload;
 use api::{Resource, Value, status::FieldError};
 
 pub(crate) use meta::{new_uid, prepare_update, random_suffix};
+pub(crate) use pod::qos_class;
 pub use meta::{prepare_create, validate_meta, validate_meta_update};
 
 /// Selectable fields, validation and preparation of one resource. All methods have the generic behaviour as default.

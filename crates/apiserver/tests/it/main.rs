@@ -1,5 +1,6 @@
 //! The API server as its clients meet it: requests through the whole path, over a real embedded store.
 
+mod admission;
 mod bad_input;
 mod harness;
 mod verbs;
