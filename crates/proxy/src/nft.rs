@@ -87,10 +87,6 @@ impl Writer {
         Writer { table, nft, committed: None }
     }
 
-    pub fn is_synced(&self) -> bool {
-        self.committed.is_some()
-    }
-
     /// Whether the kernel has chains that are of no more use.
     pub fn has_stale(&self, wanted: &Ruleset) -> bool {
         self.committed.as_ref().is_some_and(|committed| committed.chains.len() > wanted.chains.len())

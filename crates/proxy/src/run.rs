@@ -117,7 +117,7 @@ impl Proxy {
     fn observe(&self) {
         let changes = self.changes.clone();
         self.services.on_event(move |delta| {
-            changes.add(|dirty| drop(dirty.services.insert(delta.object().key())));
+            changes.add(|dirty| dirty.services.extend([delta.object().key()]));
         });
         let changes = self.changes.clone();
         self.slices.add_index(BY_SERVICE, |slice| service_of(slice).map(|key| key.to_string()).into_iter().collect());
@@ -186,13 +186,13 @@ impl Proxy {
             let slices = self.slices.by_index(BY_SERVICE, &key.to_string());
             self.flows_stale |= self.planner.set(key, service.as_deref(), &slices, &self.node);
         }
-        let changes = self.writer.write(self.planner.ruleset(), stale).await?;
-        let more = !self.changes.dirty.lock().services.is_empty();
-        self.changes.health.written(more);
         for key in &keys {
             let check = self.planner.fragments().get(key).and_then(|fragment| fragment.health_check.as_ref());
             self.ports.set(key, check).await;
         }
+        let changes = self.writer.write(self.planner.ruleset(), stale).await?;
+        let more = !self.changes.dirty.lock().services.is_empty();
+        self.changes.health.written(more);
         if std::mem::take(&mut self.flows_stale) {
             self.end_stale_flows().await;
         }

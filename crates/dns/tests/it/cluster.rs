@@ -47,8 +47,8 @@ pub async fn start(api: &Api, upstreams: Vec<SocketAddr>) -> (SocketAddr, tokio_
     };
     tokio::spawn(Dns::run(config, api.client(), cancel.clone()));
     until(|| async move {
-        let known = crate::queries::raw_udp(address, &question("svc.cluster.local.", RecordType::A).to_vec().unwrap());
-        known.await.is_some_and(|bytes| bytes[3] & 15 == 0)
+        let bytes = question("svc.cluster.local.", RecordType::A).to_vec().unwrap();
+        crate::queries::raw_udp(address, &bytes).await.is_some_and(|bytes| bytes[3] & 15 == 0)
     })
     .await;
     (address, cancel.drop_guard())

@@ -21,8 +21,10 @@ async fn what_is_no_question_is_refused_or_dropped() {
         change(&mut message);
         message.to_vec().unwrap()
     };
-    let two = with(&|message| drop(message.add_query(good.queries[0].clone())));
-    let chaos = with(&|message| drop(message.queries[0].set_query_class(DNSClass::CH)));
+    let two = with(&|message| message.queries.push(good.queries[0].clone()));
+    let chaos = with(&|message| {
+        message.queries[0].set_query_class(DNSClass::CH);
+    });
     let update = with(&|message| message.metadata.op_code = OpCode::Update);
     let none = with(&|message| message.queries.clear());
     let response = with(&|message| message.metadata.message_type = MessageType::Response);

@@ -77,14 +77,14 @@ struct Machines {
 }
 
 impl Machines {
-    /// `node` routes between `client` (192.0.2.2), `pod1` (10.244.1.2) and `pod2` (10.244.2.2).
+    /// `node` routes between `client` (192.0.2.2), `pod1` (10.244.1.2), `pod2` (10.244.2.2) and an uplink.
     fn new(test: &str) -> Machines {
         let prefix = format!("kp{}{test}", std::process::id() % 10_000);
         let dir = std::env::temp_dir().join(&prefix);
         fs::create_dir_all(&dir).unwrap();
         let mut machines = Machines { prefix, names: Vec::new(), servers: Vec::new(), dir };
         machines.add("node");
-        for (name, net) in [("client", "192.0.2"), ("pod1", "10.244.1"), ("pod2", "10.244.2")] {
+        for (name, net) in [("client", "192.0.2"), ("uplink", "198.18.0"), ("pod1", "10.244.1"), ("pod2", "10.244.2")] {
             machines.add(name);
             let (node, other) = (machines.net("node"), machines.net(name));
             ip(&format!("-n {node} link add {name} type veth peer name eth0 netns {other}"));
@@ -94,6 +94,8 @@ impl Machines {
             ip(&format!("-n {other} link set eth0 up"));
             ip(&format!("-n {other} route add default via {net}.1"));
         }
+        // Service addresses are on no link: without a default route nothing is sent to them.
+        ip(&format!("-n {} route add default via 198.18.0.2", machines.net("node")));
         machines.exec("node", &["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]);
         machines
     }
