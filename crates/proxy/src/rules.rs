@@ -7,9 +7,12 @@ use crate::{Chain, Cidr, Family, RulesConfig, Ruleset, SetSpec};
 
 pub const REJECT: &str = "reject-chain";
 
+/// A condition, and the chain to jump to under it.
+type Jump = (&'static str, &'static str);
+
 /// Base chains: name, hook, and the chains they jump to, each with a condition. Priorities are numbers because nft knows
 /// `dstnat` and `srcnat` by name only in some hooks.
-const BASE: [(&str, &str, &[(&str, &str)]); 8] = [
+const BASE: [(&str, &str, &[Jump]); 8] = [
     (
         "filter-prerouting-pre-dnat",
         "type filter hook prerouting priority -110; policy accept;",
@@ -80,7 +83,7 @@ pub fn base(config: &RulesConfig) -> Ruleset {
         set(map, true, "type inet_proto . inet_service : verdict;".to_owned());
     }
     for (name, hook, jumps) in BASE {
-        let jump = |(condition, chain): &(&str, &str)| format!("{condition} jump {chain}").trim_start().to_owned();
+        let jump = |(condition, chain): &Jump| format!("{condition} jump {chain}").trim_start().to_owned();
         let rules = jumps.iter().map(jump).collect();
         ruleset.chains.insert(name.into(), Arc::new(Chain { hook: Some(hook), rules }));
     }
