@@ -62,7 +62,7 @@ pub struct Fragment {
 }
 
 /// Who wants an element, and what it is to be. Two Services may claim one externalIP, and share a pod.
-type Claims = BTreeMap<ObjectKey, Option<Verdict>>;
+type Claims = BTreeMap<Arc<ObjectKey>, Option<Verdict>>;
 
 /// The rules of all Services, kept up to date Service by Service.
 pub struct Planner {
@@ -106,6 +106,7 @@ impl Planner {
     }
 
     fn replace(&mut self, key: &ObjectKey, old: &Fragment, new: &Fragment) {
+        let key = Arc::new(key.clone());
         for name in old.sets.keys().filter(|name| !new.sets.contains_key(*name)) {
             self.ruleset.sets.remove(name);
         }
@@ -119,21 +120,22 @@ impl Planner {
             self.ruleset.chains.insert(name.clone(), chain.clone());
         }
         for element in old.elements.keys().filter(|element| !new.elements.contains_key(*element)) {
-            self.claim(element, key, None);
+            self.claim(element, &key, None);
         }
         for (element, verdict) in new.elements.iter().filter(|(k, v)| old.elements.get(*k) != Some(v)) {
-            self.claim(element, key, Some(verdict));
+            self.claim(element, &key, Some(verdict));
         }
     }
 
     /// The Service that is first by name has its way.
-    fn claim(&mut self, element: &(Container, Key), key: &ObjectKey, verdict: Option<&Option<Verdict>>) {
+    fn claim(&mut self, element: &(Container, Key), key: &Arc<ObjectKey>, verdict: Option<&Option<Verdict>>) {
         let claims = self.claims.entry(element.clone()).or_default();
         match verdict {
             Some(verdict) => drop(claims.insert(key.clone(), verdict.clone())),
             None => drop(claims.remove(key)),
         }
         match claims.values().next() {
+            Some(verdict) if self.ruleset.elements.get(element) == Some(verdict) => {}
             Some(verdict) => drop(self.ruleset.elements.insert(element.clone(), verdict.clone())),
             None => {
                 self.claims.remove(element);
