@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Attributes: `set`, `map(KEY,...)`, `atomic`, `granular` (how lists and maps merge in server-side apply), `merge`,
-//! `merge(KEY)`, `mergekey(KEY)`, `replace`, `retainKeys` (strategic merge patch), `wire=TYPE`, `default=JSON`, `implied=JSON` (a
+//! `merge(KEY)`, `mergekey(KEY)`, `replace`, `retainKeys` (strategic merge patch), `nullable`, `wire=TYPE`, `default=JSON`, `implied=JSON` (a
 //! default that OpenAPI does not publish).
 
 use std::{collections::HashMap, sync::OnceLock};
@@ -108,6 +108,8 @@ pub struct Field {
     /// For maps and objects: `Some(true)` atomic, `Some(false)` granular.
     pub atomic_map: Option<bool>,
     pub patch: PatchStrategy,
+    /// Tells an explicit zero value (0, "", an empty object) from none: what is a pointer in upstream's Go types.
+    pub nullable: bool,
     /// Published in OpenAPI and filled in.
     pub default: Option<Value>,
     /// Filled in, but not published.

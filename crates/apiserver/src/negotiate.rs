@@ -1,11 +1,12 @@
 //! Content negotiation: what a client wants an answer to look like, and what it sent.
 
-use api::{Status, Value, json};
+use api::{Model, Status, Value, json, protobuf};
 use bytes::Bytes;
 use http::{HeaderMap, header};
 
 pub const JSON: &str = "application/json";
 pub const YAML: &str = "application/yaml";
+pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -98,7 +99,12 @@ pub fn decode_body(headers: &HeaderMap, body: &[u8]) -> Result<json::Parsed, Sta
     match media_type {
         "" | "*/*" | JSON => parse_json(body),
         YAML | "application/x-yaml" | "text/yaml" => parse_yaml(body),
-        _ => Err(Status::unsupported_media_type(&OFFERED)),
+        PROTOBUF => {
+            let value = protobuf::decode(Model::builtin(), None, body)
+                .map_err(|error| Status::bad_request(format!("error decoding the request body: {error}")))?;
+            Ok(json::Parsed { value, duplicates: Vec::new() })
+        }
+        _ => Err(Status::unsupported_media_type(&[JSON, YAML, PROTOBUF])),
     }
 }
 

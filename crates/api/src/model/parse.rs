@@ -176,6 +176,7 @@ fn field(line: &Line, package: &str, body: &str, model: &Model) -> Result<Field,
         list: ListKind::Unset,
         atomic_map: None,
         patch: PatchStrategy::default(),
+        nullable: false,
         default,
         implied,
     };
@@ -205,6 +206,7 @@ fn attribute(line: &Line, word: &str, field: &mut Field) -> Result<(), ModelErro
         "granular" => field.atomic_map = Some(false),
         "merge" => field.patch.merge = true,
         "replace" => field.patch.replace = true,
+        "nullable" => field.nullable = true,
         "retainKeys" => field.patch.retain_keys = true,
         _ if word.starts_with('#') => field.tag = number(line, word)?,
         _ => {

@@ -287,7 +287,7 @@ impl Strategy for Rbac {
         let Some(role) = object.get("roleRef") else { return Vec::new() };
         let mut errors = Vec::new();
         let allowed: &[&str] =
-            if object.str_at(&["kind"]) == "RoleBinding" { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
+            if object.at(&["metadata", "namespace"]).is_some() { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
         let kind = role.str_at(&["kind"]);
         if !allowed.contains(&kind) {
             errors.push(FieldError::not_supported("roleRef.kind", kind, allowed));

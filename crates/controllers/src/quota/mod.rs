@@ -147,7 +147,7 @@ pub fn register(setup: &mut Setup) {
     let queue = setup.queue("resourcequota-controller");
     let to = queue.clone();
     quotas.on_event(move |delta| match delta {
-        Delta::Updated { old, new } if old.spec == new.spec && old.status == new.status => {}
+        Delta::Updated { old, new } if old.spec == new.spec => {}
         _ => to.add(owners::newest(delta).key()),
     });
     // Admission counts what is added; here what is freed, and what slipped past a stale count.
