@@ -4,7 +4,10 @@ use std::{net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use apiserver::Server;
-use client::{Client, kinds::core::v1::Node};
+use client::{
+    Client,
+    kinds::{coordination::v1::Lease, core::v1::Node},
+};
 use cluster::{
     containerd::{self, Containerd, network},
     images::{ImageStore, PAUSE_IMAGE},
@@ -12,6 +15,7 @@ use cluster::{
     pki::Pki,
     progress::Progress,
 };
+use jiff::Timestamp;
 use kubelet::{Kubelet, KubeletConfig, Serving};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -146,13 +150,26 @@ pub fn resolv_conf() -> Option<PathBuf> {
     RESOLV_CONFS.iter().map(PathBuf::from).find(|path| path.exists())
 }
 
-/// Waits until the node says of itself that it is Ready.
-pub async fn wait_ready(client: &Client, name: &str) -> anyhow::Result<()> {
+/// Waits until the node says of itself that it is Ready; what it said before `since` counts for nothing, since its kubelet
+/// may have died then.
+pub async fn wait_ready(client: &Client, name: &str, since: Option<Timestamp>) -> anyhow::Result<()> {
     const PAUSE: Duration = Duration::from_millis(20);
-    while !client.all::<Node>().find(name).await?.is_some_and(|node| is_ready(&node)) {
+    let leases = client.namespaced::<Lease>("kube-node-lease");
+    loop {
+        let renewed = match since {
+            Some(since) => leases.find(name).await?.is_some_and(|lease| renewed_after(&lease, since)),
+            None => true,
+        };
+        if renewed && client.all::<Node>().find(name).await?.is_some_and(|node| is_ready(&node)) {
+            return Ok(());
+        }
         tokio::time::sleep(PAUSE).await;
     }
-    Ok(())
+}
+
+fn renewed_after(lease: &Lease, since: Timestamp) -> bool {
+    let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
+    renewed.is_some_and(|renewed| renewed.0 >= since)
 }
 
 pub fn is_ready(node: &Node) -> bool {

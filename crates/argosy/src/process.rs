@@ -15,6 +15,7 @@ use cluster::{
     progress::Progress,
     supervise::{self, Lock, Process, SUPERVISOR},
 };
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -60,6 +61,7 @@ async fn run_locked(
     cancel: CancellationToken,
 ) -> anyhow::Result<()> {
     let (layout, settings) = (&options.layout, &options.settings);
+    let since = Timestamp::now();
     // containerd needs nothing of the control plane, and takes longest: it starts first.
     let machine = options.node.then(|| Machine::start(layout.clone(), settings.clone(), progress.clone()));
     let pki = step(&*progress, "certificates", async { certificates(layout, settings) }).await?;
@@ -71,7 +73,7 @@ async fn run_locked(
             let machine = machine.join().await?;
             node::start(&supervisor, layout, settings, &pki, &plane.server, machine)?;
         }
-        bring_up(options, &*progress, &plane.server).await
+        bring_up(options, &*progress, &plane.server, since).await
     };
     let mut failed = Box::pin(plane.failed.clone().cancelled_owned());
     let outcome = tokio::select! {
@@ -130,14 +132,19 @@ fn control_plane(
 }
 
 /// What a new cluster needs before it can be used, and the wait for its node.
-async fn bring_up(options: &Options, progress: &dyn Progress, server: &Arc<Server>) -> anyhow::Result<()> {
+async fn bring_up(
+    options: &Options,
+    progress: &dyn Progress,
+    server: &Arc<Server>,
+    since: Timestamp,
+) -> anyhow::Result<()> {
     let (client, _) = local::client(server, "argosy", local::add_on_manager());
     if !options.node {
         return Ok(());
     }
     step(progress, "cluster DNS", addons::dns(&client, &options.settings)).await?;
     step(progress, "node Ready", async {
-        let wait = node::wait_ready(&client, &options.settings.node_name);
+        let wait = node::wait_ready(&client, &options.settings.node_name, Some(since));
         let waited = tokio::time::timeout(READY_LIMIT, wait).await;
         waited.map_err(|_| anyhow!("the node is not Ready after {} s", READY_LIMIT.as_secs()))??;
         addons::label_control_plane(&client, &options.settings.node_name).await

@@ -13,6 +13,7 @@ pub fn stop_token() -> anyhow::Result<CancellationToken> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let stop = CancellationToken::new();
     let token = stop.clone();
+    #[allow(clippy::disallowed_methods, reason = "who signals twice wants the end now, clean or not")]
     tokio::spawn(async move {
         let mut next = async || tokio::select! { _ = terminate.recv() => "SIGTERM", _ = interrupt.recv() => "SIGINT" };
         let first = next().await;

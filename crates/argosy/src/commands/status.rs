@@ -11,7 +11,6 @@ use client::{
 };
 use cluster::{
     layout::{Layout, Settings},
-    progress::chain,
     supervise,
 };
 
@@ -69,7 +68,7 @@ async fn ask(layout: &Layout, settings: &Settings) -> anyhow::Result<bool> {
     let config = kubeconfig::load(layout.kubeconfig("admin"))?;
     let client = Client::from_kubeconfig(&config, &local::user_agent("argosy"))?;
     let found = client.all::<Node>().find(&settings.node_name).await;
-    let found = found.map_err(|error| anyhow::anyhow!(chain(&error)))?;
+    let found = found.map_err(|error| anyhow::anyhow!("{error}"))?;
     row("API server", &format!("https://127.0.0.1:{}", settings.ports.apiserver));
     let ready = found.as_ref().is_some_and(node::is_ready);
     let state = match (&found, ready) {

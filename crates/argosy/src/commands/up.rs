@@ -114,7 +114,7 @@ async fn already_up(layout: &Layout, flags: &Flags, pid: u32) -> anyhow::Result<
     }
     let config = kubeconfig::load(layout.kubeconfig("admin"))?;
     let client = Client::from_kubeconfig(&config, &local::user_agent("argosy"))?;
-    let wait = node::wait_ready(&client, &settings.node_name);
+    let wait = node::wait_ready(&client, &settings.node_name, None);
     let waited = tokio::time::timeout(Duration::from_secs(flags.timeout), wait).await;
     waited.with_context(|| format!("the node is not Ready; see {}", layout.log_file(SUPERVISOR).display()))??;
     println!("already up (process {pid}), node {} is Ready", settings.node_name);
