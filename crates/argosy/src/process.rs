@@ -28,8 +28,6 @@ use crate::{
 
 /// How long components may take to end: those that hold a lease or write a status.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
-/// How long after its start a node may take to be Ready before the start counts as failed; images are built meanwhile.
-const READY_LIMIT: Duration = Duration::from_secs(180);
 
 pub struct Options {
     pub layout: Layout,
@@ -67,14 +65,7 @@ async fn run_locked(
     let pki = step(&*progress, "certificates", async { certificates(layout, settings) }).await?;
     let plane = step(&*progress, "API server", api::all_in_one(layout, settings, &pki)).await?;
     let supervisor = Supervisor::new(CancellationToken::new());
-    let started = async {
-        control_plane(&supervisor, layout, settings, &pki, &plane.server)?;
-        if let Some(machine) = machine {
-            let machine = machine.join().await?;
-            node::start(&supervisor, layout, settings, &pki, &plane.server, machine)?;
-        }
-        bring_up(options, &*progress, &plane.server, since).await
-    };
+    let started = bring_up(options, &*progress, &supervisor, &pki, &plane.server, machine, since);
     let mut failed = Box::pin(plane.failed.clone().cancelled_owned());
     let outcome = tokio::select! {
         outcome = started => outcome,
@@ -118,38 +109,32 @@ fn certificates(layout: &Layout, settings: &Settings) -> anyhow::Result<Pki> {
     Ok(pki)
 }
 
-fn control_plane(
-    supervisor: &Supervisor,
-    layout: &Layout,
-    settings: &Settings,
-    pki: &Pki,
-    server: &Arc<Server>,
-) -> anyhow::Result<()> {
-    controller_manager::all_in_one(supervisor, settings, pki, server)?;
-    scheduler::all_in_one(supervisor, settings, pki, server);
-    tracing::debug!(data = %layout.root().display(), "control plane started");
-    Ok(())
-}
-
-/// What a new cluster needs before it can be used, and the wait for its node.
+/// Starts every component on the API server, gives a new cluster what it needs, and waits for the node.
 async fn bring_up(
     options: &Options,
     progress: &dyn Progress,
+    supervisor: &Supervisor,
+    pki: &Pki,
     server: &Arc<Server>,
+    machine: Option<Machine>,
     since: Timestamp,
 ) -> anyhow::Result<()> {
+    let settings = &options.settings;
+    controller_manager::all_in_one(supervisor, settings, pki, server)?;
+    scheduler::all_in_one(supervisor, settings, pki, server);
+    let Some(machine) = machine else { return Ok(()) };
     let (client, _) = local::client(server, "argosy", local::add_on_manager());
-    if !options.node {
-        return Ok(());
-    }
-    step(progress, "cluster DNS", addons::dns(&client, &options.settings)).await?;
-    step(progress, "node Ready", async {
-        let wait = node::wait_ready(&client, &options.settings.node_name, Some(since));
-        let waited = tokio::time::timeout(READY_LIMIT, wait).await;
-        waited.map_err(|_| anyhow!("the node is not Ready after {} s", READY_LIMIT.as_secs()))??;
-        addons::label_control_plane(&client, &options.settings.node_name).await
-    })
-    .await
+    let add_ons = step(progress, "cluster DNS", addons::dns(&client, settings));
+    let node = async {
+        let machine = machine.join().await?;
+        node::start(supervisor, &options.layout, settings, pki, server, machine)?;
+        step(progress, "node Ready", async {
+            node::wait_ready(&client, &settings.node_name, Some(since)).await?;
+            addons::label_control_plane(&client, &settings.node_name).await
+        })
+        .await
+    };
+    tokio::try_join!(add_ons, node).map(drop)
 }
 
 /// One step of the start, reported and logged.

@@ -72,6 +72,9 @@ fn pod(settings: &ManifestSettings) -> Value {
     liveness["initialDelaySeconds"] = 60.into();
     liveness["timeoutSeconds"] = 5.into();
     liveness["failureThreshold"] = 5.into();
+    // The first probe comes before the informers have listed; the next must not be ten seconds away.
+    let mut readiness = probe("/ready", 8181);
+    readiness["periodSeconds"] = 2.into();
     json!({
         "serviceAccountName": "coredns",
         "priorityClassName": "system-cluster-critical",
@@ -100,7 +103,7 @@ fn pod(settings: &ManifestSettings) -> Value {
                 {"name": "metrics", "containerPort": 9153, "protocol": "TCP"},
             ],
             "livenessProbe": liveness,
-            "readinessProbe": probe("/ready", 8181),
+            "readinessProbe": readiness,
             "resources": {"requests": {"cpu": "20m", "memory": "20Mi"}, "limits": {"memory": "170Mi"}},
             "securityContext": {
                 "allowPrivilegeEscalation": false,
