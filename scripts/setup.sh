@@ -13,7 +13,7 @@ NEEDED=(
   iptables:iptables conntrack:conntrack ip:iproute2 etcd:etcd-server nginx:nginx
   /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream protoc:protobuf-compiler
   /usr/include/google/protobuf/descriptor.proto:libprotobuf-dev cmake:cmake cc:gcc g++:g++ make:make
-  openssl:openssl curl:curl
+  openssl:openssl curl:curl busybox:busybox-static
 )
 # Services that their packages start, and that a cluster brings up by itself.
 SERVICES=(containerd etcd nginx)

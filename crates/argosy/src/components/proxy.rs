@@ -14,7 +14,7 @@ use proxy::{Cidr, Family, NftCli, Proxy, ProxyConfig, RulesConfig, Table, cleanu
 use tokio_util::sync::CancellationToken;
 
 use super::remote_client;
-use crate::{flags::GoDuration, local, logging::LogFlags, supervisor::Supervisor};
+use crate::{local, logging::LogFlags, supervisor::Supervisor};
 
 const NAME: &str = "kube-proxy";
 
@@ -44,9 +44,6 @@ pub struct Flags {
     /// Where health checks are answered; empty: nowhere
     #[arg(long, default_value = "0.0.0.0:10256")]
     healthz_bind_address: String,
-    /// Least time between two writes of rules
-    #[arg(long, default_value = "50ms")]
-    nftables_min_sync_period: GoDuration,
     /// Take all rules away and exit
     #[arg(long)]
     cleanup: bool,
@@ -84,8 +81,7 @@ impl Flags {
             node_ip: machine::node_ip().ok(),
             ..RulesConfig::default()
         };
-        let min_sync_period = self.nftables_min_sync_period.0;
-        Ok(ProxyConfig { node_name, rules, min_sync_period, healthz_bind_address: healthz, ..ProxyConfig::default() })
+        Ok(ProxyConfig { node_name, rules, healthz_bind_address: healthz, ..ProxyConfig::default() })
     }
 }
 
