@@ -117,10 +117,18 @@ async fn single_check(server: &Server, name: &str) -> Answer {
     }
 }
 
+/// Whether a client can read the aggregated document in version 2. Those that know `v2beta1` alone get the classic ones.
+fn wants_aggregated(accept: &str) -> bool {
+    accept.split(',').any(|clause| {
+        let has = |wanted: &str| clause.split(';').any(|parameter| parameter.trim() == wanted);
+        has("as=APIGroupDiscoveryList") && has("v=v2")
+    })
+}
+
 /// Discovery and OpenAPI, made on first use.
 fn document(server: &Server, path: &str, _query: &Query, request: &Request<Body>) -> Answer {
     let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let aggregated = accept.contains("as=APIGroupDiscoveryList") && accept.contains("v=v2");
+    let aggregated = wants_aggregated(accept);
     let key = if aggregated && matches!(path, "/api" | "/apis") { format!("{path};aggregated") } else { path.to_owned() };
     let known = server.documents.made.lock().get(&key).cloned();
     let document = match known {
@@ -216,4 +224,17 @@ fn answer(document: &Document, path: &str, aggregated: bool, request: &Request<B
         return respond(StatusCode::OK, accept.content_type(), crate::negotiate::encode(accept, body)?);
     }
     response.body(net::full(body)).map_err(Status::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wants_aggregated;
+
+    #[test]
+    fn only_version_2_of_the_aggregated_document_is_served() {
+        let clause = |version: &str| format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+        assert!(wants_aggregated(&format!("{},{},application/json", clause("v2"), clause("v2beta1"))));
+        assert!(!wants_aggregated(&format!("{},application/json", clause("v2beta1"))));
+        assert!(!wants_aggregated("application/json"));
+    }
 }
