@@ -10,7 +10,7 @@ DATA_DIR ?= /var/lib/argosy
 SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DEMO    ?= 1
 
-.PHONY: help setup build up down demo test lint bench
+.PHONY: help setup build up down demo test test-e2e lint bench
 
 help:
 	@echo "make setup   install what is missing on this machine"
@@ -18,7 +18,8 @@ help:
 	@echo "make up      build it, start a cluster in $(DATA_DIR), run the demo (DEMO=0: without)"
 	@echo "make demo    run examples/hello.yaml on the cluster and show its answer"
 	@echo "make down    stop the cluster (its data stays)"
-	@echo "make test    every test; make lint: formatting and clippy; make bench: the numbers of docs/specification.md"
+	@echo "make test    the tests of every crate; make test-e2e: those of a whole cluster on this machine"
+	@echo "make lint: formatting and clippy; make bench: the numbers of docs/specification.md"
 
 setup:
 	scripts/setup.sh
@@ -39,6 +40,10 @@ demo:
 
 test: setup
 	cargo test --workspace --locked
+
+# A whole cluster on this machine: its life from first start to last trace, and the tour of kubectl.
+test-e2e: setup
+	$(SUDO) -E cargo test --locked -p argosy --test it
 
 lint:
 	cargo fmt --all --check

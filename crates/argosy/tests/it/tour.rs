@@ -20,6 +20,8 @@ struct Step {
     patterns: Vec<(bool, Regex)>,
     exit: i32,
     retry: Duration,
+    /// Minor version of the oldest kubectl that takes it.
+    since: u32,
 }
 
 fn parse(text: &str) -> Vec<Step> {
@@ -41,6 +43,7 @@ fn parse(text: &str) -> Vec<Step> {
                 match mark {
                     "?" => step.patterns.push((true, regex())),
                     "!" => step.patterns.push((false, regex())),
+                    "since" => step.since = rest.parse().expect("a minor version"),
                     "exit" => step.exit = rest.parse().expect("an exit code"),
                     _ => panic!("line {number} is not understood: {line}"),
                 }
@@ -87,7 +90,8 @@ fn kubectl_does_what_it_does_elsewhere() {
         std::fs::create_dir(folder.path().join("bin")).expect("a folder");
         std::os::unix::fs::symlink(&kubectl, folder.path().join("bin/kubectl")).expect("a link");
         std::fs::copy(cluster.kubeconfig(), folder.path().join("kubeconfig")).expect("copied");
-        for step in &steps {
+        let minor = version.strip_prefix("1.").and_then(|minor| minor.parse().ok()).unwrap_or(u32::MAX);
+        for step in steps.iter().filter(|step| step.since <= minor) {
             let begin = Instant::now();
             let wrong = loop {
                 match run(step, folder.path()) {
