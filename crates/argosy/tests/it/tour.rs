@@ -91,7 +91,13 @@ fn kubectl_does_what_it_does_elsewhere() {
         std::os::unix::fs::symlink(&kubectl, folder.path().join("bin/kubectl")).expect("a link");
         std::fs::copy(cluster.kubeconfig(), folder.path().join("kubeconfig")).expect("copied");
         let minor = version.strip_prefix("1.").and_then(|minor| minor.parse().ok()).unwrap_or(u32::MAX);
-        for step in steps.iter().filter(|step| step.since <= minor) {
+        // What a failed tour of another version has left would fail this one too.
+        cluster.kubectl("delete namespace tour --ignore-not-found --timeout=90s");
+        for step in &steps {
+            if step.since > minor {
+                println!("not with kubectl {version}: {}", step.command);
+                continue;
+            }
             let begin = Instant::now();
             let wrong = loop {
                 match run(step, folder.path()) {
@@ -100,6 +106,7 @@ fn kubectl_does_what_it_does_elsewhere() {
                 }
             };
             if let Some(wrong) = wrong {
+                eprintln!("kubectl {version}, line {}: {}\n{wrong}", step.line, step.command);
                 failures.push(format!("kubectl {version}, line {}: {}\n{wrong}", step.line, step.command));
             }
         }
