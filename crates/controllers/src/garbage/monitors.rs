@@ -15,6 +15,9 @@ use crate::{
     plan::ResourceId,
 };
 
+/// What a watch lasts at least: as long as a client of upstream takes for too short.
+const SHORTEST_WATCH: Duration = Duration::from_secs(1);
+
 /// What the monitors and the collector share.
 pub struct Shared {
     pub graph: Mutex<Graph>,
@@ -168,6 +171,7 @@ async fn follow(
         let _ = listed.send(());
     }
     loop {
+        let started = tokio::time::Instant::now();
         let mut events = match shared.metadata.watch(resource, &revision).await {
             Err(error) if error.is_expired() => return Ok(()),
             events => events?,
@@ -194,6 +198,8 @@ async fn follow(
             }
             shared.look(look);
         }
+        // A server that ends watches as soon as they begin (one that is shutting down) is not asked without pause.
+        tokio::time::sleep(SHORTEST_WATCH.saturating_sub(started.elapsed())).await;
     }
 }
 
