@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use api::quantity::Quantity as Amount;
 use client::kinds::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod};
-use volumes::{
-    quantity::{Amount, amount},
-    resources::pod_requests,
-};
+use volumes::resources::{amount, pod_requests};
 
 use crate::plan::{Verdict, spec};
 
@@ -58,10 +56,9 @@ fn resources(
         if wanted.is_zero() {
             continue;
         }
-        let taken =
-            others.iter().filter_map(|other| pod_requests(other).get(&name).copied()).fold(Amount::ZERO, Amount::plus);
+        let taken: Amount = others.iter().filter_map(|other| pod_requests(other).get(&name).copied()).sum();
         let capacity = allocatable.get(&name).map(amount).unwrap_or_default();
-        if taken.plus(wanted) > capacity {
+        if taken + wanted > capacity {
             let number = |amount: Amount| if name == "cpu" { amount.milli_value() } else { amount.value() };
             let message = format!(
                 "Node didn't have enough resource: {name}, requested: {}, used: {}, capacity: {}",

@@ -55,12 +55,7 @@ pub enum Written {
 }
 
 /// Makes the files of `dir` exactly `payload`. `now` names the new directory.
-pub fn write(
-    dir: &Path,
-    payload: &Payload,
-    group: Option<&FsGroup>,
-    now: Timestamp,
-) -> Result<Written, Cause> {
+pub fn write(dir: &Path, payload: &Payload, group: Option<&FsGroup>, now: Timestamp) -> Result<Written, Cause> {
     let payload = validate(payload)?;
     let old = match fs::read_link(dir.join(DATA)) {
         Ok(target) => Some(dir.join(target)),
@@ -88,34 +83,21 @@ pub fn write(
     link_visible(dir, &payload)?;
     for path in stale.iter().filter(|path| path.components().count() == 1) {
         let visible = dir.join(path);
-        fs::remove_file(&visible)
-            .or_else(absent)
-            .map_err(Cause::io("remove", visible))?;
+        fs::remove_file(&visible).or_else(absent).map_err(Cause::io("remove", visible))?;
     }
     if let Some(old) = old {
-        fs::remove_dir_all(&old)
-            .or_else(absent)
-            .map_err(Cause::io("remove", old))?;
+        fs::remove_dir_all(&old).or_else(absent).map_err(Cause::io("remove", old))?;
     }
     Ok(Written::Changed)
 }
 
 fn absent(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::NotFound {
-        Ok(())
-    } else {
-        Err(error)
-    }
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 /// The payload under cleaned paths, or why a path cannot be used.
-pub fn validate(
-    payload: &Payload,
-) -> Result<std::collections::BTreeMap<PathBuf, &File>, PayloadError> {
-    payload
-        .iter()
-        .map(|(path, file)| Ok((validate_path(path)?, file)))
-        .collect()
+pub fn validate(payload: &Payload) -> Result<std::collections::BTreeMap<PathBuf, &File>, PayloadError> {
+    payload.iter().map(|(path, file)| Ok((validate_path(path)?, file))).collect()
 }
 
 fn validate_path(path: &str) -> Result<PathBuf, PayloadError> {
@@ -135,15 +117,10 @@ fn validate_path(path: &str) -> Result<PathBuf, PayloadError> {
             _ => {}
         }
     }
-    let clean: PathBuf = Path::new(path)
-        .components()
-        .filter(|c| matches!(c, Component::Normal(_)))
-        .collect();
+    let clean: PathBuf = Path::new(path).components().filter(|c| matches!(c, Component::Normal(_))).collect();
     match clean.components().next() {
         None => Err(PayloadError::Empty),
-        Some(first) if first.as_os_str().as_bytes().starts_with(b"..") => {
-            Err(PayloadError::Dots(path.to_owned()))
-        }
+        Some(first) if first.as_os_str().as_bytes().starts_with(b"..") => Err(PayloadError::Dots(path.to_owned())),
         Some(_) => Ok(clean),
     }
 }
@@ -228,9 +205,7 @@ fn fill(dir: &Path, payload: &Clean<'_>) -> Result<(), Cause> {
             .mode(0o600)
             .open(&full)
             .map_err(Cause::io("create", &full))?;
-        handle
-            .write_all(&file.data)
-            .map_err(Cause::io("write", &full))?;
+        handle.write_all(&file.data).map_err(Cause::io("write", &full))?;
         if let Some(owner) = file.owner {
             lchown(&full, Some(owner), None).map_err(Cause::io("lchown", &full))?;
         }
@@ -241,11 +216,8 @@ fn fill(dir: &Path, payload: &Clean<'_>) -> Result<(), Cause> {
 
 fn swap(dir: &Path, fresh: &Path) -> Result<(), Cause> {
     let link = dir.join(NEW_DATA);
-    fs::remove_file(&link)
-        .or_else(absent)
-        .map_err(Cause::io("remove", &link))?;
-    symlink(fresh.file_name().unwrap_or(OsStr::new(DATA)), &link)
-        .map_err(Cause::io("symlink", &link))?;
+    fs::remove_file(&link).or_else(absent).map_err(Cause::io("remove", &link))?;
+    symlink(fresh.file_name().unwrap_or(OsStr::new(DATA)), &link).map_err(Cause::io("symlink", &link))?;
     fs::rename(&link, dir.join(DATA)).map_err(Cause::io("rename", &link))
 }
 

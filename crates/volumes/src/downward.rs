@@ -8,7 +8,9 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 
-use crate::quantity::{Amount, amount};
+use api::quantity::{Format, Quantity as Amount};
+
+use crate::resources::amount;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FieldError {
@@ -38,20 +40,14 @@ pub fn volume_field(pod: &Pod, path: &str) -> Result<String, FieldError> {
     let meta = &pod.metadata;
     if let Some((base, key)) = split_subscript(path) {
         let values = match base {
-            "metadata.annotations" if is_qualified_name(&key.to_ascii_lowercase()) => {
-                &meta.annotations
-            }
+            "metadata.annotations" if is_qualified_name(&key.to_ascii_lowercase()) => &meta.annotations,
             "metadata.labels" if is_qualified_name(key) => &meta.labels,
             "metadata.annotations" | "metadata.labels" => {
                 return Err(FieldError::Key(path.to_owned()));
             }
             _ => return Err(FieldError::Subscript(path.to_owned())),
         };
-        return Ok(values
-            .as_ref()
-            .and_then(|map| map.get(key))
-            .cloned()
-            .unwrap_or_default());
+        return Ok(values.as_ref().and_then(|map| map.get(key)).cloned().unwrap_or_default());
     }
     Ok(match path {
         "metadata.annotations" => format_map(meta.annotations.as_ref()),
@@ -68,11 +64,9 @@ pub fn env_field(pod: &Pod, path: &str, facts: &PodFacts) -> Result<String, Fiel
     let first = |list: &[String]| list.first().cloned().unwrap_or_default();
     Ok(match path {
         "spec.nodeName" => facts.node_name.clone(),
-        "spec.serviceAccountName" => pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.service_account_name.clone())
-            .unwrap_or_default(),
+        "spec.serviceAccountName" => {
+            pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_default()
+        }
         "status.hostIP" => first(&facts.host_ips),
         "status.hostIPs" => facts.host_ips.join(","),
         "status.podIP" => first(&facts.pod_ips),
@@ -90,39 +84,25 @@ pub fn resource_field(
 ) -> Result<String, FieldError> {
     let unsupported = || FieldError::Resource(selector.resource.clone());
     let (side, resource) = selector.resource.split_once('.').ok_or_else(unsupported)?;
-    if !matches!(resource, "cpu" | "memory" | "ephemeral-storage")
-        && !resource.starts_with("hugepages-")
-    {
+    if !matches!(resource, "cpu" | "memory" | "ephemeral-storage") && !resource.starts_with("hugepages-") {
         return Err(unsupported());
     }
     let resources = container.resources.as_ref();
     let value = match side {
-        "requests" => resources
-            .and_then(|r| r.requests.as_ref())
-            .and_then(|list| list.get(resource))
-            .map(amount),
+        "requests" => resources.and_then(|r| r.requests.as_ref()).and_then(|list| list.get(resource)).map(amount),
         "limits" => {
-            let limit = resources
-                .and_then(|r| r.limits.as_ref())
-                .and_then(|list| list.get(resource))
-                .map(amount);
+            let limit = resources.and_then(|r| r.limits.as_ref()).and_then(|list| list.get(resource)).map(amount);
             // Upstream fills in cpu, memory and ephemeral storage (MergeContainerResourceLimits), where unset or zero.
             match limit.filter(|limit| !limit.is_zero()) {
-                None if !resource.starts_with("hugepages-") => {
-                    allocatable.get(resource).map(amount)
-                }
+                None if !resource.starts_with("hugepages-") => allocatable.get(resource).map(amount),
                 limit => limit,
             }
         }
         _ => return Err(unsupported()),
     };
     let value = value.unwrap_or_default();
-    let divisor = selector
-        .divisor
-        .as_ref()
-        .map(amount)
-        .filter(|d| !d.is_zero())
-        .unwrap_or(Amount::from_units(1));
+    let divisor =
+        selector.divisor.as_ref().map(amount).filter(|d| !d.is_zero()).unwrap_or(Amount::new(1, Format::DecimalSI));
     let (value, divisor) = match resource {
         "cpu" => (value.milli_value(), divisor.milli_value()),
         _ => (value.value(), divisor.value()),
@@ -142,11 +122,7 @@ pub fn resource_field_of_pod(
     let container = pod
         .spec
         .iter()
-        .flat_map(|spec| {
-            spec.containers
-                .iter()
-                .chain(spec.init_containers.iter().flatten())
-        })
+        .flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()))
         .find(|container| container.name == name)
         .ok_or_else(|| FieldError::NoContainer(name.to_owned()))?;
     resource_field(container, selector, allocatable)
@@ -154,10 +130,7 @@ pub fn resource_field_of_pod(
 
 /// One `key="value"` per line in key order; values quoted as Go's `strconv.Quote` does.
 fn format_map(map: Option<&BTreeMap<String, String>>) -> String {
-    let lines = map
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| format!("{key}={}", go_quote(value)));
+    let lines = map.into_iter().flatten().map(|(key, value)| format!("{key}={}", go_quote(value)));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -210,16 +183,12 @@ fn is_qualified_name(key: &str) -> bool {
         && name.len() <= 63
         && edge(name.as_bytes().first())
         && edge(name.as_bytes().last())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     let prefix_ok = prefix.is_none_or(|prefix| {
         let label_ok = |label: &str| {
             edge(label.as_bytes().first())
                 && edge(label.as_bytes().last())
-                && label
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         };
         prefix.len() <= 253 && prefix.split('.').all(label_ok)
     });
@@ -235,13 +204,7 @@ mod tests {
         pod.metadata.name = Some("web-0".into());
         pod.metadata.namespace = Some("shop".into());
         pod.metadata.uid = Some("u-1".into());
-        pod.metadata.labels = Some(
-            [
-                ("app".into(), "web".into()),
-                ("a.b/c".into(), "x\"y\n".into()),
-            ]
-            .into(),
-        );
+        pod.metadata.labels = Some([("app".into(), "web".into()), ("a.b/c".into(), "x\"y\n".into())].into());
         pod.metadata.annotations = Some([("Note".into(), "hé\u{a0}".into())].into());
         pod.spec.get_or_insert_default().service_account_name = Some("robot".into());
         pod
@@ -264,57 +227,28 @@ mod tests {
             ("metadata.labels['none']", Ok("")),
             ("metadata.annotations['Note']", Ok("hé\u{a0}")),
             ("metadata.annotations", Ok("Note=\"hé\\u00a0\"")),
-            (
-                "metadata.labels['']",
-                Err(FieldError::Key("metadata.labels['']".into())),
-            ),
-            (
-                "metadata.name['x']",
-                Err(FieldError::Subscript("metadata.name['x']".into())),
-            ),
+            ("metadata.labels['']", Err(FieldError::Key("metadata.labels['']".into()))),
+            ("metadata.name['x']", Err(FieldError::Subscript("metadata.name['x']".into()))),
             ("spec.nodeName", Ok("n1")),
             ("spec.serviceAccountName", Ok("robot")),
             ("status.podIP", Ok("10.1.0.2")),
             ("status.podIPs", Ok("10.1.0.2,fd00::2")),
             ("status.hostIP", Ok("192.0.2.1")),
-            (
-                "status.phase",
-                Err(FieldError::Unsupported("status.phase".into())),
-            ),
+            ("status.phase", Err(FieldError::Unsupported("status.phase".into()))),
         ] {
-            assert_eq!(
-                env_field(&pod(), path, &facts),
-                expect.map(String::from),
-                "{path}"
-            );
+            assert_eq!(env_field(&pod(), path, &facts), expect.map(String::from), "{path}");
         }
-        assert!(
-            volume_field(&pod(), "status.podIP").is_err(),
-            "volumes know no status fields"
-        );
+        assert!(volume_field(&pod(), "status.podIP").is_err(), "volumes know no status fields");
     }
 
     #[test]
     fn resources() {
         let quantity = |text: &str| Quantity(text.into());
-        let mut container = Container {
-            name: "c".into(),
-            ..Container::default()
-        };
+        let mut container = Container { name: "c".into(), ..Container::default() };
         let resources = container.resources.get_or_insert_default();
-        resources.requests = Some(
-            [
-                ("cpu".into(), quantity("250m")),
-                ("memory".into(), quantity("64Mi")),
-            ]
-            .into(),
-        );
+        resources.requests = Some([("cpu".into(), quantity("250m")), ("memory".into(), quantity("64Mi"))].into());
         resources.limits = Some([("memory".into(), quantity("128Mi"))].into());
-        let allocatable = [
-            ("cpu".into(), quantity("2")),
-            ("memory".into(), quantity("4Gi")),
-        ]
-        .into();
+        let allocatable = [("cpu".into(), quantity("2")), ("memory".into(), quantity("4Gi"))].into();
         for (resource, divisor, expect) in [
             ("requests.cpu", "", Some("1")),
             ("requests.cpu", "1m", Some("250")),

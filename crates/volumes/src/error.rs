@@ -2,9 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{
-    atomic::PayloadError, downward::FieldError, host_path::HostPathError, source::SourceError,
-};
+use crate::{atomic::PayloadError, downward::FieldError, host_path::HostPathError, source::SourceError};
 
 /// A pod's volumes could not be set up or torn down.
 #[derive(Debug, thiserror::Error)]
@@ -13,21 +11,11 @@ pub enum VolumeError {
     SetUp { volume: String, cause: Cause },
     #[error("UnmountVolume.TearDown failed for volume \"{volume}\" : {cause}")]
     TearDown { volume: String, cause: Cause },
-    #[error(
-        "failed to prepare subPath for volumeMount \"{volume}\" of container \"{container}\": {cause}"
-    )]
-    SubPath {
-        volume: String,
-        container: String,
-        cause: Cause,
-    },
+    #[error("failed to prepare subPath for volumeMount \"{volume}\" of container \"{container}\": {cause}")]
+    SubPath { volume: String, container: String, cause: Cause },
     /// A claim that cannot be used (yet); upstream's desired state populator.
     #[error("error processing PVC {namespace}/{name}: {cause}")]
-    Claim {
-        namespace: String,
-        name: String,
-        cause: Cause,
-    },
+    Claim { namespace: String, name: String, cause: Cause },
     #[error("pod {pod}: {cause}")]
     Pod { pod: String, cause: Cause },
     /// Several volumes of one pod failed; each is an error of its own.
@@ -45,26 +33,16 @@ impl VolumeError {
     }
 
     pub(crate) fn set_up(volume: &str, cause: impl Into<Cause>) -> VolumeError {
-        VolumeError::SetUp {
-            volume: volume.to_owned(),
-            cause: cause.into(),
-        }
+        VolumeError::SetUp { volume: volume.to_owned(), cause: cause.into() }
     }
 
     pub(crate) fn pod(pod: &str, cause: impl Into<Cause>) -> VolumeError {
-        VolumeError::Pod {
-            pod: pod.to_owned(),
-            cause: cause.into(),
-        }
+        VolumeError::Pod { pod: pod.to_owned(), cause: cause.into() }
     }
 
     /// `None` where nothing failed.
     pub(crate) fn join(mut errors: Vec<VolumeError>) -> Option<VolumeError> {
-        if errors.len() > 1 {
-            Some(VolumeError::Many(errors))
-        } else {
-            errors.pop()
-        }
+        if errors.len() > 1 { Some(VolumeError::Many(errors)) } else { errors.pop() }
     }
 }
 
@@ -116,48 +94,26 @@ pub enum Cause {
     #[error("pod has no volume \"{0}\"")]
     NoVolume(String),
     #[error("{operation} {}: {source}", path.display())]
-    Io {
-        operation: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { operation: &'static str, path: PathBuf, source: io::Error },
     /// The thread that did the work is gone (it panicked, or the process is shutting down).
     #[error("volume work was interrupted")]
     Interrupted,
 }
 
 impl Cause {
-    pub(crate) fn io(
-        operation: &'static str,
-        path: impl Into<PathBuf>,
-    ) -> impl FnOnce(io::Error) -> Cause {
+    pub(crate) fn io(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Cause {
         let path = path.into();
-        move |source| Cause::Io {
-            operation,
-            path,
-            source,
-        }
+        move |source| Cause::Io { operation, path, source }
     }
 
     /// As [`Cause::io`], for the kernel's bare error codes.
-    pub(crate) fn errno(
-        operation: &'static str,
-        path: impl Into<PathBuf>,
-    ) -> impl FnOnce(rustix::io::Errno) -> Cause {
+    pub(crate) fn errno(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(rustix::io::Errno) -> Cause {
         let path = path.into();
-        move |source| Cause::Io {
-            operation,
-            path,
-            source: source.into(),
-        }
+        move |source| Cause::Io { operation, path, source: source.into() }
     }
 
     /// One cause for several: alone as it is, as upstream's `NewAggregate`.
     pub(crate) fn join(mut causes: Vec<Cause>) -> Option<Cause> {
-        if causes.len() > 1 {
-            Some(Cause::Several(causes))
-        } else {
-            causes.pop()
-        }
+        if causes.len() > 1 { Some(Cause::Several(causes)) } else { causes.pop() }
     }
 }

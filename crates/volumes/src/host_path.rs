@@ -9,10 +9,7 @@ use std::{
 #[derive(Debug, thiserror::Error)]
 pub enum HostPathError {
     #[error("hostPath type check failed: {} is not a {expected}", path.display())]
-    Type {
-        path: PathBuf,
-        expected: &'static str,
-    },
+    Type { path: PathBuf, expected: &'static str },
     #[error("{0} is an invalid volume type")]
     Unknown(String),
     #[error("cannot create {}: {source}", path.display())]
@@ -31,44 +28,20 @@ pub fn check(path: &Path, kind: &str) -> Result<(), HostPathError> {
         "DirectoryOrCreate" | "Directory" => (kind_of.is_some_and(|k| k.is_dir()), "directory"),
         "FileOrCreate" | "File" => (kind_of.is_some_and(|k| k.is_file()), "file"),
         "Socket" => (kind_of.is_some_and(|k| k.is_socket()), "socket file"),
-        "CharDevice" => (
-            kind_of.is_some_and(|k| k.is_char_device()),
-            "character device",
-        ),
+        "CharDevice" => (kind_of.is_some_and(|k| k.is_char_device()), "character device"),
         "BlockDevice" => (kind_of.is_some_and(|k| k.is_block_device()), "block device"),
         other => return Err(HostPathError::Unknown(other.to_owned())),
     };
-    if matches {
-        Ok(())
-    } else {
-        Err(HostPathError::Type {
-            path: path.to_owned(),
-            expected,
-        })
-    }
+    if matches { Ok(()) } else { Err(HostPathError::Type { path: path.to_owned(), expected }) }
 }
 
 fn make_dir(path: &Path) -> Result<(), HostPathError> {
-    let made = fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(path);
-    made.map_err(|source| HostPathError::Create {
-        path: path.to_owned(),
-        source,
-    })
+    let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
+    made.map_err(|source| HostPathError::Create { path: path.to_owned(), source })
 }
 
 /// The file alone: a missing parent directory is the user's to make, as upstream.
 fn make_file(path: &Path) -> Result<(), HostPathError> {
-    let made = fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o644)
-        .open(path);
-    made.map(drop).map_err(|source| HostPathError::Create {
-        path: path.to_owned(),
-        source,
-    })
+    let made = fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o644).open(path);
+    made.map(drop).map_err(|source| HostPathError::Create { path: path.to_owned(), source })
 }

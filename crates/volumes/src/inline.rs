@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Volume};
 
-use crate::{Cause, collect::Medium, quantity::amount};
+use crate::{Cause, collect::Medium, resources::amount};
 
 pub(crate) fn medium(source: Option<&EmptyDirVolumeSource>) -> Result<Medium, Cause> {
     match source.and_then(|source| source.medium.as_deref()).unwrap_or_default() {

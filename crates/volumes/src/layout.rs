@@ -32,15 +32,9 @@ impl Plugin {
     /// Whether the directory's content is the kubelet's or the pod's own, and goes with the pod. Of all others only empty
     /// mount points may be removed.
     pub fn owns_content(dir: &str) -> bool {
-        [
-            Plugin::EmptyDir,
-            Plugin::ConfigMap,
-            Plugin::Secret,
-            Plugin::DownwardApi,
-            Plugin::Projected,
-        ]
-        .iter()
-        .any(|plugin| plugin.dir() == dir)
+        [Plugin::EmptyDir, Plugin::ConfigMap, Plugin::Secret, Plugin::DownwardApi, Plugin::Projected]
+            .iter()
+            .any(|plugin| plugin.dir() == dir)
     }
 }
 
@@ -82,11 +76,7 @@ impl Layout {
 
     /// Says that a volume was once set up completely (upstream `volumeutil.SetReady`).
     pub fn ready_marker(&self, uid: &str, volume: &str) -> Result<PathBuf, Cause> {
-        Ok(self
-            .plugins(uid)?
-            .join(Plugin::EmptyDir.dir())
-            .join(file_name(volume)?)
-            .join("ready"))
+        Ok(self.plugins(uid)?.join(Plugin::EmptyDir.dir()).join(file_name(volume)?).join("ready"))
     }
 
     pub fn sub_paths(&self, uid: &str) -> Result<PathBuf, Cause> {
@@ -94,17 +84,8 @@ impl Layout {
     }
 
     /// The mount point of one container's volume mount with a subPath; `index` is its place in `volumeMounts`.
-    pub fn sub_path(
-        &self,
-        uid: &str,
-        volume: &str,
-        container: &str,
-        index: usize,
-    ) -> Result<PathBuf, Cause> {
-        let dir = self
-            .sub_paths(uid)?
-            .join(file_name(volume)?)
-            .join(file_name(container)?);
+    pub fn sub_path(&self, uid: &str, volume: &str, container: &str, index: usize) -> Result<PathBuf, Cause> {
+        let dir = self.sub_paths(uid)?.join(file_name(volume)?).join(file_name(container)?);
         Ok(dir.join(index.to_string()))
     }
 }

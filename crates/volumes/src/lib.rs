@@ -4,8 +4,8 @@
 //! [`VolumeManager::set_up`] collects content through an [`ObjectSource`], observes mounts, makes a pure, printable
 //! [`plan`](plan::plan_pod) and carries it out. Every step can be repeated: what is already there is left alone.
 //!
-//! Also here, because volumes and the kubelet both need them: pod resources and QoS ([`resources`]), quantities
-//! ([`quantity`]) and the downward API ([`downward`]).
+//! Also here, because volumes and the kubelet both need them: pod resources and QoS ([`resources`]) and the downward API
+//! ([`downward`]).
 
 pub mod atomic;
 pub mod collect;
@@ -21,7 +21,6 @@ mod nested;
 pub mod ownership;
 pub mod payload;
 pub mod plan;
-pub mod quantity;
 pub mod resources;
 mod source;
 pub mod subpath;

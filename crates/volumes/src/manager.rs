@@ -15,7 +15,7 @@ use crate::{
     collect::{Collector, is_refreshed},
     execute,
     plan::{NodeLimits, Plan, plan_pod},
-    quantity::amount,
+    resources::amount,
     subpath,
     tokens::TokenCache,
 };
@@ -66,11 +66,7 @@ pub struct VolumeManager {
 
 impl VolumeManager {
     pub fn new(config: VolumeConfig) -> VolumeManager {
-        VolumeManager {
-            config,
-            tokens: TokenCache::default(),
-            pods: Mutex::default(),
-        }
+        VolumeManager { config, tokens: TokenCache::default(), pods: Mutex::default() }
     }
 
     pub fn layout(&self) -> &Layout {
@@ -88,34 +84,21 @@ impl VolumeManager {
         self.apply(pod, is_refreshed).await.map(drop)
     }
 
-    async fn apply(
-        &self,
-        pod: &Pod,
-        wanted: fn(&Volume) -> bool,
-    ) -> Result<PodMounts, VolumeError> {
+    async fn apply(&self, pod: &Pod, wanted: fn(&Volume) -> bool) -> Result<PodMounts, VolumeError> {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let lock = self.lock_of(&uid);
         let _alone = lock.lock().await;
         let now = (self.config.now)();
-        let collector = Collector {
-            source: &*self.config.source,
-            tokens: &self.tokens,
-            now,
-        };
+        let collector = Collector { source: &*self.config.source, tokens: &self.tokens, now };
         let (resolved, mut errors) = collector.pod(pod, wanted).await;
         if resolved.is_empty() && errors.is_empty() {
             return Ok(PodMounts::default());
         }
         let node = self.node_limits();
-        let (layout, mounter, pod) = (
-            self.config.layout.clone(),
-            self.config.mounter.clone(),
-            pod.clone(),
-        );
+        let (layout, mounter, pod) = (self.config.layout.clone(), self.config.mounter.clone(), pod.clone());
         let work = move || -> Result<(Plan, Vec<VolumeError>), VolumeError> {
             let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-            let observed = execute::observe(&layout, &*mounter, uid)
-                .map_err(|cause| VolumeError::pod(uid, cause))?;
+            let observed = execute::observe(&layout, &*mounter, uid).map_err(|cause| VolumeError::pod(uid, cause))?;
             let (plan, mut errors) = plan_pod(&layout, &pod, &resolved, &observed, &node);
             errors.extend(execute::execute(&plan, &*mounter, now));
             Ok((plan, errors))
@@ -125,38 +108,19 @@ impl VolumeManager {
         if let Some(error) = VolumeError::join(errors) {
             return Err(error);
         }
-        let mounted = |v: crate::plan::VolumePlan| {
-            (
-                v.volume,
-                MountedVolume {
-                    host_path: v.host_path,
-                    read_only: v.read_only,
-                },
-            )
-        };
-        Ok(PodMounts {
-            volumes: plan.volumes.into_iter().map(mounted).collect(),
-        })
+        let mounted =
+            |v: crate::plan::VolumePlan| (v.volume, MountedVolume { host_path: v.host_path, read_only: v.read_only });
+        Ok(PodMounts { volumes: plan.volumes.into_iter().map(mounted).collect() })
     }
 
     fn node_limits(&self) -> NodeLimits {
         let allocatable = self.config.source.node_allocatable();
-        let memory = allocatable
-            .get("memory")
-            .map(amount)
-            .filter(|memory| !memory.is_zero());
-        NodeLimits {
-            allocatable_memory: memory,
-            tmpfs_no_swap: self.config.tmpfs_no_swap,
-        }
+        let memory = allocatable.get("memory").map(amount).filter(|memory| !memory.is_zero());
+        NodeLimits { allocatable_memory: memory, tmpfs_no_swap: self.config.tmpfs_no_swap }
     }
 
     /// Binds a subPath of a volume that is set up; answers what the container mounts instead of the volume.
-    pub async fn sub_path(
-        &self,
-        mounts: &PodMounts,
-        request: SubPath<'_>,
-    ) -> Result<PathBuf, VolumeError> {
+    pub async fn sub_path(&self, mounts: &PodMounts, request: SubPath<'_>) -> Result<PathBuf, VolumeError> {
         let failed = |cause: Cause| VolumeError::SubPath {
             volume: request.volume.to_owned(),
             container: request.container.to_owned(),
@@ -168,26 +132,15 @@ impl VolumeManager {
         let target = self
             .config
             .layout
-            .sub_path(
-                request.pod_uid,
-                request.volume,
-                request.container,
-                request.index,
-            )
+            .sub_path(request.pod_uid, request.volume, request.container, request.index)
             .map_err(failed)?;
         let lock = self.lock_of(request.pod_uid);
         let _alone = lock.lock().await;
         let mounter = self.config.mounter.clone();
-        let (host_path, sub_path, to) = (
-            volume.host_path.clone(),
-            request.sub_path.to_owned(),
-            target.clone(),
-        );
-        blocking(request.pod_uid, move || {
-            subpath::bind(&*mounter, &host_path, &sub_path, &to)
-        })
-        .await?
-        .map_err(failed)?;
+        let (host_path, sub_path, to) = (volume.host_path.clone(), request.sub_path.to_owned(), target.clone());
+        blocking(request.pod_uid, move || subpath::bind(&*mounter, &host_path, &sub_path, &to))
+            .await?
+            .map_err(failed)?;
         Ok(target)
     }
 
@@ -195,36 +148,24 @@ impl VolumeManager {
     pub async fn tear_down(&self, uid: &str) -> Result<(), VolumeError> {
         let lock = self.lock_of(uid);
         let alone = lock.lock().await;
-        let (layout, mounter, owned) = (
-            self.config.layout.clone(),
-            self.config.mounter.clone(),
-            uid.to_owned(),
-        );
+        let (layout, mounter, owned) = (self.config.layout.clone(), self.config.mounter.clone(), uid.to_owned());
         blocking(uid, move || execute::tear_down(&layout, &*mounter, &owned)).await??;
         self.tokens.forget_pod(uid);
         drop(alone);
-        self.pods
-            .lock()
-            .retain(|pod, lock| pod != uid || Arc::strong_count(lock) > 2);
+        self.pods.lock().retain(|pod, lock| pod != uid || Arc::strong_count(lock) > 2);
         Ok(())
     }
 
     /// Removes what else the pod's directory holds (container directories, etc-hosts). Refused while volumes are left.
     pub async fn remove_pod(&self, uid: &str) -> Result<(), VolumeError> {
-        let (layout, mounter, owned) = (
-            self.config.layout.clone(),
-            self.config.mounter.clone(),
-            uid.to_owned(),
-        );
+        let (layout, mounter, owned) = (self.config.layout.clone(), self.config.mounter.clone(), uid.to_owned());
         blocking(uid, move || execute::remove_pod(&layout, &*mounter, &owned)).await?
     }
 
     /// The UIDs of all pods that have a directory here.
     pub async fn pods_on_disk(&self) -> Result<Vec<String>, VolumeError> {
         let pods = self.config.layout.pods();
-        blocking("", move || execute::names(&pods))
-            .await?
-            .map_err(|cause| VolumeError::pod("", cause))
+        blocking("", move || execute::names(&pods)).await?.map_err(|cause| VolumeError::pod("", cause))
     }
 
     fn lock_of(&self, uid: &str) -> Arc<tokio::sync::Mutex<()>> {
@@ -232,11 +173,6 @@ impl VolumeManager {
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    pod: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, VolumeError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| VolumeError::pod(pod, Cause::Interrupted))
+async fn blocking<T: Send + 'static>(pod: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, VolumeError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| VolumeError::pod(pod, Cause::Interrupted))
 }

@@ -34,10 +34,7 @@ pub struct TmpfsOptions {
 impl fmt::Display for TmpfsOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = self.size_bytes.map(|bytes| format!("size={bytes}"));
-        let parts: Vec<String> = size
-            .into_iter()
-            .chain(self.no_swap.then(|| "noswap".into()))
-            .collect();
+        let parts: Vec<String> = size.into_iter().chain(self.no_swap.then(|| "noswap".into())).collect();
         f.write_str(&parts.join(","))
     }
 }
@@ -51,9 +48,7 @@ impl KernelMounter {
     pub fn supports_no_swap() -> bool {
         let release = rustix::system::uname();
         let release = release.release().to_string_lossy().into_owned();
-        let mut parts = release
-            .split(|c: char| !c.is_ascii_digit())
-            .map(|part| part.parse::<u32>().unwrap_or(0));
+        let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
         (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= (6, 4)
     }
 }
@@ -62,13 +57,7 @@ impl Mounter for KernelMounter {
     fn tmpfs(&self, target: &Path, options: &TmpfsOptions) -> io::Result<()> {
         let data = CString::new(options.to_string())?;
         let data = (!data.is_empty()).then_some(data.as_c_str());
-        Ok(rustix::mount::mount(
-            "tmpfs",
-            target,
-            "tmpfs",
-            MountFlags::empty(),
-            data,
-        )?)
+        Ok(rustix::mount::mount("tmpfs", target, "tmpfs", MountFlags::empty(), data)?)
     }
 
     fn bind(&self, source: &Path, target: &Path, read_only: bool) -> io::Result<()> {
@@ -102,10 +91,7 @@ pub fn parse_mountinfo(text: &[u8], root: &Path) -> BTreeMap<PathBuf, String> {
         if !point.starts_with(root) {
             continue;
         }
-        let kind = fields
-            .skip_while(|field| *field != b"-")
-            .nth(1)
-            .unwrap_or_default();
+        let kind = fields.skip_while(|field| *field != b"-").nth(1).unwrap_or_default();
         mounts.insert(point, String::from_utf8_lossy(kind).into_owned());
     }
     mounts
@@ -116,16 +102,11 @@ fn unescape(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((byte, tail)) = rest.split_first() {
-        let code = (*byte == b'\\')
-            .then(|| tail.get(..3))
-            .flatten()
-            .and_then(|digits| {
-                digits.iter().try_fold(0_u32, |code, digit| {
-                    (b'0'..=b'7')
-                        .contains(digit)
-                        .then(|| code * 8 + u32::from(digit - b'0'))
-                })
-            });
+        let code = (*byte == b'\\').then(|| tail.get(..3)).flatten().and_then(|digits| {
+            digits.iter().try_fold(0_u32, |code, digit| {
+                (b'0'..=b'7').contains(digit).then(|| code * 8 + u32::from(digit - b'0'))
+            })
+        });
         match code.and_then(|code| u8::try_from(code).ok()) {
             Some(code) => {
                 bytes.push(code);
@@ -162,9 +143,7 @@ impl RecordingMounter {
 impl Mounter for RecordingMounter {
     fn tmpfs(&self, target: &Path, options: &TmpfsOptions) -> io::Result<()> {
         let mut state = self.state.lock();
-        state
-            .log
-            .push(format!("mount tmpfs {} [{options}]", target.display()));
+        state.log.push(format!("mount tmpfs {} [{options}]", target.display()));
         state.mounts.insert(target.to_owned(), "tmpfs".into());
         Ok(())
     }
@@ -177,9 +156,7 @@ impl Mounter for RecordingMounter {
             true => "/proc/self/fd/*".into(),
             false => source.display().to_string(),
         };
-        state
-            .log
-            .push(format!("bind {source} {}{suffix}", target.display()));
+        state.log.push(format!("bind {source} {}{suffix}", target.display()));
         state.mounts.insert(target.to_owned(), "bind".into());
         Ok(())
     }
@@ -187,20 +164,11 @@ impl Mounter for RecordingMounter {
     fn unmount(&self, target: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         state.log.push(format!("unmount {}", target.display()));
-        state
-            .mounts
-            .remove(target)
-            .map(drop)
-            .ok_or(io::Error::from_raw_os_error(22))
+        state.mounts.remove(target).map(drop).ok_or(io::Error::from_raw_os_error(22))
     }
 
     fn mounts_below(&self, root: &Path) -> io::Result<BTreeMap<PathBuf, String>> {
         let state = self.state.lock();
-        Ok(state
-            .mounts
-            .iter()
-            .filter(|(p, _)| p.starts_with(root))
-            .map(|(p, k)| (p.clone(), k.clone()))
-            .collect())
+        Ok(state.mounts.iter().filter(|(p, _)| p.starts_with(root)).map(|(p, k)| (p.clone(), k.clone())).collect())
     }
 }

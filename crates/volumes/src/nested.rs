@@ -9,21 +9,10 @@ use crate::Cause;
 
 /// Directories to make below the volume named `volume`, relative to it.
 pub fn nested_mount_points(spec: &PodSpec, volume: &str) -> Result<Vec<PathBuf>, Cause> {
-    let plain = spec
-        .containers
-        .iter()
-        .chain(spec.init_containers.iter().flatten());
-    let ephemeral = spec
-        .ephemeral_containers
-        .iter()
-        .flatten()
-        .map(|c| c.volume_mounts.as_deref());
+    let plain = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let ephemeral = spec.ephemeral_containers.iter().flatten().map(|c| c.volume_mounts.as_deref());
     let mut found = Vec::new();
-    for mounts in plain
-        .map(|c| c.volume_mounts.as_deref())
-        .chain(ephemeral)
-        .flatten()
-    {
+    for mounts in plain.map(|c| c.volume_mounts.as_deref()).chain(ephemeral).flatten() {
         of_container(mounts, volume, &mut found)?;
     }
     found.sort();
@@ -31,11 +20,7 @@ pub fn nested_mount_points(spec: &PodSpec, volume: &str) -> Result<Vec<PathBuf>,
     Ok(found)
 }
 
-fn of_container(
-    mounts: &[VolumeMount],
-    volume: &str,
-    found: &mut Vec<PathBuf>,
-) -> Result<(), Cause> {
+fn of_container(mounts: &[VolumeMount], volume: &str, found: &mut Vec<PathBuf>) -> Result<(), Cause> {
     let mut all: Vec<(&str, PathBuf)> = Vec::with_capacity(mounts.len());
     for mount in mounts {
         all.push((&mount.name, clean(&mount.mount_path)?));
@@ -47,8 +32,7 @@ fn of_container(
             let Ok(relative) = path.strip_prefix(base) else {
                 continue;
             };
-            if relative.as_os_str().is_empty() || outer.iter().any(|outer| path.starts_with(outer))
-            {
+            if relative.as_os_str().is_empty() || outer.iter().any(|outer| path.starts_with(outer)) {
                 continue;
             }
             outer.push(path);

@@ -45,10 +45,7 @@ fn root_differs(root: &Path, group: &FsGroup) -> bool {
     };
     let wanted = masks(group) | 0o110;
     let mode = metadata.permissions().mode();
-    metadata.gid() != group.gid
-        || !metadata.is_dir()
-        || mode & wanted != wanted
-        || mode & 0o2000 == 0
+    metadata.gid() != group.gid || !metadata.is_dir() || mode & wanted != wanted || mode & 0o2000 == 0
 }
 
 fn walk(path: &Path, group: &FsGroup) -> Result<(), Cause> {
@@ -65,21 +62,15 @@ fn walk(path: &Path, group: &FsGroup) -> Result<(), Cause> {
 /// Through a descriptor that did not follow a symlink: a container that swaps a file meanwhile gains nothing.
 fn change(path: &Path, group: &FsGroup) -> Result<(), Cause> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file =
-        rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(Cause::errno("open", path))?;
+    let file = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(Cause::errno("open", path))?;
     let stat = rustix::fs::fstat(&file).map_err(Cause::errno("stat", path))?;
     let kind = FileType::from_raw_mode(stat.st_mode);
     let gid = Gid::from_raw(group.gid);
-    rustix::fs::chownat(&file, "", None, Some(gid), AtFlags::EMPTY_PATH)
-        .map_err(Cause::errno("lchown", path))?;
+    rustix::fs::chownat(&file, "", None, Some(gid), AtFlags::EMPTY_PATH).map_err(Cause::errno("lchown", path))?;
     if kind == FileType::Symlink {
         return Ok(());
     }
-    let extra = if kind == FileType::Directory {
-        0o2110
-    } else {
-        0
-    };
+    let extra = if kind == FileType::Directory { 0o2110 } else { 0 };
     let mode = (stat.st_mode & 0o7777) | masks(group) | extra;
     let proc = format!("/proc/self/fd/{}", file.as_raw_fd());
     fs::set_permissions(proc, fs::Permissions::from_mode(mode)).map_err(Cause::io("chmod", path))

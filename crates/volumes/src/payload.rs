@@ -37,19 +37,13 @@ impl std::fmt::Debug for File {
 
 impl File {
     pub fn new(data: impl Into<Vec<u8>>, mode: u32) -> File {
-        File {
-            data: data.into(),
-            mode,
-            owner: None,
-        }
+        File { data: data.into(), mode, owner: None }
     }
 }
 
 /// The mode bits of an API value.
 pub fn mode(value: Option<i32>) -> Option<u32> {
-    value
-        .and_then(|mode| u32::try_from(mode).ok())
-        .map(|mode| mode & 0o7777)
+    value.and_then(|mode| u32::try_from(mode).ok()).map(|mode| mode & 0o7777)
 }
 
 /// `configmap.MakePayload`. `None` is an optional config map that does not exist.
@@ -62,17 +56,8 @@ pub fn config_map(
     let data = object.and_then(|o| o.data.as_ref());
     let binary = object.and_then(|o| o.binary_data.as_ref());
     let mut all: BTreeMap<&str, &[u8]> = BTreeMap::new();
-    all.extend(
-        binary
-            .into_iter()
-            .flatten()
-            .map(|(key, ByteString(value))| (key.as_str(), value.as_slice())),
-    );
-    all.extend(
-        data.into_iter()
-            .flatten()
-            .map(|(key, value)| (key.as_str(), value.as_bytes())),
-    );
+    all.extend(binary.into_iter().flatten().map(|(key, ByteString(value))| (key.as_str(), value.as_slice())));
+    all.extend(data.into_iter().flatten().map(|(key, value)| (key.as_str(), value.as_bytes())));
     select(&all, items, default_mode, optional, Cause::ConfigKey)
 }
 
@@ -84,11 +69,7 @@ pub fn secret(
     optional: bool,
 ) -> Result<Payload, Cause> {
     let data = object.and_then(|o| o.data.as_ref());
-    let all = data
-        .into_iter()
-        .flatten()
-        .map(|(key, ByteString(value))| (key.as_str(), value.as_slice()))
-        .collect();
+    let all = data.into_iter().flatten().map(|(key, ByteString(value))| (key.as_str(), value.as_slice())).collect();
     select(&all, items, default_mode, optional, Cause::SecretKey)
 }
 
@@ -100,10 +81,7 @@ fn select(
     missing: fn(String) -> Cause,
 ) -> Result<Payload, Cause> {
     if items.is_empty() {
-        return Ok(all
-            .iter()
-            .map(|(key, data)| ((*key).to_owned(), File::new(*data, default_mode)))
-            .collect());
+        return Ok(all.iter().map(|(key, data)| ((*key).to_owned(), File::new(*data, default_mode))).collect());
     }
     let mut payload = Payload::new();
     for item in items {

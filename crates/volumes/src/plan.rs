@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use api::quantity::Quantity as Amount;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::{
@@ -17,7 +18,6 @@ use crate::{
     nested::nested_mount_points,
     ownership::{ChangePolicy, FsGroup},
     payload::Payload,
-    quantity::Amount,
     resources::{QosClass, limits_declared, pod_limits, qos_class},
 };
 
@@ -99,13 +99,7 @@ pub fn plan_pod(
     observed: &Observed,
     node: &NodeLimits,
 ) -> (Plan, Vec<VolumeError>) {
-    let planner = Planner {
-        layout,
-        pod,
-        uid: pod.metadata.uid.as_deref().unwrap_or_default(),
-        observed,
-        node,
-    };
+    let planner = Planner { layout, pod, uid: pod.metadata.uid.as_deref().unwrap_or_default(), observed, node };
     let (mut plan, mut errors) = (Plan::default(), Vec::new());
     for (name, volume) in resolved {
         match planner.volume(name, volume) {
@@ -127,17 +121,10 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn volume(&self, name: &str, volume: &Resolved) -> Result<VolumePlan, Cause> {
         let (host_path, read_only, ops) = match volume {
-            Resolved::HostPath {
-                path,
-                kind,
-                read_only,
-            } => {
+            Resolved::HostPath { path, kind, read_only } => {
                 let ops = match kind.as_str() {
                     "" => Vec::new(),
-                    _ => vec![Op::CheckHostPath {
-                        path: path.clone(),
-                        kind: kind.clone(),
-                    }],
+                    _ => vec![Op::CheckHostPath { path: path.clone(), kind: kind.clone() }],
                 };
                 (path.clone(), *read_only, ops)
             }
@@ -151,22 +138,13 @@ impl Planner<'_> {
                 let ops = self.files(&dir, name, *plugin, payload)?;
                 (dir, true, ops)
             }
-            Resolved::Local {
-                volume,
-                path,
-                read_only,
-            } => {
+            Resolved::Local { volume, path, read_only } => {
                 let dir = self.layout.volume(self.uid, Plugin::Local, volume)?;
                 let ops = self.local(&dir, path, *read_only);
                 (dir, *read_only, ops)
             }
         };
-        Ok(VolumePlan {
-            volume: name.to_owned(),
-            host_path,
-            read_only,
-            ops,
-        })
+        Ok(VolumePlan { volume: name.to_owned(), host_path, read_only, ops })
     }
 
     /// Upstream `emptydir/empty_dir.go: SetUpAt`.
@@ -178,63 +156,39 @@ impl Planner<'_> {
         }
         let mut ops = vec![];
         if !mounted {
-            ops.push(Op::MakeDir {
-                path: dir.to_owned(),
-                mode: 0o777,
-            });
+            ops.push(Op::MakeDir { path: dir.to_owned(), mode: 0o777 });
             if let Medium::Memory { size_limit } = medium {
                 ops.push(self.tmpfs(dir, size_limit));
             }
         }
         if let Some(group) = self.fs_group(false, false) {
-            ops.push(Op::SetOwnership {
-                path: dir.to_owned(),
-                group,
-            });
+            ops.push(Op::SetOwnership { path: dir.to_owned(), group });
         }
         ops.push(Op::MarkReady { marker });
         Ok(ops)
     }
 
     /// configMap on the disk; secret, downwardAPI and projected on a tmpfs, so that they never reach the disk.
-    fn files(
-        &self,
-        dir: &Path,
-        name: &str,
-        plugin: Plugin,
-        payload: &Payload,
-    ) -> Result<Vec<Op>, Cause> {
-        let marker = self
-            .layout
-            .ready_marker(self.uid, &format!("wrapped_{name}"))?;
+    fn files(&self, dir: &Path, name: &str, plugin: Plugin, payload: &Payload) -> Result<Vec<Op>, Cause> {
+        let marker = self.layout.ready_marker(self.uid, &format!("wrapped_{name}"))?;
         let memory = plugin != Plugin::ConfigMap;
         let mut ops = vec![];
         let present = self.observed.ready.contains(&marker) && (!memory || self.is_mounted(dir));
         if !present {
             if !self.is_mounted(dir) {
-                ops.push(Op::MakeDir {
-                    path: dir.to_owned(),
-                    mode: 0o777,
-                });
+                ops.push(Op::MakeDir { path: dir.to_owned(), mode: 0o777 });
                 if memory {
                     ops.push(self.tmpfs(dir, None));
                 }
             }
             if let Some(spec) = &self.pod.spec {
                 for nested in nested_mount_points(spec, name)? {
-                    ops.push(Op::MakeDir {
-                        path: dir.join(nested),
-                        mode: 0o755,
-                    });
+                    ops.push(Op::MakeDir { path: dir.join(nested), mode: 0o755 });
                 }
             }
         }
         let group = self.fs_group(true, false);
-        ops.push(Op::Project {
-            dir: dir.to_owned(),
-            payload: payload.clone(),
-            group,
-        });
+        ops.push(Op::Project { dir: dir.to_owned(), payload: payload.clone(), group });
         if !present {
             ops.push(Op::MarkReady { marker });
         }
@@ -247,24 +201,12 @@ impl Planner<'_> {
             return Vec::new();
         }
         let mut ops = vec![
-            Op::RequirePath {
-                path: path.to_owned(),
-            },
-            Op::MakeDir {
-                path: dir.to_owned(),
-                mode: 0o750,
-            },
-            Op::Bind {
-                source: path.to_owned(),
-                target: dir.to_owned(),
-                read_only,
-            },
+            Op::RequirePath { path: path.to_owned() },
+            Op::MakeDir { path: dir.to_owned(), mode: 0o750 },
+            Op::Bind { source: path.to_owned(), target: dir.to_owned(), read_only },
         ];
         if let Some(group) = self.fs_group(read_only, true).filter(|_| !read_only) {
-            ops.push(Op::SetOwnership {
-                path: dir.to_owned(),
-                group,
-            });
+            ops.push(Op::SetOwnership { path: dir.to_owned(), group });
         }
         ops
     }
@@ -280,34 +222,17 @@ impl Planner<'_> {
             Some("OnRootMismatch") if with_policy => ChangePolicy::OnRootMismatch,
             _ => ChangePolicy::Always,
         };
-        Some(FsGroup {
-            gid,
-            read_only,
-            policy,
-        })
+        Some(FsGroup { gid, read_only, policy })
     }
 
     /// The smallest of the volume's limit, the pod's memory limit and the node's allocatable memory
     /// (`calculateEmptyDirMemorySize`).
     fn tmpfs(&self, dir: &Path, size_limit: Option<u64>) -> Op {
         let pod = self.pod_memory_limit();
-        let node = self
-            .node
-            .allocatable_memory
-            .and_then(|memory| u64::try_from(memory.value()).ok());
-        let size = [node, pod, size_limit]
-            .into_iter()
-            .flatten()
-            .filter(|bytes| *bytes > 0)
-            .min();
-        let options = TmpfsOptions {
-            size_bytes: size,
-            no_swap: self.node.tmpfs_no_swap,
-        };
-        Op::MountTmpfs {
-            target: dir.to_owned(),
-            options,
-        }
+        let node = self.node.allocatable_memory.and_then(|memory| u64::try_from(memory.value()).ok());
+        let size = [node, pod, size_limit].into_iter().flatten().filter(|bytes| *bytes > 0).min();
+        let options = TmpfsOptions { size_bytes: size, no_swap: self.node.tmpfs_no_swap };
+        Op::MountTmpfs { target: dir.to_owned(), options }
     }
 
     fn pod_memory_limit(&self) -> Option<u64> {
@@ -317,10 +242,7 @@ impl Planner<'_> {
             QosClass::Burstable => limits_declared(spec, "memory"),
             QosClass::BestEffort => false,
         };
-        let limit = pod_limits(self.pod)
-            .get("memory")
-            .copied()
-            .filter(|_| bounded)?;
+        let limit = pod_limits(self.pod).get("memory").copied().filter(|_| bounded)?;
         u64::try_from(limit.value()).ok()
     }
 }
@@ -329,12 +251,7 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for volume in &self.volumes {
             let access = if volume.read_only { "ro" } else { "rw" };
-            writeln!(
-                f,
-                "volume {} at {} {access}",
-                volume.volume,
-                volume.host_path.display()
-            )?;
+            writeln!(f, "volume {} at {} {access}", volume.volume, volume.host_path.display())?;
             for op in &volume.ops {
                 writeln!(f, "  {op}")?;
             }
@@ -350,22 +267,14 @@ impl fmt::Display for Op {
             Op::MountTmpfs { target, options } => {
                 write!(f, "mount tmpfs {} [{options}]", target.display())
             }
-            Op::Bind {
-                source,
-                target,
-                read_only,
-            } => {
+            Op::Bind { source, target, read_only } => {
                 let suffix = if *read_only { " ro" } else { "" };
                 write!(f, "bind {} {}{suffix}", source.display(), target.display())
             }
             Op::CheckHostPath { path, kind } => write!(f, "check {} is {kind}", path.display()),
             Op::RequirePath { path } => write!(f, "require {}", path.display()),
             Op::SetOwnership { path, group } => write!(f, "own {} {group}", path.display()),
-            Op::Project {
-                dir,
-                payload,
-                group,
-            } => {
+            Op::Project { dir, payload, group } => {
                 write!(f, "project {}", dir.display())?;
                 for (path, file) in payload {
                     write!(f, " {path}:{:04o}:{}B", file.mode, file.data.len())?;

@@ -8,9 +8,14 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 
-use crate::quantity::{Amount, amount};
+use api::quantity::Quantity as Amount;
 
 pub type Amounts = BTreeMap<String, Amount>;
+
+/// The number of a quantity the API server has validated; one that is not a number counts as nothing.
+pub fn amount(quantity: &Quantity) -> Amount {
+    Amount::parse(&quantity.0).unwrap_or_default()
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum QosClass {
@@ -75,9 +80,7 @@ fn total(pod: &Pod, side: Side) -> Amounts {
     for (name, value) in spec.overhead.iter().flatten() {
         let value = amount(value);
         match total.get_mut(name) {
-            Some(present) if side == Side::Requests || !present.is_zero() => {
-                *present = present.plus(value)
-            }
+            Some(present) if side == Side::Requests || !present.is_zero() => *present += value,
             None if side == Side::Requests => drop(total.insert(name.clone(), value)),
             _ => {}
         }
@@ -99,16 +102,13 @@ fn of(resources: Option<&ResourceRequirements>, side: Side) -> Amounts {
         Side::Requests => resources.requests.as_ref(),
         Side::Limits => resources.limits.as_ref(),
     });
-    list.into_iter()
-        .flatten()
-        .map(|(name, quantity)| (name.clone(), amount(quantity)))
-        .collect()
+    list.into_iter().flatten().map(|(name, quantity)| (name.clone(), amount(quantity))).collect()
 }
 
 fn add(to: &mut Amounts, from: &Amounts) {
     for (name, value) in from {
         let entry = to.entry(name.clone()).or_default();
-        *entry = entry.plus(*value);
+        *entry += *value;
     }
 }
 
@@ -122,27 +122,18 @@ fn max(to: &mut Amounts, from: &Amounts) {
 /// Whether every container (init containers too) sets a limit of this resource, or the pod does so for all of them.
 pub fn limits_declared(spec: &PodSpec, resource: &str) -> bool {
     let set = |resources: Option<&ResourceRequirements>| {
-        let limit = resources
-            .and_then(|r| r.limits.as_ref())
-            .and_then(|limits| limits.get(resource));
+        let limit = resources.and_then(|r| r.limits.as_ref()).and_then(|limits| limits.get(resource));
         limit.is_some_and(|limit| !amount(limit).is_zero())
     };
     if set(spec.resources.as_ref()) {
         return true;
     }
-    spec.containers
-        .iter()
-        .chain(spec.init_containers.iter().flatten())
-        .all(|c| set(c.resources.as_ref()))
+    spec.containers.iter().chain(spec.init_containers.iter().flatten()).all(|c| set(c.resources.as_ref()))
 }
 
 /// `GetPodQOS`: the class in the pod's status where there is one, else computed.
 pub fn qos_class(pod: &Pod) -> QosClass {
-    match pod
-        .status
-        .as_ref()
-        .and_then(|status| status.qos_class.as_deref())
-    {
+    match pod.status.as_ref().and_then(|status| status.qos_class.as_deref()) {
         Some("Guaranteed") => QosClass::Guaranteed,
         Some("Burstable") => QosClass::Burstable,
         Some("BestEffort") => QosClass::BestEffort,
@@ -156,20 +147,12 @@ pub fn compute_qos_class(pod: &Pod) -> QosClass {
         return QosClass::BestEffort;
     };
     let empty = BTreeMap::new();
-    let pod_level = spec
-        .resources
-        .as_ref()
-        .filter(|r| r.requests.is_some() || r.limits.is_some());
+    let pod_level = spec.resources.as_ref().filter(|r| r.requests.is_some() || r.limits.is_some());
     let parts: Vec<Option<&ResourceRequirements>> = match pod_level {
         Some(resources) => vec![Some(resources)],
         None => {
-            let containers = spec
-                .containers
-                .iter()
-                .chain(spec.init_containers.iter().flatten());
-            containers
-                .map(|container| container.resources.as_ref())
-                .collect()
+            let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+            containers.map(|container| container.resources.as_ref()).collect()
         }
     };
     let (mut requests, mut limits, mut guaranteed) = (Amounts::new(), Amounts::new(), true);
@@ -195,14 +178,10 @@ pub fn compute_qos_class(pod: &Pod) -> QosClass {
 fn collect_qos(to: &mut Amounts, list: &BTreeMap<String, Quantity>) -> usize {
     let mut named = 0;
     for resource in ["cpu", "memory"] {
-        if let Some(value) = list
-            .get(resource)
-            .map(amount)
-            .filter(|value| *value > Amount::ZERO)
-        {
+        if let Some(value) = list.get(resource).map(amount).filter(|value| *value > Amount::ZERO) {
             named += 1;
             let entry = to.entry(resource.to_owned()).or_default();
-            *entry = entry.plus(value);
+            *entry += value;
         }
     }
     named

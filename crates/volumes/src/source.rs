@@ -12,11 +12,7 @@ use k8s_openapi::{
 /// Objects that pods on this node refer to. Absence is [`SourceError::NotFound`]; everything else is a failure.
 #[async_trait]
 pub trait ObjectSource: Send + Sync + 'static {
-    async fn get_config_map(
-        &self,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Arc<ConfigMap>, SourceError>;
+    async fn get_config_map(&self, namespace: &str, name: &str) -> Result<Arc<ConfigMap>, SourceError>;
 
     async fn get_secret(&self, namespace: &str, name: &str) -> Result<Arc<Secret>, SourceError>;
 
@@ -29,14 +25,11 @@ pub trait ObjectSource: Send + Sync + 'static {
         name: &str,
     ) -> Result<Arc<PersistentVolumeClaim>, SourceError>;
 
-    async fn get_persistent_volume(&self, name: &str)
-    -> Result<Arc<PersistentVolume>, SourceError>;
+    async fn get_persistent_volume(&self, name: &str) -> Result<Arc<PersistentVolume>, SourceError>;
 
     /// The PEM bundle of one ClusterTrustBundle.
     async fn trust_bundle_by_name(&self, _name: &str) -> Result<Vec<u8>, SourceError> {
-        Err(SourceError::Unsupported {
-            what: "ClusterTrustBundle projection",
-        })
+        Err(SourceError::Unsupported { what: "ClusterTrustBundle projection" })
     }
 
     /// The PEM bundles of a signer's ClusterTrustBundles that match, joined.
@@ -45,9 +38,7 @@ pub trait ObjectSource: Send + Sync + 'static {
         _signer: &str,
         _selector: Option<&LabelSelector>,
     ) -> Result<Vec<u8>, SourceError> {
-        Err(SourceError::Unsupported {
-            what: "ClusterTrustBundle projection",
-        })
+        Err(SourceError::Unsupported { what: "ClusterTrustBundle projection" })
     }
 
     /// The node's allocatable resources: the default of limits in the downward API and the bound of memory volumes.
@@ -77,10 +68,7 @@ pub struct Token {
 pub enum SourceError {
     /// `resource` in upstream's singular spelling (`configmap`, `secret`, `persistentvolumeclaim`).
     #[error("{resource} \"{name}\" not found")]
-    NotFound {
-        resource: &'static str,
-        name: String,
-    },
+    NotFound { resource: &'static str, name: String },
     #[error("{what} is not supported")]
     Unsupported { what: &'static str },
     #[error("{0}")]

@@ -20,32 +20,17 @@ use rustix::{
 use crate::{Cause, Mounter, execute::make_dir};
 
 /// Binds `sub_path` of the volume at `volume` to `target`; makes a directory there where nothing is. Idempotent.
-pub(crate) fn bind(
-    mounter: &dyn Mounter,
-    volume: &Path,
-    sub_path: &str,
-    target: &Path,
-) -> Result<(), Cause> {
+pub(crate) fn bind(mounter: &dyn Mounter, volume: &Path, sub_path: &str, target: &Path) -> Result<(), Cause> {
     let relative = check(sub_path)?;
     let base = fs::canonicalize(volume).map_err(Cause::io("resolve", volume))?;
-    let root = rustix::fs::openat(
-        CWD,
-        &base,
-        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(Cause::errno("open", &base))?;
-    let escapes = || Cause::SubPathEscapes {
-        sub_path: sub_path.to_owned(),
-        volume: volume.to_owned(),
-    };
+    let root = rustix::fs::openat(CWD, &base, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        .map_err(Cause::errno("open", &base))?;
+    let escapes = || Cause::SubPathEscapes { sub_path: sub_path.to_owned(), volume: volume.to_owned() };
     let found = match open_beneath(&root, &relative) {
-        Err(Errno::NOENT) => {
-            make_beneath(&root, &relative).map_err(|(part, errno)| match errno {
-                Errno::XDEV | Errno::LOOP => escapes(),
-                errno => Cause::errno("mkdir", base.join(part))(errno),
-            })?
-        }
+        Err(Errno::NOENT) => make_beneath(&root, &relative).map_err(|(part, errno)| match errno {
+            Errno::XDEV | Errno::LOOP => escapes(),
+            errno => Cause::errno("mkdir", base.join(part))(errno),
+        })?,
         Err(Errno::XDEV | Errno::LOOP) => return Err(escapes()),
         Err(errno) => return Err(Cause::errno("open", base.join(&relative))(errno)),
         Ok(found) => found,
@@ -67,22 +52,12 @@ fn check(sub_path: &str) -> Result<PathBuf, Cause> {
 }
 
 fn open_beneath(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
-    let path = if path.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        path
-    };
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     // The kernel asks for another try where something was renamed meanwhile; a container that never stops renaming fails.
     let mut tries = 0;
     loop {
-        match rustix::fs::openat2(
-            root,
-            path,
-            OFlags::PATH | OFlags::CLOEXEC,
-            Mode::empty(),
-            resolve,
-        ) {
+        match rustix::fs::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
             Err(Errno::AGAIN) if tries < 100 => tries += 1,
             result => return result,
         }
@@ -92,12 +67,8 @@ fn open_beneath(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
 /// Makes the missing directories of `path` with the mode of the volume's root (`SafeMakeDir`). Each new one is opened without
 /// following symlinks before the next is made in it.
 fn make_beneath(root: &OwnedFd, path: &Path) -> Result<OwnedFd, (PathBuf, Errno)> {
-    let mode = rustix::fs::fstat(root)
-        .map_err(|errno| (PathBuf::new(), errno))?
-        .st_mode
-        & 0o7777;
-    let mut current =
-        rustix::io::fcntl_dupfd_cloexec(root, 0).map_err(|errno| (PathBuf::new(), errno))?;
+    let mode = rustix::fs::fstat(root).map_err(|errno| (PathBuf::new(), errno))?.st_mode & 0o7777;
+    let mut current = rustix::io::fcntl_dupfd_cloexec(root, 0).map_err(|errno| (PathBuf::new(), errno))?;
     let (mut done, mut made) = (PathBuf::new(), false);
     for part in path.components() {
         done.push(part);
@@ -126,29 +97,20 @@ fn make_beneath(root: &OwnedFd, path: &Path) -> Result<OwnedFd, (PathBuf, Errno)
 
 fn mount(mounter: &dyn Mounter, found: &OwnedFd, target: &Path) -> Result<(), Cause> {
     let stat = rustix::fs::fstat(found.as_fd()).map_err(Cause::errno("stat", target))?;
-    let mounts = mounter
-        .mounts_below(target)
-        .map_err(Cause::io("list mounts of", target))?;
+    let mounts = mounter.mounts_below(target).map_err(Cause::io("list mounts of", target))?;
     if mounts.contains_key(target) {
         let present = fs::symlink_metadata(target).map_err(Cause::io("lstat", target))?;
         if (present.dev(), present.ino()) == (stat.st_dev, stat.st_ino) {
             return Ok(());
         }
-        mounter
-            .unmount(target)
-            .map_err(Cause::io("unmount", target))?;
+        mounter.unmount(target).map_err(Cause::io("unmount", target))?;
     }
     if let Some(parent) = target.parent() {
         make_dir(parent, 0o750)?;
     }
-    make_target(
-        target,
-        FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
-    )?;
+    make_target(target, FileType::from_raw_mode(stat.st_mode) == FileType::Directory)?;
     let source = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
-    mounter
-        .bind(&source, target, false)
-        .map_err(Cause::io("bind mount", target))
+    mounter.bind(&source, target, false).map_err(Cause::io("bind mount", target))
 }
 
 /// A directory to mount a directory on, a file for everything else; what is there of the other kind goes.
@@ -162,16 +124,9 @@ fn make_target(target: &Path, is_dir: bool) -> Result<(), Cause> {
     }
     if is_dir {
         fs::create_dir(target).map_err(Cause::io("mkdir", target))?;
-        fs::set_permissions(target, fs::Permissions::from_mode(0o750))
-            .map_err(Cause::io("chmod", target))
+        fs::set_permissions(target, fs::Permissions::from_mode(0o750)).map_err(Cause::io("chmod", target))
     } else {
         let mut options = fs::OpenOptions::new();
-        options
-            .write(true)
-            .create_new(true)
-            .mode(0o640)
-            .open(target)
-            .map(drop)
-            .map_err(Cause::io("create", target))
+        options.write(true).create_new(true).mode(0o640).open(target).map(drop).map_err(Cause::io("create", target))
     }
 }

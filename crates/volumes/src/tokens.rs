@@ -45,9 +45,7 @@ impl TokenCache {
         match source.service_account_token(query).await {
             Ok(token) => {
                 let text = token.token.clone();
-                self.tokens
-                    .lock()
-                    .insert(query.clone(), Issued { token, at: now });
+                self.tokens.lock().insert(query.clone(), Issued { token, at: now });
                 Ok(text)
             }
             Err(error) => match present {

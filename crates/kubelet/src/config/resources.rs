@@ -1,11 +1,9 @@
 //! A container's resources as the runtime takes them (upstream `kuberuntime_container_linux.go`, `qos/policy.go`).
 
+use api::quantity::Quantity as Amount;
 use client::kinds::core::v1::{Container, Pod};
 use k8s_cri::v1::LinuxContainerResources;
-use volumes::{
-    quantity::{Amount, amount},
-    resources::{QosClass, limits_declared, pod_limits, qos_class},
-};
+use volumes::resources::{QosClass, amount, limits_declared, pod_limits, qos_class};
 
 use crate::{
     cgroups::math::{milli_cpu_to_quota, milli_cpu_to_shares},

@@ -6,6 +6,7 @@ use client::{
     apimachinery::pkg::api::resource::Quantity,
     kinds::core::v1::{NodeSwapStatus, NodeSystemInfo},
 };
+use volumes::resources::amount;
 
 /// Upstream's version that this kubelet behaves as.
 pub const VERSION: &str = "v1.36.0";
@@ -120,7 +121,7 @@ pub fn allocatable(
     let mut allocatable = capacity.clone();
     for (name, less) in reserved {
         let Some(have) = allocatable.get_mut(name) else { continue };
-        let (total, less) = (volumes::quantity::amount(have), volumes::quantity::amount(less));
+        let (total, less) = (amount(have), amount(less));
         *have = match name.as_str() {
             "cpu" => Quantity(format!("{}m", (total.milli_value() - less.milli_value()).max(0))),
             _ => Quantity((total.value() - less.value()).max(0).to_string()),

@@ -56,10 +56,7 @@ async fn each_volume_says_why() {
         ),
         (claim("none"), "error processing PVC ns/none: persistentvolumeclaim \"none\" not found".into()),
         (claim("pending"), "error processing PVC ns/pending: PVC is not bound".into()),
-        (
-            claim("stolen"),
-            "error processing PVC ns/stolen: PersistentVolume \"pv\" is bound to another claim".into(),
-        ),
+        (claim("stolen"), "error processing PVC ns/stolen: PersistentVolume \"pv\" is bound to another claim".into()),
         (
             claim("csi"),
             "error processing PVC ns/csi: volume plugin \"kubernetes.io/csi\" is not supported on this node".into(),
@@ -70,28 +67,15 @@ async fn each_volume_says_why() {
     node.secret("have", json!({"k": "dg=="}));
     {
         let mut objects = node.table.objects();
-        for (name, phase, uid) in [
-            ("pending", "Pending", "c1"),
-            ("stolen", "Bound", "c2"),
-            ("csi", "Bound", "c1"),
-        ] {
-            objects.claims.insert(
-                name.into(),
-                serde_json::from_value(bound(phase, uid)).expect("claim"),
-            );
+        for (name, phase, uid) in [("pending", "Pending", "c1"), ("stolen", "Bound", "c2"), ("csi", "Bound", "c1")] {
+            objects.claims.insert(name.into(), serde_json::from_value(bound(phase, uid)).expect("claim"));
         }
         let volume = json!({"metadata": {"name": "pv"}, "spec": {"claimRef": {"uid": "c1"},
             "csi": {"driver": "d", "volumeHandle": "h"}}});
-        objects
-            .volumes
-            .insert("pv".into(), serde_json::from_value(volume).expect("volume"));
+        objects.volumes.insert("pv".into(), serde_json::from_value(volume).expect("volume"));
     }
     for (volumes, expect) in table {
-        let error = node
-            .manager
-            .set_up(&pod(volumes, json!({})))
-            .await
-            .expect_err(&expect);
+        let error = node.manager.set_up(&pod(volumes, json!({}))).await.expect_err(&expect);
         assert_eq!(error.to_string(), expect);
     }
 }
@@ -104,11 +88,7 @@ async fn one_failure_does_not_hide_another_or_hold_up_the_rest() {
         {"name": "good", "emptyDir": {}},
         {"name": "b", "secret": {"secretName": "b"}},
     ]);
-    let error = node
-        .manager
-        .set_up(&pod(volumes, json!({})))
-        .await
-        .expect_err("two are missing");
+    let error = node.manager.set_up(&pod(volumes, json!({}))).await.expect_err("two are missing");
     let each: Vec<String> = error.each().iter().map(ToString::to_string).collect();
     assert_eq!(
         each,
@@ -125,14 +105,7 @@ async fn names_never_become_paths() {
     let node = Node::new();
     let mut pod = pod(json!([{"name": "x", "emptyDir": {}}]), json!({}));
     pod.metadata.uid = Some("../../etc".into());
-    let error = node
-        .manager
-        .set_up(&pod)
-        .await
-        .expect_err("a UID is no path");
-    assert_eq!(
-        error.to_string(),
-        "pod ../../etc: \"../../etc\" cannot be used as a file name"
-    );
+    let error = node.manager.set_up(&pod).await.expect_err("a UID is no path");
+    assert_eq!(error.to_string(), "pod ../../etc: \"../../etc\" cannot be used as a file name");
     assert!(node.manager.tear_down("..").await.is_err());
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::quantity::{Format, Quantity as Amount};
 use serde_json::json;
 use volumes::{
     Layout,
@@ -9,63 +10,21 @@ use volumes::{
     layout::Plugin,
     payload::File,
     plan::{NodeLimits, Observed, plan_pod},
-    quantity::Amount,
 };
 
 use crate::support::pod;
 
 fn resolved() -> BTreeMap<String, Resolved> {
     let payload = [("ca.crt".to_owned(), File::new("PEM", 0o644))].into();
-    let token = File {
-        owner: Some(1000),
-        ..File::new("abc", 0o600)
-    };
+    let token = File { owner: Some(1000), ..File::new("abc", 0o600) };
     let api = [("token".to_owned(), token)].into();
     [
-        (
-            "cache",
-            Resolved::EmptyDir {
-                medium: Medium::Memory {
-                    size_limit: Some(1 << 40),
-                },
-            },
-        ),
-        (
-            "data",
-            Resolved::EmptyDir {
-                medium: Medium::Disk,
-            },
-        ),
-        (
-            "host",
-            Resolved::HostPath {
-                path: "/srv".into(),
-                kind: "Directory".into(),
-                read_only: false,
-            },
-        ),
-        (
-            "api",
-            Resolved::Files {
-                plugin: Plugin::Projected,
-                payload: api,
-            },
-        ),
-        (
-            "ca",
-            Resolved::Files {
-                plugin: Plugin::ConfigMap,
-                payload,
-            },
-        ),
-        (
-            "local",
-            Resolved::Local {
-                volume: "pv1".into(),
-                path: "/mnt/1".into(),
-                read_only: true,
-            },
-        ),
+        ("cache", Resolved::EmptyDir { medium: Medium::Memory { size_limit: Some(1 << 40) } }),
+        ("data", Resolved::EmptyDir { medium: Medium::Disk }),
+        ("host", Resolved::HostPath { path: "/srv".into(), kind: "Directory".into(), read_only: false }),
+        ("api", Resolved::Files { plugin: Plugin::Projected, payload: api }),
+        ("ca", Resolved::Files { plugin: Plugin::ConfigMap, payload }),
+        ("local", Resolved::Local { volume: "pv1".into(), path: "/mnt/1".into(), read_only: true }),
     ]
     .map(|(name, volume)| (name.to_owned(), volume))
     .into()
@@ -80,10 +39,7 @@ fn fresh_and_settled() {
     });
     let pod = pod(json!([]), spec);
     let layout = Layout::new("/k");
-    let node = NodeLimits {
-        allocatable_memory: Some(Amount::from_units(1 << 30)),
-        tmpfs_no_swap: true,
-    };
+    let node = NodeLimits { allocatable_memory: Some(Amount::new(1 << 30, Format::BinarySI)), tmpfs_no_swap: true };
     let (plan, errors) = plan_pod(&layout, &pod, &resolved(), &Observed::default(), &node);
     assert!(errors.is_empty());
     let v = "/k/pods/u1/volumes/kubernetes.io~";
@@ -126,9 +82,7 @@ volume local at {v}local-volume/pv1 ro
             mount(format!("{v}local-volume/pv1"), "ext4"),
         ]
         .into(),
-        ready: ["wrapped_api", "wrapped_ca", "cache", "data"]
-            .map(|name| format!("{p}/{name}/ready").into())
-            .into(),
+        ready: ["wrapped_api", "wrapped_ca", "cache", "data"].map(|name| format!("{p}/{name}/ready").into()).into(),
     };
     let (plan, _) = plan_pod(&layout, &pod, &resolved(), &observed, &node);
     let settled = format!(
@@ -147,20 +101,11 @@ volume local at {v}local-volume/pv1 ro
     assert_eq!(plan.to_string(), settled);
 
     // The machine was restarted: markers are there, mounts are not.
-    let rebooted = Observed {
-        mounts: BTreeMap::new(),
-        ..observed
-    };
+    let rebooted = Observed { mounts: BTreeMap::new(), ..observed };
     let (plan, _) = plan_pod(&layout, &pod, &resolved(), &rebooted, &node);
     let text = plan.to_string();
     for mounted in ["projected/api", "empty-dir/cache"] {
-        assert!(
-            text.contains(&format!("mount tmpfs {v}{mounted} ")),
-            "{mounted} is mounted again:\n{text}"
-        );
+        assert!(text.contains(&format!("mount tmpfs {v}{mounted} ")), "{mounted} is mounted again:\n{text}");
     }
-    assert!(
-        !text.contains("mkdir /k/pods/u1/volumes/kubernetes.io~empty-dir/data"),
-        "the disk kept its volume"
-    );
+    assert!(!text.contains("mkdir /k/pods/u1/volumes/kubernetes.io~empty-dir/data"), "the disk kept its volume");
 }

@@ -51,14 +51,8 @@ fn totals() {
         ),
     ] {
         let pod = pod(json!([]), spec);
-        let milli = |amounts: volumes::resources::Amounts| {
-            amounts.get("cpu").map_or(0, |cpu| cpu.milli_value())
-        };
-        assert_eq!(
-            (milli(pod_requests(&pod)), milli(pod_limits(&pod))),
-            (requests, limits),
-            "{name}"
-        );
+        let milli = |amounts: volumes::resources::Amounts| amounts.get("cpu").map_or(0, |cpu| cpu.milli_value());
+        assert_eq!((milli(pod_requests(&pod)), milli(pod_limits(&pod))), (requests, limits), "{name}");
     }
 }
 
@@ -66,26 +60,14 @@ fn totals() {
 fn classes() {
     let both = json!({"cpu": "1", "memory": "1Gi"});
     for (name, spec, class) in [
-        (
-            "nothing",
-            json!({"containers": [{"name": "c"}]}),
-            QosClass::BestEffort,
-        ),
-        (
-            "zero is nothing",
-            json!({"containers": [container(json!({"cpu": "0"}), json!({}))]}),
-            QosClass::BestEffort,
-        ),
+        ("nothing", json!({"containers": [{"name": "c"}]}), QosClass::BestEffort),
+        ("zero is nothing", json!({"containers": [container(json!({"cpu": "0"}), json!({}))]}), QosClass::BestEffort),
         (
             "other resources do not count",
             json!({"containers": [container(json!({"ephemeral-storage": "1Gi"}), json!({}))]}),
             QosClass::BestEffort,
         ),
-        (
-            "all equal",
-            json!({"containers": [container(both.clone(), both.clone())]}),
-            QosClass::Guaranteed,
-        ),
+        ("all equal", json!({"containers": [container(both.clone(), both.clone())]}), QosClass::Guaranteed),
         (
             "equal in other words",
             json!({"containers": [container(json!({"cpu": "1000m", "memory": "1024Mi"}), both.clone())]}),

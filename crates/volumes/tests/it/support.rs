@@ -18,8 +18,7 @@ use k8s_openapi::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use volumes::{
-    KernelMounter, Layout, Mounter, ObjectSource, SourceError, Token, TokenQuery, VolumeConfig,
-    VolumeManager,
+    KernelMounter, Layout, Mounter, ObjectSource, SourceError, Token, TokenQuery, VolumeConfig, VolumeManager,
 };
 
 #[derive(Default)]
@@ -52,25 +51,14 @@ impl Table {
     }
 }
 
-fn find<T: Clone>(
-    map: &BTreeMap<String, T>,
-    resource: &'static str,
-    name: &str,
-) -> Result<Arc<T>, SourceError> {
+fn find<T: Clone>(map: &BTreeMap<String, T>, resource: &'static str, name: &str) -> Result<Arc<T>, SourceError> {
     let found = map.get(name).cloned().map(Arc::new);
-    found.ok_or_else(|| SourceError::NotFound {
-        resource,
-        name: name.to_owned(),
-    })
+    found.ok_or_else(|| SourceError::NotFound { resource, name: name.to_owned() })
 }
 
 #[async_trait]
 impl ObjectSource for Table {
-    async fn get_config_map(
-        &self,
-        _namespace: &str,
-        name: &str,
-    ) -> Result<Arc<ConfigMap>, SourceError> {
+    async fn get_config_map(&self, _namespace: &str, name: &str) -> Result<Arc<ConfigMap>, SourceError> {
         find(&self.objects().config_maps, "configmap", name)
     }
 
@@ -84,14 +72,8 @@ impl ObjectSource for Table {
         }
         let number = self.tokens_issued.fetch_add(1, Ordering::SeqCst) + 1;
         let lifetime = SignedDuration::from_secs(query.expiration_seconds.unwrap_or(3600));
-        let token = format!(
-            "{}/{} {:?} #{number}",
-            query.service_account, query.pod_uid, query.audiences
-        );
-        Ok(Token {
-            token,
-            expires: self.now() + lifetime,
-        })
+        let token = format!("{}/{} {:?} #{number}", query.service_account, query.pod_uid, query.audiences);
+        Ok(Token { token, expires: self.now() + lifetime })
     }
 
     async fn get_persistent_volume_claim(
@@ -102,19 +84,12 @@ impl ObjectSource for Table {
         find(&self.objects().claims, "persistentvolumeclaim", name)
     }
 
-    async fn get_persistent_volume(
-        &self,
-        name: &str,
-    ) -> Result<Arc<PersistentVolume>, SourceError> {
+    async fn get_persistent_volume(&self, name: &str) -> Result<Arc<PersistentVolume>, SourceError> {
         find(&self.objects().volumes, "persistentvolume", name)
     }
 
     fn node_allocatable(&self) -> BTreeMap<String, Quantity> {
-        [
-            ("cpu".into(), Quantity("2".into())),
-            ("memory".into(), Quantity("1Gi".into())),
-        ]
-        .into()
+        [("cpu".into(), Quantity("2".into())), ("memory".into(), Quantity("1Gi".into()))].into()
     }
 }
 
@@ -146,11 +121,7 @@ impl Node {
             tmpfs_no_swap: KernelMounter::supports_no_swap(),
             now: Arc::new(move || clock.now()),
         });
-        Node {
-            manager,
-            table,
-            dir,
-        }
+        Node { manager, table, dir }
     }
 
     pub fn path(&self, relative: &str) -> PathBuf {
@@ -159,9 +130,7 @@ impl Node {
 
     /// The directory of a volume of pod `u1`.
     pub fn volume(&self, plugin: &str, name: &str) -> PathBuf {
-        self.path(&format!(
-            "kubelet/pods/u1/volumes/kubernetes.io~{plugin}/{name}"
-        ))
+        self.path(&format!("kubelet/pods/u1/volumes/kubernetes.io~{plugin}/{name}"))
     }
 
     pub fn mounts(&self) -> BTreeMap<PathBuf, String> {
@@ -169,14 +138,12 @@ impl Node {
     }
 
     pub fn config_map(&self, name: &str, data: Value) {
-        let map = serde_json::from_value(json!({"metadata": {"name": name}, "data": data}))
-            .expect("config map");
+        let map = serde_json::from_value(json!({"metadata": {"name": name}, "data": data})).expect("config map");
         self.table.objects().config_maps.insert(name.into(), map);
     }
 
     pub fn secret(&self, name: &str, data: Value) {
-        let secret = serde_json::from_value(json!({"metadata": {"name": name}, "data": data}))
-            .expect("secret");
+        let secret = serde_json::from_value(json!({"metadata": {"name": name}, "data": data})).expect("secret");
         self.table.objects().secrets.insert(name.into(), secret);
     }
 }
@@ -202,29 +169,19 @@ pub fn pod(volumes: Value, spec: Value) -> Pod {
 }
 
 pub fn read(path: impl AsRef<Path>) -> String {
-    fs::read_to_string(path.as_ref())
-        .unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()))
+    fs::read_to_string(path.as_ref()).unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()))
 }
 
 /// `mode owner:group` of a path, its permission bits in octal; symlinks are followed.
 pub fn access(path: impl AsRef<Path>) -> String {
     use std::os::unix::fs::MetadataExt;
     let metadata = fs::metadata(path.as_ref()).expect("metadata");
-    format!(
-        "{:o} {}:{}",
-        metadata.mode() & 0o7777,
-        metadata.uid(),
-        metadata.gid()
-    )
+    format!("{:o} {}:{}", metadata.mode() & 0o7777, metadata.uid(), metadata.gid())
 }
 
 pub fn names(dir: impl AsRef<Path>) -> Vec<String> {
-    let entries = fs::read_dir(dir)
-        .expect("directory")
-        .map(|entry| entry.expect("entry").file_name());
-    let mut names: Vec<String> = entries
-        .map(|name| name.into_string().expect("name"))
-        .collect();
+    let entries = fs::read_dir(dir).expect("directory").map(|entry| entry.expect("entry").file_name());
+    let mut names: Vec<String> = entries.map(|name| name.into_string().expect("name")).collect();
     names.sort();
     names
 }
