@@ -24,14 +24,17 @@ use crate::{
     cgroups::{Cgroups, Enforcement, Hierarchy, Resources},
     config::{NodeFacts, dns::ResolvConf},
     cri::{GrpcRuntime, Runtime},
-    images::Images,
-    manager::{Access, Change, PodManager, Source},
+    housekeeping::{self, images::ImageCollector},
+    images::{Images, gc::ImageGcPolicy},
+    manager::{Access, Change, PodManager, PodTable, Source},
     node::{
         NodeConfig, NodeReporter,
         machine::{self, Machine},
     },
     objects::ApiObjects,
-    recover, serve, sources,
+    recover, serve,
+    server::logs::rotate::RotationPolicy,
+    sources,
     worker::Node,
 };
 
@@ -65,6 +68,11 @@ pub struct KubeletConfig {
     pub cpu_cfs_quota: bool,
     pub pod_pids_limit: Option<u64>,
     pub seccomp_default: bool,
+    pub container_log_max_size: u64,
+    pub container_log_max_files: usize,
+    pub image_gc: ImageGcPolicy,
+    /// Images that are never collected, by the beginning of their names: what no registry could give back.
+    pub kept_images: Vec<String>,
     /// `None`: no HTTPS API.
     pub serving: Option<Serving>,
 }
@@ -101,6 +109,10 @@ impl Default for KubeletConfig {
             cpu_cfs_quota: true,
             pod_pids_limit: None,
             seccomp_default: false,
+            container_log_max_size: RotationPolicy::default().max_bytes,
+            container_log_max_files: RotationPolicy::default().max_files,
+            image_gc: ImageGcPolicy::default(),
+            kept_images: vec!["localhost/argosy/".into()],
             serving: None,
         }
     }
@@ -161,6 +173,7 @@ impl Kubelet {
             let access = Arc::new(Access { table: manager.table(), node: parts.node.clone() });
             serve::start(serving, &config, &parts.node, access, parts.client.clone(), cancel.clone()).await?;
         }
+        parts.keep_house(&config, manager.table(), &cancel);
         parts.start(&config, &changes, &cancel);
         manage(manager, received, cancel).await;
         Ok(())
@@ -188,6 +201,7 @@ struct Parts {
     node: Arc<Node>,
     reporter: Arc<NodeReporter>,
     factory: InformerFactory,
+    collector: Arc<ImageCollector>,
     clock: Arc<dyn Clock>,
 }
 
@@ -261,7 +275,23 @@ impl Parts {
             facts: RwLock::new(Arc::new(facts)),
             owners: Mutex::new(HashMap::new()),
         };
-        Ok(Parts { client, node: Arc::new(node), reporter, factory, clock })
+        let collector = ImageCollector::new(
+            node.runtime.clone(),
+            clock.clone(),
+            config.image_gc.clone(),
+            config.kept_images.clone(),
+        );
+        Ok(Parts { client, node: Arc::new(node), reporter, factory, collector: Arc::new(collector), clock })
+    }
+
+    /// Starts what tends the node as a whole.
+    fn keep_house(&self, config: &KubeletConfig, table: PodTable, cancel: &CancellationToken) {
+        let policy =
+            RotationPolicy { max_bytes: config.container_log_max_size, max_files: config.container_log_max_files };
+        let logs = housekeeping::logs::run(self.node.clone(), table.clone(), policy);
+        tokio::spawn(cancel.clone().run_until_cancelled_owned(logs));
+        let images = housekeeping::images::run(self.node.clone(), self.collector.clone());
+        tokio::spawn(cancel.clone().run_until_cancelled_owned(images));
     }
 
     /// Starts everything that feeds the manager.

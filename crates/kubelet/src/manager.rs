@@ -20,7 +20,7 @@ use crate::{
     cgroups::math::burstable_shares,
     plan::{PodObserved, spec},
     recover,
-    worker::{Handle, Node, PodWorker, Signal},
+    worker::{Handle, Node, PodView, PodWorker, Signal},
 };
 
 /// What happens to the set of pods.
@@ -302,6 +302,10 @@ impl PodManager {
 }
 
 impl PodTable {
+    pub fn views(&self) -> Vec<PodView> {
+        self.handles.read().values().map(Handle::view).collect()
+    }
+
     pub fn uids(&self) -> BTreeSet<String> {
         self.handles.read().keys().cloned().collect()
     }

@@ -21,10 +21,7 @@ pub enum Hierarchy {
 #[derive(Debug, thiserror::Error)]
 pub enum DetectError {
     #[error("cannot read {}: {source}", path.display())]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Read { path: PathBuf, source: std::io::Error },
     #[error("no control groups are mounted")]
     NoCgroups,
     /// What pods cannot run without.
@@ -38,10 +35,7 @@ const REQUIRED: [&str; 4] = ["cpu", "cpuacct", "cpuset", "memory"];
 impl Hierarchy {
     pub fn detect() -> Result<Hierarchy, DetectError> {
         let path = Path::new("/proc/self/mountinfo");
-        let text = std::fs::read_to_string(path).map_err(|source| DetectError::Read {
-            path: path.into(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path).map_err(|source| DetectError::Read { path: path.into(), source })?;
         parse(&text)
     }
 }
@@ -60,9 +54,7 @@ pub fn parse(mountinfo: &str) -> Result<Hierarchy, DetectError> {
         let mut after = after.split(' ');
         match after.next() {
             Some("cgroup2") => {
-                let shorter = unified
-                    .as_ref()
-                    .is_none_or(|present| point.len() < present.as_os_str().len());
+                let shorter = unified.as_ref().is_none_or(|present| point.len() < present.as_os_str().len());
                 if shorter {
                     unified = Some(point.into());
                 }
@@ -71,9 +63,7 @@ pub fn parse(mountinfo: &str) -> Result<Hierarchy, DetectError> {
                 let options = after.nth(1).unwrap_or_default();
                 for controller in options.split(',').filter(|option| is_controller(option)) {
                     // Of several mounts of one controller upstream takes the shortest path.
-                    let entry = mounts
-                        .entry(controller.to_owned())
-                        .or_insert_with(|| point.into());
+                    let entry = mounts.entry(controller.to_owned()).or_insert_with(|| point.into());
                     if point.len() < entry.as_os_str().len() {
                         *entry = point.into();
                     }
@@ -83,14 +73,9 @@ pub fn parse(mountinfo: &str) -> Result<Hierarchy, DetectError> {
         }
     }
     match unified {
-        Some(root) if mounts.is_empty() || root == Path::new("/sys/fs/cgroup") => {
-            Ok(Hierarchy::V2 { root })
-        }
+        Some(root) if mounts.is_empty() || root == Path::new("/sys/fs/cgroup") => Ok(Hierarchy::V2 { root }),
         _ if mounts.is_empty() => Err(DetectError::NoCgroups),
-        _ => match REQUIRED
-            .iter()
-            .find(|controller| !mounts.contains_key(**controller))
-        {
+        _ => match REQUIRED.iter().find(|controller| !mounts.contains_key(**controller)) {
             Some(missing) => Err(DetectError::Missing(missing)),
             None => Ok(Hierarchy::V1 { mounts }),
         },
@@ -133,13 +118,8 @@ mod tests {
 
     #[test]
     fn hybrid_is_version_1() {
-        let Ok(Hierarchy::V1 { mounts }) = parse(V1) else {
-            panic!("not version 1")
-        };
-        let text: Vec<String> = mounts
-            .iter()
-            .map(|(c, p)| format!("{c} {}", p.display()))
-            .collect();
+        let Ok(Hierarchy::V1 { mounts }) = parse(V1) else { panic!("not version 1") };
+        let text: Vec<String> = mounts.iter().map(|(c, p)| format!("{c} {}", p.display())).collect();
         assert_eq!(
             text,
             [
@@ -155,28 +135,13 @@ mod tests {
     #[test]
     fn unified_is_version_2() {
         let text = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate";
-        assert_eq!(
-            parse(text).ok(),
-            Some(Hierarchy::V2 {
-                root: "/sys/fs/cgroup".into()
-            })
-        );
+        assert_eq!(parse(text).ok(), Some(Hierarchy::V2 { root: "/sys/fs/cgroup".into() }));
     }
 
     #[test]
     fn what_is_missing_is_named() {
-        assert!(matches!(
-            parse("1 1 0:1 / / rw - ext4 /dev/vda rw"),
-            Err(DetectError::NoCgroups)
-        ));
-        let without: String = V1
-            .lines()
-            .filter(|line| !line.contains("memory"))
-            .map(|l| format!("{l}\n"))
-            .collect();
-        assert!(matches!(
-            parse(&without),
-            Err(DetectError::Missing("memory"))
-        ));
+        assert!(matches!(parse("1 1 0:1 / / rw - ext4 /dev/vda rw"), Err(DetectError::NoCgroups)));
+        let without: String = V1.lines().filter(|line| !line.contains("memory")).map(|l| format!("{l}\n")).collect();
+        assert!(matches!(parse(&without), Err(DetectError::Missing("memory"))));
     }
 }

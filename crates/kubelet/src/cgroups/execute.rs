@@ -16,9 +16,7 @@ const REMOVE_PAUSE: Duration = Duration::from_millis(50);
 pub(super) fn carry_out(op: &CgroupOp) -> Result<(), CgroupError> {
     match op {
         CgroupOp::MakeDir { dir } => match fs::create_dir(dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(CgroupError::io("mkdir", dir)(error))
-            }
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(CgroupError::io("mkdir", dir)(error)),
             _ => Ok(()),
         },
         CgroupOp::InheritCpuset { dir } => {
@@ -26,9 +24,7 @@ pub(super) fn carry_out(op: &CgroupOp) -> Result<(), CgroupError> {
             inherit(dir, "cpuset.mems")
         }
         CgroupOp::EnableControllers { dir } => enable_controllers(dir),
-        CgroupOp::Write { file, value } => {
-            fs::write(file, value).map_err(CgroupError::io("write", file))
-        }
+        CgroupOp::Write { file, value } => fs::write(file, value).map_err(CgroupError::io("write", file)),
     }
 }
 
@@ -50,9 +46,7 @@ fn enable_controllers(dir: &Path) -> Result<(), CgroupError> {
     let control = dir.join("cgroup.subtree_control");
     let enabled = read(&control)?;
     let has = |list: &str, name: &str| list.split_whitespace().any(|item| item == name);
-    let missing = V2_CONTROLLERS
-        .iter()
-        .filter(|name| has(&available, name) && !has(&enabled, name));
+    let missing = V2_CONTROLLERS.iter().filter(|name| has(&available, name) && !has(&enabled, name));
     let text: Vec<String> = missing.map(|name| format!("+{name}")).collect();
     if text.is_empty() {
         return Ok(());
@@ -64,9 +58,7 @@ fn enable_controllers(dir: &Path) -> Result<(), CgroupError> {
 pub(super) fn children(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    let mut names: Vec<String> = dirs
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
+    let mut names: Vec<String> = dirs.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();
     names
 }
@@ -74,10 +66,7 @@ pub(super) fn children(dir: &Path) -> Vec<String> {
 /// Processes of a group and of all below it.
 pub(super) fn processes(dir: &Path) -> BTreeSet<i32> {
     let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-    let mut pids: BTreeSet<i32> = text
-        .lines()
-        .filter_map(|line| line.trim().parse().ok())
-        .collect();
+    let mut pids: BTreeSet<i32> = text.lines().filter_map(|line| line.trim().parse().ok()).collect();
     for child in children(dir) {
         pids.extend(processes(&dir.join(child)));
     }
@@ -109,10 +98,7 @@ pub(super) async fn remove(hierarchy: &Hierarchy, name: &CgroupName) -> Result<(
     }
     match last {
         Some(error) if left.is_empty() => Err(error),
-        _ => Err(CgroupError::Busy {
-            name: name.clone(),
-            pids: left.into_iter().collect(),
-        }),
+        _ => Err(CgroupError::Busy { name: name.clone(), pids: left.into_iter().collect() }),
     }
 }
 
@@ -122,9 +108,7 @@ fn remove_dir(dir: &Path) -> Result<(), CgroupError> {
         remove_dir(&dir.join(child))?;
     }
     match fs::remove_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(CgroupError::io("rmdir", dir)(error))
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CgroupError::io("rmdir", dir)(error)),
         _ => Ok(()),
     }
 }

@@ -16,9 +16,7 @@ const QUOTA_MIN_US: i64 = 1000;
 /// `MilliCPUToShares`.
 pub fn milli_cpu_to_shares(milli: i64) -> u64 {
     let shares = milli.saturating_mul(SHARES_PER_CPU) / 1000;
-    u64::try_from(shares)
-        .unwrap_or(SHARES_MIN)
-        .clamp(SHARES_MIN, SHARES_MAX)
+    u64::try_from(shares).unwrap_or(SHARES_MIN).clamp(SHARES_MIN, SHARES_MAX)
 }
 
 /// `MilliCPUToQuota`: microseconds of CPU time per period; 0 is no quota.
@@ -58,11 +56,7 @@ pub struct Enforcement {
 
 impl Default for Enforcement {
     fn default() -> Self {
-        Enforcement {
-            cpu_quota: true,
-            cpu_period_us: QUOTA_PERIOD_US,
-            pids: None,
-        }
+        Enforcement { cpu_quota: true, cpu_period_us: QUOTA_PERIOD_US, pids: None }
     }
 }
 
@@ -70,20 +64,14 @@ impl Default for Enforcement {
 pub fn pod_resources(pod: &Pod, enforce: &Enforcement) -> Resources {
     let requests = pod_requests(pod);
     let limits = pod_limits(pod);
-    let milli_cpu = |amounts: &volumes::resources::Amounts| {
-        amounts.get("cpu").map_or(0, |cpu| cpu.milli_value())
-    };
+    let milli_cpu = |amounts: &volumes::resources::Amounts| amounts.get("cpu").map_or(0, |cpu| cpu.milli_value());
     let shares = milli_cpu_to_shares(milli_cpu(&requests));
     let quota = match enforce.cpu_quota {
         true => milli_cpu_to_quota(milli_cpu(&limits), enforce.cpu_period_us),
         false => -1,
     };
     let memory = limits.get("memory").map_or(0, |memory| memory.value());
-    let declared = |resource: &str| {
-        pod.spec
-            .as_ref()
-            .is_some_and(|spec| limits_declared(spec, resource))
-    };
+    let declared = |resource: &str| pod.spec.as_ref().is_some_and(|spec| limits_declared(spec, resource));
     let (cpu_bound, memory_bound) = match qos_class(pod) {
         QosClass::Guaranteed => (true, true),
         QosClass::Burstable => (declared("cpu"), declared("memory")),
@@ -101,16 +89,8 @@ pub fn pod_resources(pod: &Pod, enforce: &Enforcement) -> Resources {
 
 /// CPU shares of the Burstable class: what all its active pods ask for (`qos_container_manager_linux.go`).
 pub fn burstable_shares<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> u64 {
-    let burstable = pods
-        .into_iter()
-        .filter(|pod| qos_class(pod) == QosClass::Burstable);
-    let milli = burstable
-        .map(|pod| {
-            pod_requests(pod)
-                .get("cpu")
-                .map_or(0, |cpu| cpu.milli_value())
-        })
-        .sum();
+    let burstable = pods.into_iter().filter(|pod| qos_class(pod) == QosClass::Burstable);
+    let milli = burstable.map(|pod| pod_requests(pod).get("cpu").map_or(0, |cpu| cpu.milli_value())).sum();
     milli_cpu_to_shares(milli)
 }
 
@@ -120,17 +100,9 @@ mod tests {
 
     #[test]
     fn shares() {
-        for (milli, expect) in [
-            (0, 2),
-            (1, 2),
-            (2, 2),
-            (3, 3),
-            (100, 102),
-            (1000, 1024),
-            (256_000, 262_144),
-            (512_000, 262_144),
-            (-5, 2),
-        ] {
+        for (milli, expect) in
+            [(0, 2), (1, 2), (2, 2), (3, 3), (100, 102), (1000, 1024), (256_000, 262_144), (512_000, 262_144), (-5, 2)]
+        {
             assert_eq!(milli_cpu_to_shares(milli), expect, "{milli}m");
         }
     }
@@ -147,33 +119,19 @@ mod tests {
             (1500, 100_000, 150_000),
             (500, 5_000, 2_500),
         ] {
-            assert_eq!(
-                milli_cpu_to_quota(milli, period),
-                expect,
-                "{milli}m of {period}"
-            );
+            assert_eq!(milli_cpu_to_quota(milli, period), expect, "{milli}m of {period}");
         }
     }
 
     #[test]
     fn weights() {
-        for (shares, expect) in [
-            (0, 0),
-            (1, 1),
-            (2, 1),
-            (1024, 100),
-            (262_144, 10_000),
-            (300_000, 10_000),
-        ] {
+        for (shares, expect) in [(0, 0), (1, 1), (2, 1), (1024, 100), (262_144, 10_000), (300_000, 10_000)] {
             assert_eq!(shares_to_weight(shares), expect, "{shares}");
         }
     }
 
     fn pod(containers: &str) -> Pod {
-        serde_json::from_str(&format!(
-            r#"{{"metadata":{{}},"spec":{{"containers":{containers}}}}}"#
-        ))
-        .expect("pod")
+        serde_json::from_str(&format!(r#"{{"metadata":{{}},"spec":{{"containers":{containers}}}}}"#)).expect("pod")
     }
 
     #[test]
@@ -186,42 +144,12 @@ mod tests {
         let big = both("200m", "128Mi");
         for (name, containers, shares, quota, memory) in [
             ("best effort", r#"[{"name":"c"}]"#.to_owned(), 2, None, None),
-            (
-                "guaranteed",
-                format!("[{}]", container(&small, &small)),
-                102,
-                Some(10_000),
-                Some(64 << 20),
-            ),
-            (
-                "burstable, bounded",
-                format!("[{}]", container(&small, &big)),
-                102,
-                Some(20_000),
-                Some(128 << 20),
-            ),
-            (
-                "burstable, one unbounded",
-                format!(r#"[{},{{"name":"d"}}]"#, container(&small, &big)),
-                102,
-                None,
-                None,
-            ),
-            (
-                "requests only",
-                format!("[{}]", container(&small, "{}")),
-                102,
-                None,
-                None,
-            ),
+            ("guaranteed", format!("[{}]", container(&small, &small)), 102, Some(10_000), Some(64 << 20)),
+            ("burstable, bounded", format!("[{}]", container(&small, &big)), 102, Some(20_000), Some(128 << 20)),
+            ("burstable, one unbounded", format!(r#"[{},{{"name":"d"}}]"#, container(&small, &big)), 102, None, None),
+            ("requests only", format!("[{}]", container(&small, "{}")), 102, None, None),
         ] {
-            let resources = pod_resources(
-                &pod(&containers),
-                &Enforcement {
-                    pids: Some(7),
-                    ..Enforcement::default()
-                },
-            );
+            let resources = pod_resources(&pod(&containers), &Enforcement { pids: Some(7), ..Enforcement::default() });
             let expect = Resources {
                 cpu_shares: Some(shares),
                 cpu_quota_us: quota,

@@ -38,11 +38,7 @@ pub struct Resources {
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
     #[error("{operation} {}: {source}", path.display())]
-    Io {
-        operation: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { operation: &'static str, path: PathBuf, source: io::Error },
     #[error("{0:?} cannot be a part of a cgroup's name")]
     Name(String),
     #[error("cgroup {name} still has processes {pids:?} after they were killed")]
@@ -52,16 +48,9 @@ pub enum CgroupError {
 }
 
 impl CgroupError {
-    fn io(
-        operation: &'static str,
-        path: impl Into<PathBuf>,
-    ) -> impl FnOnce(io::Error) -> CgroupError {
+    fn io(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> CgroupError {
         let path = path.into();
-        move |source| CgroupError::Io {
-            operation,
-            path,
-            source,
-        }
+        move |source| CgroupError::Io { operation, path, source }
     }
 }
 
@@ -76,9 +65,7 @@ impl CgroupName {
 
     /// From a path such as `--cgroup-root`.
     pub fn parse(path: &str) -> Result<CgroupName, CgroupError> {
-        path.split('/')
-            .filter(|part| !part.is_empty())
-            .try_fold(CgroupName::root(), |name, part| name.child(part))
+        path.split('/').filter(|part| !part.is_empty()).try_fold(CgroupName::root(), |name, part| name.child(part))
     }
 
     pub fn child(&self, part: &str) -> Result<CgroupName, CgroupError> {
@@ -108,11 +95,7 @@ impl Hierarchy {
             Hierarchy::V1 { mounts } => mounts.get(controller)?,
             Hierarchy::V2 { root } => root,
         };
-        Some(
-            name.parts()
-                .iter()
-                .fold(root.clone(), |dir, part| dir.join(part)),
-        )
+        Some(name.parts().iter().fold(root.clone(), |dir, part| dir.join(part)))
     }
 
     /// Every place of `name`, one per mount point.
@@ -123,14 +106,7 @@ impl Hierarchy {
         };
         roots.sort();
         roots.dedup();
-        roots
-            .into_iter()
-            .map(|root| {
-                name.parts()
-                    .iter()
-                    .fold(root.clone(), |dir, part| dir.join(part))
-            })
-            .collect()
+        roots.into_iter().map(|root| name.parts().iter().fold(root.clone(), |dir, part| dir.join(part))).collect()
     }
 }
 
@@ -144,10 +120,7 @@ pub struct Cgroups {
 impl Cgroups {
     /// `cgroup_root` as the flag of that name; empty is the root.
     pub fn new(hierarchy: Hierarchy, cgroup_root: &str) -> Result<Cgroups, CgroupError> {
-        Ok(Cgroups {
-            hierarchy,
-            root: CgroupName::parse(cgroup_root)?,
-        })
+        Ok(Cgroups { hierarchy, root: CgroupName::parse(cgroup_root)? })
     }
 
     pub fn hierarchy(&self) -> &Hierarchy {
@@ -192,50 +165,31 @@ impl Cgroups {
     /// values leave them unbounded.
     pub async fn set_up(&self, allocatable: Resources) -> Result<(), CgroupError> {
         self.create(self.kubepods(), allocatable).await?;
-        let least = Resources {
-            cpu_shares: Some(math::SHARES_MIN),
-            ..Resources::default()
-        };
+        let least = Resources { cpu_shares: Some(math::SHARES_MIN), ..Resources::default() };
         self.create(self.qos(QosClass::Burstable), least).await?;
         self.create(self.qos(QosClass::BestEffort), least).await
     }
 
     /// Gives the Burstable class the weight of its pods; to be called when pods come and go.
     pub async fn update_qos(&self, burstable_shares: u64) -> Result<(), CgroupError> {
-        let resources = Resources {
-            cpu_shares: Some(burstable_shares),
-            ..Resources::default()
-        };
-        self.run(plan::plan_update(
-            &self.hierarchy,
-            &self.qos(QosClass::Burstable),
-            &resources,
-        ))
-        .await
+        let resources = Resources { cpu_shares: Some(burstable_shares), ..Resources::default() };
+        self.run(plan::plan_update(&self.hierarchy, &self.qos(QosClass::Burstable), &resources)).await
     }
 
     /// Makes a pod's group, or brings it to these limits.
-    pub async fn create_pod(
-        &self,
-        pod: &Pod,
-        enforce: &Enforcement,
-    ) -> Result<CgroupName, CgroupError> {
+    pub async fn create_pod(&self, pod: &Pod, enforce: &Enforcement) -> Result<CgroupName, CgroupError> {
         let name = self.pod(pod)?;
-        self.create(name.clone(), math::pod_resources(pod, enforce))
-            .await?;
+        self.create(name.clone(), math::pod_resources(pod, enforce)).await?;
         Ok(name)
     }
 
     async fn create(&self, name: CgroupName, resources: Resources) -> Result<(), CgroupError> {
-        self.run(plan::plan_create(&self.hierarchy, &name, &resources))
-            .await
+        self.run(plan::plan_create(&self.hierarchy, &name, &resources)).await
     }
 
     async fn run(&self, ops: Vec<plan::CgroupOp>) -> Result<(), CgroupError> {
         let work = move || ops.iter().try_for_each(execute::carry_out);
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|_| CgroupError::Interrupted)?
+        tokio::task::spawn_blocking(work).await.map_err(|_| CgroupError::Interrupted)?
     }
 
     /// Whether the group is there in every hierarchy.
@@ -250,11 +204,7 @@ impl Cgroups {
 
     /// Names (`podUID` without `pod`) and groups of all pods that have one.
     pub fn pods_on_node(&self) -> Vec<(String, CgroupName)> {
-        let classes = [
-            QosClass::Guaranteed,
-            QosClass::Burstable,
-            QosClass::BestEffort,
-        ];
+        let classes = [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort];
         let mut found = Vec::new();
         for class in classes {
             let parent = self.qos(class);

@@ -28,11 +28,7 @@ pub enum CgroupOp {
 }
 
 /// Makes `name` with all its parents, then sets `resources`. Every step may be repeated.
-pub fn plan_create(
-    hierarchy: &Hierarchy,
-    name: &CgroupName,
-    resources: &Resources,
-) -> Vec<CgroupOp> {
+pub fn plan_create(hierarchy: &Hierarchy, name: &CgroupName, resources: &Resources) -> Vec<CgroupOp> {
     let mut ops = Vec::new();
     match hierarchy {
         Hierarchy::V1 { mounts } => {
@@ -63,21 +59,14 @@ pub fn plan_create(
 }
 
 /// Sets what `resources` names; what it leaves out stays as it is.
-pub fn plan_update(
-    hierarchy: &Hierarchy,
-    name: &CgroupName,
-    resources: &Resources,
-) -> Vec<CgroupOp> {
+pub fn plan_update(hierarchy: &Hierarchy, name: &CgroupName, resources: &Resources) -> Vec<CgroupOp> {
     let values = match hierarchy {
         Hierarchy::V1 { .. } => v1_values(resources),
         Hierarchy::V2 { .. } => v2_values(resources),
     };
     let write = |(controller, file, value): (&str, &str, String)| {
         let dir = hierarchy.dir(controller, name)?;
-        Some(CgroupOp::Write {
-            file: dir.join(file),
-            value,
-        })
+        Some(CgroupOp::Write { file: dir.join(file), value })
     };
     values.into_iter().filter_map(write).collect()
 }
@@ -94,11 +83,7 @@ fn v1_values(resources: &Resources) -> Vec<Value> {
     }
     if let Some(quota) = resources.cpu_quota_us {
         // Zero is "no quota" here, -1 in the kernel.
-        values.push((
-            "cpu",
-            "cpu.cfs_quota_us",
-            if quota > 0 { quota } else { -1 }.to_string(),
-        ));
+        values.push(("cpu", "cpu.cfs_quota_us", if quota > 0 { quota } else { -1 }.to_string()));
     }
     if let Some(memory) = resources.memory_bytes {
         values.push(("memory", "memory.limit_in_bytes", memory.to_string()));
@@ -115,22 +100,12 @@ fn v2_values(resources: &Resources) -> Vec<Value> {
         values.push(("cpu", "cpu.weight", shares_to_weight(shares).to_string()));
     }
     if let Some(quota) = resources.cpu_quota_us {
-        let period = resources
-            .cpu_period_us
-            .unwrap_or(super::math::QUOTA_PERIOD_US);
-        let quota = if quota > 0 {
-            quota.to_string()
-        } else {
-            "max".into()
-        };
+        let period = resources.cpu_period_us.unwrap_or(super::math::QUOTA_PERIOD_US);
+        let quota = if quota > 0 { quota.to_string() } else { "max".into() };
         values.push(("cpu", "cpu.max", format!("{quota} {period}")));
     }
     if let Some(memory) = resources.memory_bytes {
-        let memory = if memory > 0 {
-            memory.to_string()
-        } else {
-            "max".into()
-        };
+        let memory = if memory > 0 { memory.to_string() } else { "max".into() };
         values.push(("memory", "memory.max", memory));
     }
     if let Some(pids) = resources.pids {
@@ -161,10 +136,7 @@ mod tests {
     }
 
     fn pod() -> (CgroupName, Resources) {
-        let name = CgroupName::root()
-            .child("kubepods")
-            .and_then(|n| n.child("podu1"))
-            .expect("name");
+        let name = CgroupName::root().child("kubepods").and_then(|n| n.child("podu1")).expect("name");
         let resources = Resources {
             cpu_shares: Some(1024),
             cpu_quota_us: Some(50_000),
@@ -177,15 +149,8 @@ mod tests {
 
     #[test]
     fn version_1() {
-        let mounts = [
-            ("cpu", "/c/cpu"),
-            ("cpuacct", "/c/cpu"),
-            ("cpuset", "/c/cpuset"),
-            ("memory", "/c/memory"),
-        ];
-        let hierarchy = Hierarchy::V1 {
-            mounts: mounts.map(|(c, p)| (c.to_owned(), p.into())).into(),
-        };
+        let mounts = [("cpu", "/c/cpu"), ("cpuacct", "/c/cpu"), ("cpuset", "/c/cpuset"), ("memory", "/c/memory")];
+        let hierarchy = Hierarchy::V1 { mounts: mounts.map(|(c, p)| (c.to_owned(), p.into())).into() };
         let (name, resources) = pod();
         // No pids controller is mounted, so its limit cannot be set.
         let expect = "\
@@ -218,13 +183,6 @@ write /c/kubepods/podu1/cpu.max 50000 100000
 write /c/kubepods/podu1/memory.max 1048576
 write /c/kubepods/podu1/pids.max 100
 ";
-        assert_eq!(
-            text(&plan_create(
-                &Hierarchy::V2 { root: "/c".into() },
-                &name,
-                &resources
-            )),
-            expect
-        );
+        assert_eq!(text(&plan_create(&Hierarchy::V2 { root: "/c".into() }, &name, &resources)), expect);
     }
 }

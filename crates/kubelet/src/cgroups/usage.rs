@@ -61,8 +61,7 @@ fn read_v1(hierarchy: &Hierarchy, name: &CgroupName) -> Usage {
         usage.page_faults = get("total_pgfault");
         usage.major_page_faults = get("total_pgmajfault");
         // "No limit" is the largest number of pages, some 2^63.
-        usage.memory_limit_bytes =
-            number(dir.join("memory.limit_in_bytes")).filter(|bytes| *bytes < 1 << 62);
+        usage.memory_limit_bytes = number(dir.join("memory.limit_in_bytes")).filter(|bytes| *bytes < 1 << 62);
     }
     usage.processes = process_count(hierarchy, "pids", name);
     usage
@@ -76,8 +75,7 @@ fn read_v2(hierarchy: &Hierarchy, name: &CgroupName) -> Usage {
     let stat = table(dir.join("memory.stat")).unwrap_or_default();
     let get = |key: &str| stat.get(key).copied();
     // The root group has no memory.current; the machine's own figures stand for it.
-    let memory = number(dir.join("memory.current"))
-        .or_else(|| name.parts().is_empty().then(machine_memory)?);
+    let memory = number(dir.join("memory.current")).or_else(|| name.parts().is_empty().then(machine_memory)?);
     Usage {
         cpu_nanoseconds: cpu.get("usage_usec").map(|us| us.saturating_mul(1000)),
         memory_bytes: memory,
@@ -123,18 +121,13 @@ pub struct MemInfo {
 
 impl MemInfo {
     pub fn read() -> Option<MemInfo> {
-        Some(MemInfo::parse(
-            &fs::read_to_string(Path::new("/proc/meminfo")).ok()?,
-        ))
+        Some(MemInfo::parse(&fs::read_to_string(Path::new("/proc/meminfo")).ok()?))
     }
 
     pub fn parse(text: &str) -> MemInfo {
         let get = |key: &str| {
-            let value = text
-                .lines()
-                .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-            let kilobytes =
-                value.and_then(|value| value.split_whitespace().next()?.parse::<u64>().ok());
+            let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+            let kilobytes = value.and_then(|value| value.split_whitespace().next()?.parse::<u64>().ok());
             kilobytes.unwrap_or(0).saturating_mul(1024)
         };
         MemInfo {

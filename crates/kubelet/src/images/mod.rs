@@ -2,6 +2,7 @@
 //! `pkg/kubelet/images/image_manager.go`).
 
 pub mod auth;
+pub mod gc;
 pub mod reference;
 
 use std::{

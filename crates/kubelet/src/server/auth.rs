@@ -56,16 +56,8 @@ pub fn attributes(method: &Method, path: &str) -> Vec<Attributes> {
         "DELETE" => "delete",
         _ => "",
     };
-    let within = |base: &str| {
-        path.strip_prefix(base)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    let fine = [
-        ("/pods", "pods"),
-        ("/healthz", "healthz"),
-        ("/configz", "configz"),
-        ("/runningpods", "pods"),
-    ];
+    let within = |base: &str| path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let fine = [("/pods", "pods"), ("/healthz", "healthz"), ("/configz", "configz"), ("/runningpods", "pods")];
     let own = [
         ("/stats", "stats"),
         ("/metrics", "metrics"),
@@ -74,17 +66,9 @@ pub fn attributes(method: &Method, path: &str) -> Vec<Attributes> {
         ("/statusz", "statusz"),
         ("/flagz", "configz"),
     ];
-    let found = |list: &[(&str, &'static str)]| {
-        list.iter()
-            .find(|(base, _)| within(base))
-            .map(|(_, name)| *name)
-    };
+    let found = |list: &[(&str, &'static str)]| list.iter().find(|(base, _)| within(base)).map(|(_, name)| *name);
     let last = found(&own).unwrap_or("proxy");
-    found(&fine)
-        .into_iter()
-        .chain([last])
-        .map(|subresource| Attributes { verb, subresource })
-        .collect()
+    found(&fine).into_iter().chain([last]).map(|subresource| Attributes { verb, subresource }).collect()
 }
 
 /// Where the kubelet has tokens and access reviewed: the API server, or a table in a test.
@@ -93,12 +77,7 @@ pub trait Reviewer: Send + Sync + 'static {
     /// `None`: the token is not good.
     async fn review_token(&self, token: &str) -> client::Result<Option<User>>;
 
-    async fn review_access(
-        &self,
-        user: &User,
-        node: &str,
-        attributes: &Attributes,
-    ) -> client::Result<bool>;
+    async fn review_access(&self, user: &User, node: &str, attributes: &Attributes) -> client::Result<bool>;
 }
 
 #[async_trait]
@@ -117,12 +96,7 @@ impl Reviewer for Client {
         }))
     }
 
-    async fn review_access(
-        &self,
-        user: &User,
-        node: &str,
-        attributes: &Attributes,
-    ) -> client::Result<bool> {
+    async fn review_access(&self, user: &User, node: &str, attributes: &Attributes) -> client::Result<bool> {
         let mut review = SubjectAccessReview::default();
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         review.spec.user = text(&user.name);
@@ -138,9 +112,7 @@ impl Reviewer for Client {
             ..ResourceAttributes::default()
         });
         let answer = self.all::<SubjectAccessReview>().create(&review).await?;
-        Ok(answer
-            .status
-            .is_some_and(|status| status.allowed && status.denied != Some(true)))
+        Ok(answer.status.is_some_and(|status| status.allowed && status.denied != Some(true)))
     }
 }
 
@@ -150,20 +122,9 @@ pub enum Refusal {
     #[error("Unauthorized")]
     Unauthenticated,
     #[error("Forbidden (user={user}, verb={verb}, resource=nodes, subresource(s)=[{}])\n", subresources.join(" "))]
-    Forbidden {
-        user: String,
-        verb: &'static str,
-        subresources: Vec<&'static str>,
-    },
-    #[error(
-        "Authorization error (user={user}, verb={verb}, resource=nodes, subresource={subresource})"
-    )]
-    Failed {
-        user: String,
-        verb: &'static str,
-        subresource: &'static str,
-        source: client::Error,
-    },
+    Forbidden { user: String, verb: &'static str, subresources: Vec<&'static str> },
+    #[error("Authorization error (user={user}, verb={verb}, resource=nodes, subresource={subresource})")]
+    Failed { user: String, verb: &'static str, subresource: &'static str, source: client::Error },
 }
 
 pub struct Authority {
@@ -176,12 +137,7 @@ pub struct Authority {
 impl Authority {
     pub fn new(reviewer: impl Reviewer, node: &str) -> Authority {
         let (tokens, access) = (Cache::default(), Cache::default());
-        Authority {
-            reviewer: Box::new(reviewer),
-            node: node.to_owned(),
-            tokens,
-            access,
-        }
+        Authority { reviewer: Box::new(reviewer), node: node.to_owned(), tokens, access }
     }
 
     /// Lets the request pass as this user, or says why not.
@@ -192,10 +148,7 @@ impl Authority {
         headers: &HeaderMap,
         extensions: &Extensions,
     ) -> Result<User, Refusal> {
-        let user = self
-            .authenticate(headers, extensions)
-            .await
-            .ok_or(Refusal::Unauthenticated)?;
+        let user = self.authenticate(headers, extensions).await.ok_or(Refusal::Unauthenticated)?;
         let attributes = attributes(method, path);
         for attributes in &attributes {
             match self.is_allowed(&user, attributes).await {
@@ -203,38 +156,22 @@ impl Authority {
                 Ok(false) => {}
                 Err(source) => {
                     let (verb, subresource) = (attributes.verb, attributes.subresource);
-                    return Err(Refusal::Failed {
-                        user: user.name,
-                        verb,
-                        subresource,
-                        source,
-                    });
+                    return Err(Refusal::Failed { user: user.name, verb, subresource, source });
                 }
             }
         }
         let verb = attributes.first().map_or("", |first| first.verb);
-        let subresources = attributes
-            .iter()
-            .map(|attributes| attributes.subresource)
-            .collect();
-        Err(Refusal::Forbidden {
-            user: user.name,
-            verb,
-            subresources,
-        })
+        let subresources = attributes.iter().map(|attributes| attributes.subresource).collect();
+        Err(Refusal::Forbidden { user: user.name, verb, subresources })
     }
 
     /// The verified certificate first, then the token, as upstream orders them.
     async fn authenticate(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<User> {
-        let certificate = extensions
-            .get::<PeerCertificate>()
-            .filter(|peer| !peer.common_name.is_empty());
+        let certificate = extensions.get::<PeerCertificate>().filter(|peer| !peer.common_name.is_empty());
         let mut user = match certificate {
-            Some(peer) => User {
-                name: peer.common_name.clone(),
-                groups: peer.organizations.clone(),
-                ..User::default()
-            },
+            Some(peer) => {
+                User { name: peer.common_name.clone(), groups: peer.organizations.clone(), ..User::default() }
+            }
             None => self.by_token(bearer(headers)?).await?,
         };
         if !user.groups.iter().any(|group| group == AUTHENTICATED) {
@@ -265,12 +202,8 @@ impl Authority {
         if let Some(known) = self.access.get(&key) {
             return Ok(known);
         }
-        let allowed = self
-            .reviewer
-            .review_access(user, &self.node, attributes)
-            .await?;
-        self.access
-            .put(key, allowed, if allowed { ALLOWED_TTL } else { DENIED_TTL });
+        let allowed = self.reviewer.review_access(user, &self.node, attributes).await?;
+        self.access.put(key, allowed, if allowed { ALLOWED_TTL } else { DENIED_TTL });
         Ok(allowed)
     }
 }
@@ -289,19 +222,14 @@ struct Cache<K, V> {
 
 impl<K, V> Default for Cache<K, V> {
     fn default() -> Self {
-        Cache {
-            entries: Mutex::default(),
-        }
+        Cache { entries: Mutex::default() }
     }
 }
 
 impl<K: Eq + Hash, V: Clone> Cache<K, V> {
     fn get(&self, key: &K) -> Option<V> {
         let entries = self.entries.lock();
-        entries
-            .get(key)
-            .filter(|(_, until)| Instant::now() < *until)
-            .map(|(value, _)| value.clone())
+        entries.get(key).filter(|(_, until)| Instant::now() < *until).map(|(value, _)| value.clone())
     }
 
     fn put(&self, key: K, value: V, ttl: Duration) {

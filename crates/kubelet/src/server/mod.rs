@@ -56,9 +56,7 @@ pub struct KubeletServer {
 
 impl KubeletServer {
     /// The server as a function from request to response, in the shape `net::server` takes.
-    pub fn handler(
-        self,
-    ) -> Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<Body>> + Send + Sync> {
+    pub fn handler(self) -> Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<Body>> + Send + Sync> {
         let server = Arc::new(self);
         Arc::new(move |request| {
             let server = server.clone();
@@ -68,15 +66,7 @@ impl KubeletServer {
 
     pub async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path();
-        let admitted = self
-            .authority
-            .admit(
-                request.method(),
-                path,
-                request.headers(),
-                request.extensions(),
-            )
-            .await;
+        let admitted = self.authority.admit(request.method(), path, request.headers(), request.extensions()).await;
         if let Err(refusal) = admitted {
             return refused(&refusal);
         }
@@ -99,18 +89,16 @@ impl KubeletServer {
                 Ok(summary) => respond::metrics(metrics::cadvisor(&summary)),
                 Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
             },
-            Route::Configz => respond::json(
-                serde_json::json!({"kubeletconfig": self.facts.configuration()}).to_string(),
-            ),
+            Route::Configz => {
+                respond::json(serde_json::json!({"kubeletconfig": self.facts.configuration()}).to_string())
+            }
             Route::ContainerLogs(target) => self.container_logs(&target, &query).await,
             Route::Exec(target) => self.exec(request, &target, &query).await,
             Route::Attach(target) => self.attach(request, &target, &query).await,
             Route::PortForward(target) => self.port_forward(request, &target, &query).await,
             Route::Run(target) => self.run(&target, &query).await,
             Route::Disabled(why) => text(StatusCode::METHOD_NOT_ALLOWED, why),
-            Route::MethodNotAllowed => {
-                text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed")
-            }
+            Route::MethodNotAllowed => text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed"),
             Route::NotFound => text(StatusCode::NOT_FOUND, "404 page not found\n"),
         }
     }
@@ -119,9 +107,7 @@ impl KubeletServer {
         match self.facts.health() {
             Ok(()) => text(StatusCode::OK, "ok"),
             Err(why) => {
-                let body = format!(
-                    "[+]ping ok\n[+]log ok\n[-]syncloop failed: {why}\nhealthz check failed\n"
-                );
+                let body = format!("[+]ping ok\n[+]log ok\n[-]syncloop failed: {why}\nhealthz check failed\n");
                 text(StatusCode::INTERNAL_SERVER_ERROR, body)
             }
         }
@@ -149,47 +135,23 @@ impl KubeletServer {
             }
         };
         let Ok(pod) = self.access.find(&target.namespace, &target.pod, None) else {
-            return text(
-                StatusCode::NOT_FOUND,
-                format!("pod {:?} does not exist", target.pod),
-            );
+            return text(StatusCode::NOT_FOUND, format!("pod {:?} does not exist", target.pod));
         };
         if !has_container(&pod, &target.container) {
-            let why = format!(
-                "container {:?} not found in pod {:?}",
-                target.container, target.pod
-            );
+            let why = format!("container {:?} not found in pod {:?}", target.container, target.pod);
             return text(StatusCode::NOT_FOUND, why);
         }
-        let handle = match self
-            .access
-            .container(&pod, &target.container, options.previous)
-        {
+        let handle = match self.access.container(&pod, &target.container, options.previous) {
             Ok(handle) => handle,
             // As upstream, which writes what the log reader failed with as a bad request.
             Err(error) => return text(StatusCode::BAD_REQUEST, error.to_string()),
         };
-        let running = is_running(
-            self.access.clone(),
-            pod,
-            target.container.clone(),
-            handle.id,
-        );
-        match logs::stream(
-            LogSource {
-                path: handle.log_path,
-                running,
-            },
-            options,
-        )
-        .await
-        {
+        let running = is_running(self.access.clone(), pod, target.container.clone(), handle.id);
+        match logs::stream(LogSource { path: handle.log_path, running }, options).await {
             Ok(body) => {
                 let mut response = Response::new(body);
                 let plain = http::HeaderValue::from_static("text/plain; charset=utf-8");
-                response
-                    .headers_mut()
-                    .insert(http::header::CONTENT_TYPE, plain);
+                response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
                 response
             }
             Err(error) => text(StatusCode::BAD_REQUEST, error.to_string()),
@@ -197,9 +159,7 @@ impl KubeletServer {
     }
 
     fn container_id(&self, target: &Target) -> Result<String, AccessError> {
-        let pod = self
-            .access
-            .find(&target.namespace, &target.pod, target.uid.as_deref())?;
+        let pod = self.access.find(&target.namespace, &target.pod, target.uid.as_deref())?;
         let handle = self.access.container(&pod, &target.container, false)?;
         match handle.running {
             true => Ok(handle.id),
@@ -211,12 +171,7 @@ impl KubeletServer {
         }
     }
 
-    async fn exec(
-        &self,
-        request: Request<Incoming>,
-        target: &Target,
-        query: &Query,
-    ) -> Response<Body> {
+    async fn exec(&self, request: Request<Incoming>, target: &Target, query: &Query) -> Response<Body> {
         let streams = match streaming::streams(query) {
             Ok(streams) => streams,
             Err(why) => return text(StatusCode::BAD_REQUEST, why),
@@ -229,12 +184,7 @@ impl KubeletServer {
         stream(request, url).await
     }
 
-    async fn attach(
-        &self,
-        request: Request<Incoming>,
-        target: &Target,
-        query: &Query,
-    ) -> Response<Body> {
+    async fn attach(&self, request: Request<Incoming>, target: &Target, query: &Query) -> Response<Body> {
         let streams = match streaming::streams(query) {
             Ok(streams) => streams,
             Err(why) => return text(StatusCode::BAD_REQUEST, why),
@@ -246,20 +196,12 @@ impl KubeletServer {
         stream(request, url).await
     }
 
-    async fn port_forward(
-        &self,
-        request: Request<Incoming>,
-        target: &Target,
-        query: &Query,
-    ) -> Response<Body> {
+    async fn port_forward(&self, request: Request<Incoming>, target: &Target, query: &Query) -> Response<Body> {
         let ports = match streaming::ports(query, request.headers()) {
             Ok(ports) => ports,
             Err(why) => return text(StatusCode::BAD_REQUEST, why),
         };
-        let url = match self
-            .access
-            .find(&target.namespace, &target.pod, target.uid.as_deref())
-        {
+        let url = match self.access.find(&target.namespace, &target.pod, target.uid.as_deref()) {
             Ok(pod) => self.access.port_forward(&pod, ports).await,
             Err(error) => Err(error),
         };
@@ -267,22 +209,16 @@ impl KubeletServer {
     }
 
     async fn run(&self, target: &Target, query: &Query) -> Response<Body> {
-        let command: Vec<String> = query
-            .first("cmd")
-            .unwrap_or_default()
-            .split(' ')
-            .map(str::to_owned)
-            .collect();
+        let command: Vec<String> = query.first("cmd").unwrap_or_default().split(' ').map(str::to_owned).collect();
         let result = match self.container_id(target) {
             Ok(id) => self.access.run(&id, command).await,
             Err(error) => Err(error),
         };
         match result {
             Ok((0, output)) => respond::json(output),
-            Ok((code, _)) => text(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                format!("command terminated with exit code {code}"),
-            ),
+            Ok((code, _)) => {
+                text(StatusCode::INTERNAL_SERVER_ERROR, format!("command terminated with exit code {code}"))
+            }
             Err(error) => access_failed(&error),
         }
     }
@@ -297,9 +233,7 @@ async fn stream(request: Request<Incoming>, url: Result<String, AccessError>) ->
 
 fn access_failed(error: &AccessError) -> Response<Body> {
     let status = match error {
-        AccessError::PodNotFound { .. } | AccessError::ContainerNotFound { .. } => {
-            StatusCode::NOT_FOUND
-        }
+        AccessError::PodNotFound { .. } | AccessError::ContainerNotFound { .. } => StatusCode::NOT_FOUND,
         AccessError::NoPreviousContainer { .. } => StatusCode::BAD_REQUEST,
         AccessError::Runtime(RuntimeError::NotFound { .. }) => StatusCode::NOT_FOUND,
         AccessError::Runtime(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -333,14 +267,8 @@ fn pod_list(pods: impl Iterator<Item = Vec<u8>>) -> Response<Body> {
 
 fn has_container(pod: &Pod, name: &str) -> bool {
     let Some(spec) = &pod.spec else { return false };
-    let plain = spec
-        .containers
-        .iter()
-        .chain(spec.init_containers.iter().flatten())
-        .map(|c| &c.name);
-    plain
-        .chain(spec.ephemeral_containers.iter().flatten().map(|c| &c.name))
-        .any(|present| present == name)
+    let plain = spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(|c| &c.name);
+    plain.chain(spec.ephemeral_containers.iter().flatten().map(|c| &c.name)).any(|present| present == name)
 }
 
 /// Whether exactly this instance is still the container's newest, and runs.

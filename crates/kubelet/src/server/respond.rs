@@ -10,10 +10,7 @@ pub(super) fn with_type(
 ) -> Response<Body> {
     let mut response = Response::new(net::full(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static(content_type),
-    );
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
     response
 }
 
@@ -27,9 +24,5 @@ pub(super) fn json(body: impl Into<bytes::Bytes>) -> Response<Body> {
 
 /// Prometheus' text format.
 pub(super) fn metrics(body: String) -> Response<Body> {
-    with_type(
-        StatusCode::OK,
-        "text/plain; version=0.0.4; charset=utf-8",
-        body,
-    )
+    with_type(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body)
 }

@@ -40,18 +40,10 @@ pub fn route(method: &Method, path: &str) -> Route {
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let reads = *method == Method::GET || *method == Method::HEAD;
     let get = |route: Route| {
-        if reads {
-            route
-        } else {
-            Route::MethodNotAllowed
-        }
+        if reads { route } else { Route::MethodNotAllowed }
     };
     let streams = |route: Route| {
-        if reads || *method == Method::POST {
-            route
-        } else {
-            Route::MethodNotAllowed
-        }
+        if reads || *method == Method::POST { route } else { Route::MethodNotAllowed }
     };
     match parts.as_slice() {
         ["healthz"] | ["healthz", "ping" | "log" | "syncloop"] => get(Route::Health),
@@ -63,26 +55,18 @@ pub fn route(method: &Method, path: &str) -> Route {
         ["metrics", "cadvisor"] => get(Route::MetricsCadvisor),
         ["metrics", "probes"] => get(Route::MetricsProbes),
         ["configz"] => get(Route::Configz),
-        ["containerLogs", namespace, pod, container] => get(Route::ContainerLogs(target(
-            namespace, pod, None, container,
-        ))),
-        ["exec", rest @ ..] => {
-            container(rest).map_or(Route::NotFound, |target| streams(Route::Exec(target)))
+        ["containerLogs", namespace, pod, container] => {
+            get(Route::ContainerLogs(target(namespace, pod, None, container)))
         }
-        ["attach", rest @ ..] => {
-            container(rest).map_or(Route::NotFound, |target| streams(Route::Attach(target)))
-        }
+        ["exec", rest @ ..] => container(rest).map_or(Route::NotFound, |target| streams(Route::Exec(target))),
+        ["attach", rest @ ..] => container(rest).map_or(Route::NotFound, |target| streams(Route::Attach(target))),
         ["run", rest @ ..] => match container(rest) {
             Some(target) if *method == Method::POST => Route::Run(target),
             Some(_) => Route::MethodNotAllowed,
             None => Route::NotFound,
         },
-        ["portForward", namespace, pod] => {
-            streams(Route::PortForward(target(namespace, pod, None, "")))
-        }
-        ["portForward", namespace, pod, uid] => {
-            streams(Route::PortForward(target(namespace, pod, Some(uid), "")))
-        }
+        ["portForward", namespace, pod] => streams(Route::PortForward(target(namespace, pod, None, ""))),
+        ["portForward", namespace, pod, uid] => streams(Route::PortForward(target(namespace, pod, Some(uid), ""))),
         ["logs", ..] => Route::Disabled("logs endpoint is disabled."),
         ["debug", "pprof", ..] => Route::Disabled("profiling endpoint is disabled."),
         ["debug", "flags", ..] => Route::Disabled("flags endpoint is disabled."),
@@ -125,11 +109,7 @@ mod tests {
             ("GET", "/metrics", Route::Metrics),
             ("GET", "/metrics/resource", Route::MetricsResource),
             ("GET", "/metrics/cadvisor", Route::MetricsCadvisor),
-            (
-                "GET",
-                "/containerLogs/ns/p/c",
-                Route::ContainerLogs(t(None, "c")),
-            ),
+            ("GET", "/containerLogs/ns/p/c", Route::ContainerLogs(t(None, "c"))),
             ("DELETE", "/containerLogs/ns/p/c", Route::MethodNotAllowed),
             ("GET", "/containerLogs/ns/p", Route::NotFound),
             ("POST", "/exec/ns/p/c", Route::Exec(t(None, "c"))),
@@ -140,21 +120,9 @@ mod tests {
             ("POST", "/run/ns/p/c", Route::Run(t(None, "c"))),
             ("GET", "/run/ns/p/c", Route::MethodNotAllowed),
             ("POST", "/portForward/ns/p", Route::PortForward(t(None, ""))),
-            (
-                "POST",
-                "/portForward/ns/p/u",
-                Route::PortForward(t(Some("u"), "")),
-            ),
-            (
-                "GET",
-                "/logs/syslog",
-                Route::Disabled("logs endpoint is disabled."),
-            ),
-            (
-                "GET",
-                "/debug/pprof/heap",
-                Route::Disabled("profiling endpoint is disabled."),
-            ),
+            ("POST", "/portForward/ns/p/u", Route::PortForward(t(Some("u"), ""))),
+            ("GET", "/logs/syslog", Route::Disabled("logs endpoint is disabled.")),
+            ("GET", "/debug/pprof/heap", Route::Disabled("profiling endpoint is disabled.")),
             ("GET", "/", Route::NotFound),
             ("GET", "/podsx", Route::NotFound),
         ] {

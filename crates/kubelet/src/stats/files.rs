@@ -25,10 +25,7 @@ pub fn file_system(path: &Path) -> io::Result<FileSystem> {
     Ok(FileSystem {
         capacity_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
         available_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
-        used_bytes: stat
-            .f_blocks
-            .saturating_sub(stat.f_bfree)
-            .saturating_mul(stat.f_frsize),
+        used_bytes: stat.f_blocks.saturating_sub(stat.f_bfree).saturating_mul(stat.f_frsize),
         inodes: stat.f_files,
         inodes_free: stat.f_ffree,
         device: fs::metadata(path)?.dev(),
@@ -46,16 +43,9 @@ pub struct DiskUsage {
 pub fn disk_usage(root: &Path) -> io::Result<DiskUsage> {
     let metadata = fs::symlink_metadata(root)?;
     let device = metadata.dev();
-    let mut usage = DiskUsage {
-        bytes: metadata.blocks() * 512,
-        inodes: 1,
-    };
+    let mut usage = DiskUsage { bytes: metadata.blocks() * 512, inodes: 1 };
     let mut linked: HashSet<u64> = HashSet::new();
-    let mut dirs: Vec<PathBuf> = if metadata.is_dir() {
-        vec![root.to_owned()]
-    } else {
-        Vec::new()
-    };
+    let mut dirs: Vec<PathBuf> = if metadata.is_dir() { vec![root.to_owned()] } else { Vec::new() };
     while let Some(dir) = dirs.pop() {
         for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
             let Ok(metadata) = entry.metadata() else {

@@ -25,31 +25,17 @@ impl Rates {
     /// counter went back.
     pub(super) fn observe(&mut self, key: &str, total: u64, now: Timestamp) -> Option<u64> {
         let Some(last) = self.last.get(key).copied() else {
-            self.last.insert(
-                key.to_owned(),
-                Sample {
-                    at: now,
-                    total,
-                    rate: None,
-                },
-            );
+            self.last.insert(key.to_owned(), Sample { at: now, total, rate: None });
             return None;
         };
         let span = now.as_nanosecond() - last.at.as_nanosecond();
         if span < SPAN_MS_MIN * 1_000_000 {
             return last.rate;
         }
-        let rate = total.checked_sub(last.total).and_then(|used| {
-            u64::try_from(i128::from(used).saturating_mul(1_000_000_000) / span).ok()
-        });
-        self.last.insert(
-            key.to_owned(),
-            Sample {
-                at: now,
-                total,
-                rate,
-            },
-        );
+        let rate = total
+            .checked_sub(last.total)
+            .and_then(|used| u64::try_from(i128::from(used).saturating_mul(1_000_000_000) / span).ok());
+        self.last.insert(key.to_owned(), Sample { at: now, total, rate });
         rate
     }
 

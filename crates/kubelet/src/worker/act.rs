@@ -1,6 +1,6 @@
 //! The executor: every step of a plan becomes a task, and its end becomes something observed.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use client::EventType;
 use jiff::{SignedDuration, Timestamp};
@@ -10,6 +10,7 @@ use volumes::{PodMounts, VolumeError};
 use super::{PodWorker, Signal, kill, start, start::StartFailure};
 use crate::{
     cri::RuntimeError,
+    housekeeping,
     plan::{ContainerRecord, Failure, PodPlan, SandboxRecord, State, Step, spec},
 };
 
@@ -124,8 +125,13 @@ impl PodWorker {
             }
             Step::RemoveContainer { id, .. } => {
                 doing.removing.insert(id.clone());
+                let known = self.observed.containers.iter().find(|record| record.id == id);
+                let log = known.map(|record| record.log_path.clone()).filter(|path| !path.is_empty());
                 self.beside(step, async move {
                     let result = node.runtime.remove_container(&id).await;
+                    if let Some(log) = log.filter(|_| result.is_ok()) {
+                        housekeeping::logs::remove(Path::new(&log)).await;
+                    }
                     Done::Removed { id, result }
                 });
             }

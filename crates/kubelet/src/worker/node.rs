@@ -85,6 +85,19 @@ impl Node {
         }
     }
 
+    /// An event about the node itself.
+    pub fn node_event(&self, kind: EventType, reason: &str, message: String) {
+        let name = self.facts().node_name.clone();
+        // Upstream's kubelet knows its node by name only, and puts that for the UID.
+        let regarding = ObjectReference {
+            kind: Some("Node".into()),
+            uid: Some(name.clone()),
+            name: Some(name),
+            ..ObjectReference::default()
+        };
+        self.recorder.event(regarding, kind, reason, message);
+    }
+
     /// An event about a pod, or about one of its containers.
     pub fn event(&self, pod: &Pod, container: Option<&str>, kind: EventType, reason: &str, message: String) {
         let mut regarding = reference(pod);

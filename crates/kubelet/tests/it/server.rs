@@ -47,25 +47,13 @@ impl Reviewer for Table {
     async fn review_token(&self, token: &str) -> client::Result<Option<User>> {
         self.reviews.fetch_add(1, Ordering::SeqCst);
         let known = ["admin", "scraper"].contains(&token);
-        Ok(known.then(|| User {
-            name: token.into(),
-            ..User::default()
-        }))
+        Ok(known.then(|| User { name: token.into(), ..User::default() }))
     }
 
-    async fn review_access(
-        &self,
-        user: &User,
-        node: &str,
-        attributes: &Attributes,
-    ) -> client::Result<bool> {
+    async fn review_access(&self, user: &User, node: &str, attributes: &Attributes) -> client::Result<bool> {
         self.reviews.fetch_add(1, Ordering::SeqCst);
         assert_eq!(node, "n1");
-        assert!(
-            user.groups
-                .iter()
-                .any(|group| group == "system:authenticated")
-        );
+        assert!(user.groups.iter().any(|group| group == "system:authenticated"));
         Ok(user.name == "admin" || attributes.subresource == "metrics")
     }
 }
@@ -82,61 +70,26 @@ impl PodAccess for Access {
         vec![self.pod.clone()]
     }
 
-    fn find(
-        &self,
-        namespace: &str,
-        name: &str,
-        uid: Option<&str>,
-    ) -> Result<Arc<Pod>, AccessError> {
+    fn find(&self, namespace: &str, name: &str, uid: Option<&str>) -> Result<Arc<Pod>, AccessError> {
         let found = (namespace, name) == ("ns", "web") && uid.is_none_or(|uid| uid == "u1");
-        let missing = || AccessError::PodNotFound {
-            namespace: namespace.into(),
-            name: name.into(),
-        };
+        let missing = || AccessError::PodNotFound { namespace: namespace.into(), name: name.into() };
         found.then(|| self.pod.clone()).ok_or_else(missing)
     }
 
-    fn container(
-        &self,
-        _: &Pod,
-        container: &str,
-        previous: bool,
-    ) -> Result<ContainerHandle, AccessError> {
+    fn container(&self, _: &Pod, container: &str, previous: bool) -> Result<ContainerHandle, AccessError> {
         if previous {
-            return Err(AccessError::NoPreviousContainer {
-                pod: "web".into(),
-                container: container.into(),
-            });
+            return Err(AccessError::NoPreviousContainer { pod: "web".into(), container: container.into() });
         }
-        Ok(ContainerHandle {
-            id: "id1".into(),
-            log_path: self.log.clone(),
-            running: true,
-            attempt: 0,
-        })
+        Ok(ContainerHandle { id: "id1".into(), log_path: self.log.clone(), running: true, attempt: 0 })
     }
 
-    async fn exec(
-        &self,
-        container: &str,
-        command: Vec<String>,
-        streams: Streams,
-    ) -> Result<String, AccessError> {
-        assert_eq!(
-            (container, streams.stdin, streams.stderr),
-            ("id1", true, false)
-        );
-        Ok(format!(
-            "http://{}/exec/{}",
-            self.streaming,
-            command.join("-")
-        ))
+    async fn exec(&self, container: &str, command: Vec<String>, streams: Streams) -> Result<String, AccessError> {
+        assert_eq!((container, streams.stdin, streams.stderr), ("id1", true, false));
+        Ok(format!("http://{}/exec/{}", self.streaming, command.join("-")))
     }
 
     async fn attach(&self, _: &str, _: Streams) -> Result<String, AccessError> {
-        Err(AccessError::Runtime(RuntimeError::Unavailable {
-            message: "gone".into(),
-        }))
+        Err(AccessError::Runtime(RuntimeError::Unavailable { message: "gone".into() }))
     }
 
     async fn port_forward(&self, _: &Pod, ports: Vec<i32>) -> Result<String, AccessError> {
@@ -167,24 +120,15 @@ impl NodeFacts for Facts {
 
 fn container_stats() -> v1::ContainerStats {
     let value = |value| Some(v1::UInt64Value { value });
-    let labels = [
-        ("io.kubernetes.pod.uid", "u1"),
-        ("io.kubernetes.container.name", "c"),
-    ];
+    let labels = [("io.kubernetes.pod.uid", "u1"), ("io.kubernetes.container.name", "c")];
     v1::ContainerStats {
         attributes: Some(v1::ContainerAttributes {
             id: "id1".into(),
             labels: labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
             ..Default::default()
         }),
-        cpu: Some(v1::CpuUsage {
-            usage_core_nano_seconds: value(2_500_000_000),
-            ..Default::default()
-        }),
-        memory: Some(v1::MemoryUsage {
-            working_set_bytes: value(4096),
-            ..Default::default()
-        }),
+        cpu: Some(v1::CpuUsage { usage_core_nano_seconds: value(2_500_000_000), ..Default::default() }),
+        memory: Some(v1::MemoryUsage { working_set_bytes: value(4096), ..Default::default() }),
         ..Default::default()
     }
 }
@@ -203,10 +147,7 @@ async fn streaming_server() -> String {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let service = service_fn(|mut request: Request<Incoming>| async move {
-                assert!(
-                    !request.headers().contains_key(header::AUTHORIZATION),
-                    "credentials stay with the kubelet"
-                );
+                assert!(!request.headers().contains_key(header::AUTHORIZATION), "credentials stay with the kubelet");
                 let path = request.uri().path().to_owned();
                 let upgrade = hyper::upgrade::on(&mut request);
                 tokio::spawn(async move {
@@ -224,8 +165,7 @@ async fn streaming_server() -> String {
                     .header("X-Stream-Protocol-Version", "v4.channel.k8s.io")
                     .body(Full::new(Bytes::new()))
             });
-            let connection = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service);
+            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             tokio::spawn(connection.with_upgrades());
         }
     });
@@ -235,28 +175,16 @@ async fn streaming_server() -> String {
 async fn kubelet() -> Kubelet {
     let dir = tempfile::tempdir().expect("directory");
     let log = dir.path().join("0.log");
-    fs::write(
-        &log,
-        "2026-01-02T03:04:05Z stdout F hello\n2026-01-02T03:04:06Z stderr F oops\n",
-    )
-    .expect("log");
+    fs::write(&log, "2026-01-02T03:04:05Z stdout F hello\n2026-01-02T03:04:06Z stderr F oops\n").expect("log");
     let pod = r#"{"metadata":{"name":"web","namespace":"ns","uid":"u1"},"spec":{"containers":[{"name":"c"}]}}"#;
     let pod = Arc::new(serde_json::from_str(pod).expect("pod"));
-    let access = Arc::new(Access {
-        pod,
-        log,
-        streaming: streaming_server().await,
-    });
+    let access = Arc::new(Access { pod, log, streaming: streaming_server().await });
     let now: Timestamp = "2026-01-02T03:05:00Z".parse().expect("time");
     let table = Table::default();
     let stats = StatsCollector::new(StatsConfig {
         node_name: "n1".into(),
-        cgroups: Cgroups::new(Hierarchy::detect().expect("cgroups"), "argosy-test-none")
-            .expect("root"),
-        runtime: Arc::new(StubRuntime {
-            stats: vec![container_stats()],
-            ..StubRuntime::default()
-        }),
+        cgroups: Cgroups::new(Hierarchy::detect().expect("cgroups"), "argosy-test-none").expect("root"),
+        runtime: Arc::new(StubRuntime { stats: vec![container_stats()], ..StubRuntime::default() }),
         access: access.clone(),
         layout: volumes::Layout::new(dir.path()),
         boot_time: now,
@@ -272,55 +200,29 @@ async fn kubelet() -> Kubelet {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
     let address = listener.local_addr().expect("address").to_string();
     let cancel = CancellationToken::new();
-    tokio::spawn(serve_plain(
-        listener,
-        server.handler(),
-        ServeOptions::default(),
-        cancel.clone(),
-    ));
-    Kubelet {
-        address,
-        reviews: table.reviews,
-        dir,
-        _cancel: cancel.drop_guard(),
-    }
+    tokio::spawn(serve_plain(listener, server.handler(), ServeOptions::default(), cancel.clone()));
+    Kubelet { address, reviews: table.reviews, dir, _cancel: cancel.drop_guard() }
 }
 
 impl Kubelet {
     async fn send(&self, request: Request<Empty<Bytes>>) -> Response<Incoming> {
         let stream = TcpStream::connect(&self.address).await.expect("connect");
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .expect("handshake");
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("handshake");
         tokio::spawn(connection.with_upgrades());
         sender.send_request(request).await.expect("answer")
     }
 
     fn request(&self, method: Method, path: &str, token: &str) -> http::request::Builder {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "kubelet");
-        if token.is_empty() {
-            request
-        } else {
-            request.header(header::AUTHORIZATION, format!("Bearer {token}"))
-        }
+        let request = Request::builder().method(method).uri(path).header(header::HOST, "kubelet");
+        if token.is_empty() { request } else { request.header(header::AUTHORIZATION, format!("Bearer {token}")) }
     }
 
     async fn ask(&self, method: Method, path: &str, token: &str) -> (u16, String) {
-        let request = self
-            .request(method, path, token)
-            .body(Empty::new())
-            .expect("request");
+        let request = self.request(method, path, token).body(Empty::new()).expect("request");
         let response = self.send(request).await;
         let status = response.status().as_u16();
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .expect("body")
-            .to_bytes();
+        let body = response.into_body().collect().await.expect("body").to_bytes();
         (status, String::from_utf8(body.to_vec()).expect("text"))
     }
 }
@@ -328,21 +230,14 @@ impl Kubelet {
 #[tokio::test]
 async fn answers_by_path_and_user() {
     let kubelet = kubelet().await;
-    let forbidden =
-        "Forbidden (user=scraper, verb=get, resource=nodes, subresource(s)=[pods proxy])\n";
+    let forbidden = "Forbidden (user=scraper, verb=get, resource=nodes, subresource(s)=[pods proxy])\n";
     for (method, path, token, status, body) in [
         (Method::GET, "/healthz", "", 401, "Unauthorized"),
         (Method::GET, "/healthz", "wrong", 401, "Unauthorized"),
         (Method::GET, "/no/such/path", "", 401, "Unauthorized"),
         (Method::GET, "/pods", "scraper", 403, forbidden),
         (Method::GET, "/healthz", "admin", 200, "ok"),
-        (
-            Method::GET,
-            "/no/such/path",
-            "admin",
-            404,
-            "404 page not found\n",
-        ),
+        (Method::GET, "/no/such/path", "admin", 404, "404 page not found\n"),
         (
             Method::GET,
             "/runningpods/",
@@ -350,55 +245,13 @@ async fn answers_by_path_and_user() {
             200,
             r#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[]}"#,
         ),
-        (
-            Method::GET,
-            "/configz",
-            "admin",
-            200,
-            r#"{"kubeletconfig":{"clusterDomain":"cluster.local"}}"#,
-        ),
-        (
-            Method::GET,
-            "/logs/messages",
-            "admin",
-            405,
-            "logs endpoint is disabled.",
-        ),
-        (
-            Method::GET,
-            "/containerLogs/ns/web/c",
-            "admin",
-            200,
-            "hello\noops\n",
-        ),
-        (
-            Method::GET,
-            "/containerLogs/ns/web/c?tailLines=1",
-            "admin",
-            200,
-            "oops\n",
-        ),
-        (
-            Method::GET,
-            "/containerLogs/ns/web/c?tailLines=-1",
-            "admin",
-            422,
-            r#"{"message": "Invalid request."}"#,
-        ),
-        (
-            Method::GET,
-            "/containerLogs/ns/none/c",
-            "admin",
-            404,
-            "pod \"none\" does not exist",
-        ),
-        (
-            Method::GET,
-            "/containerLogs/ns/web/x",
-            "admin",
-            404,
-            "container \"x\" not found in pod \"web\"",
-        ),
+        (Method::GET, "/configz", "admin", 200, r#"{"kubeletconfig":{"clusterDomain":"cluster.local"}}"#),
+        (Method::GET, "/logs/messages", "admin", 405, "logs endpoint is disabled."),
+        (Method::GET, "/containerLogs/ns/web/c", "admin", 200, "hello\noops\n"),
+        (Method::GET, "/containerLogs/ns/web/c?tailLines=1", "admin", 200, "oops\n"),
+        (Method::GET, "/containerLogs/ns/web/c?tailLines=-1", "admin", 422, r#"{"message": "Invalid request."}"#),
+        (Method::GET, "/containerLogs/ns/none/c", "admin", 404, "pod \"none\" does not exist"),
+        (Method::GET, "/containerLogs/ns/web/x", "admin", 404, "container \"x\" not found in pod \"web\""),
         (
             Method::GET,
             "/containerLogs/ns/web/c?previous=true",
@@ -407,48 +260,17 @@ async fn answers_by_path_and_user() {
             "previous terminated container \"c\" in pod \"web\" not found",
         ),
         (Method::POST, "/run/ns/web/c?cmd=true", "admin", 200, "ran"),
-        (
-            Method::POST,
-            "/run/ns/web/c?cmd=false",
-            "admin",
-            500,
-            "command terminated with exit code 1",
-        ),
-        (
-            Method::POST,
-            "/exec/ns/web/c",
-            "admin",
-            400,
-            "you must specify at least 1 of stdin, stdout, stderr",
-        ),
-        (
-            Method::POST,
-            "/exec/ns/web/u2/c?output=1",
-            "admin",
-            404,
-            "pod ns/web does not exist",
-        ),
-        (
-            Method::POST,
-            "/attach/ns/web/c?output=1",
-            "admin",
-            500,
-            "rpc error: code = Unavailable desc = gone",
-        ),
+        (Method::POST, "/run/ns/web/c?cmd=false", "admin", 500, "command terminated with exit code 1"),
+        (Method::POST, "/exec/ns/web/c", "admin", 400, "you must specify at least 1 of stdin, stdout, stderr"),
+        (Method::POST, "/exec/ns/web/u2/c?output=1", "admin", 404, "pod ns/web does not exist"),
+        (Method::POST, "/attach/ns/web/c?output=1", "admin", 500, "rpc error: code = Unavailable desc = gone"),
     ] {
         let (got, text) = kubelet.ask(method.clone(), path, token).await;
-        assert_eq!(
-            (got, text.as_str()),
-            (status, body),
-            "{method} {path} as {token:?}"
-        );
+        assert_eq!((got, text.as_str()), (status, body), "{method} {path} as {token:?}");
     }
     let (status, pods) = kubelet.ask(Method::GET, "/pods", "admin").await;
     let pods: serde_json::Value = serde_json::from_str(&pods).expect("a PodList");
-    assert_eq!(
-        (status, &pods["items"][0]["metadata"]["name"]),
-        (200, &"web".into())
-    );
+    assert_eq!((status, &pods["items"][0]["metadata"]["name"]), (200, &"web".into()));
 }
 
 #[tokio::test]
@@ -465,64 +287,30 @@ async fn answers_are_kept_for_a_while() {
 #[tokio::test]
 async fn metrics_and_summary() {
     let kubelet = kubelet().await;
-    let (status, text) = kubelet
-        .ask(Method::GET, "/metrics/resource", "scraper")
-        .await;
+    let (status, text) = kubelet.ask(Method::GET, "/metrics/resource", "scraper").await;
     assert_eq!(status, 200);
-    let time = "2026-01-02T03:05:00Z"
-        .parse::<Timestamp>()
-        .expect("time")
-        .as_millisecond();
+    let time = "2026-01-02T03:05:00Z".parse::<Timestamp>().expect("time").as_millisecond();
     for line in [
-        format!(
-            "container_cpu_usage_seconds_total{{container=\"c\",namespace=\"ns\",pod=\"web\"}} 2.5 {time}"
-        ),
-        format!(
-            "container_memory_working_set_bytes{{container=\"c\",namespace=\"ns\",pod=\"web\"}} 4096 {time}"
-        ),
+        format!("container_cpu_usage_seconds_total{{container=\"c\",namespace=\"ns\",pod=\"web\"}} 2.5 {time}"),
+        format!("container_memory_working_set_bytes{{container=\"c\",namespace=\"ns\",pod=\"web\"}} 4096 {time}"),
         "# TYPE container_cpu_usage_seconds_total counter".to_owned(),
         "resource_scrape_error 0".to_owned(),
     ] {
-        assert!(
-            text.lines().any(|present| present == line),
-            "{line}\nnot in\n{text}"
-        );
+        assert!(text.lines().any(|present| present == line), "{line}\nnot in\n{text}");
     }
-    let (status, text) = kubelet
-        .ask(Method::GET, "/metrics/cadvisor", "scraper")
-        .await;
+    let (status, text) = kubelet.ask(Method::GET, "/metrics/cadvisor", "scraper").await;
     assert_eq!(status, 200);
-    assert!(text.contains(
-        "container_memory_working_set_bytes{container=\"c\",namespace=\"ns\",pod=\"web\"} 4096\n"
-    ));
-    assert_eq!(
-        kubelet
-            .ask(Method::GET, "/stats/summary", "scraper")
-            .await
-            .0,
-        403
-    );
+    assert!(text.contains("container_memory_working_set_bytes{container=\"c\",namespace=\"ns\",pod=\"web\"} 4096\n"));
+    assert_eq!(kubelet.ask(Method::GET, "/stats/summary", "scraper").await.0, 403);
     let (_, text) = kubelet.ask(Method::GET, "/stats/summary", "admin").await;
     let summary: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let pod = &summary["pods"][0];
-    assert_eq!(
-        pod["podRef"],
-        serde_json::json!({"name": "web", "namespace": "ns", "uid": "u1"})
-    );
+    assert_eq!(pod["podRef"], serde_json::json!({"name": "web", "namespace": "ns", "uid": "u1"}));
     assert_eq!(pod["containers"][0]["memory"]["workingSetBytes"], 4096);
-    assert!(
-        pod["containers"][0]["logs"]["usedBytes"]
-            .as_u64()
-            .is_some_and(|bytes| bytes > 0),
-        "{pod}"
-    );
+    assert!(pod["containers"][0]["logs"]["usedBytes"].as_u64().is_some_and(|bytes| bytes > 0), "{pod}");
     assert_eq!(summary["node"]["nodeName"], "n1");
     assert_eq!(summary["node"]["runtime"]["imageFs"]["usedBytes"], 42);
-    assert!(
-        summary["node"]["fs"]["capacityBytes"]
-            .as_u64()
-            .is_some_and(|bytes| bytes > 0)
-    );
+    assert!(summary["node"]["fs"]["capacityBytes"].as_u64().is_some_and(|bytes| bytes > 0));
     assert!(kubelet.dir.path().exists());
 }
 
@@ -530,10 +318,7 @@ async fn metrics_and_summary() {
 async fn streams_pass_through_unread() {
     let kubelet = kubelet().await;
     for (path, first) in [
-        (
-            "/exec/ns/web/c?command=sh&command=x&input=1&output=1&error=1&tty=1",
-            "/exec/sh-x",
-        ),
+        ("/exec/ns/web/c?command=sh&command=x&input=1&output=1&error=1&tty=1", "/exec/sh-x"),
         ("/portForward/ns/web", "/ports/0"),
     ] {
         let request = kubelet
@@ -544,10 +329,7 @@ async fn streams_pass_through_unread() {
             .expect("request");
         let mut response = kubelet.send(request).await;
         assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS, "{path}");
-        assert_eq!(
-            response.headers()["X-Stream-Protocol-Version"],
-            "v4.channel.k8s.io"
-        );
+        assert_eq!(response.headers()["X-Stream-Protocol-Version"], "v4.channel.k8s.io");
         let mut io = TokioIo::new(hyper::upgrade::on(&mut response).await.expect("upgrade"));
         let mut greeting = vec![0; first.len()];
         io.read_exact(&mut greeting).await.expect("greeting");
@@ -558,9 +340,7 @@ async fn streams_pass_through_unread() {
         io.read_exact(&mut echoed).await.expect("echo");
         assert_eq!(echoed, bytes);
     }
-    let plain = kubelet
-        .ask(Method::POST, "/exec/ns/web/c?command=sh&input=1", "admin")
-        .await;
+    let plain = kubelet.ask(Method::POST, "/exec/ns/web/c?command=sh&input=1", "admin").await;
     assert_eq!(plain.0, 400, "{plain:?}");
 }
 
@@ -583,14 +363,7 @@ fn paths_as_subresources_of_the_node() {
         (Method::DELETE, "/x", "delete proxy"),
     ] {
         let list = attributes(&method, path);
-        let names: Vec<&str> = list
-            .iter()
-            .map(|attributes| attributes.subresource)
-            .collect();
-        assert_eq!(
-            format!("{} {}", list[0].verb, names.join(",")),
-            expect,
-            "{method} {path}"
-        );
+        let names: Vec<&str> = list.iter().map(|attributes| attributes.subresource).collect();
+        assert_eq!(format!("{} {}", list[0].verb, names.join(",")), expect, "{method} {path}");
     }
 }

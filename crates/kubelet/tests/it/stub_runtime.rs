@@ -13,9 +13,7 @@ pub struct StubRuntime {
 }
 
 fn none<T>() -> Result<T> {
-    Err(RuntimeError::Unimplemented {
-        message: "not offered by the stub".into(),
-    })
+    Err(RuntimeError::Unimplemented { message: "not offered by the stub".into() })
 }
 
 #[async_trait]
@@ -25,23 +23,15 @@ impl Runtime for StubRuntime {
     }
 
     async fn reopen_container_log(&self, id: &str) -> Result<()> {
-        let missing = || RuntimeError::NotFound {
-            message: format!("no container {id}"),
-        };
+        let missing = || RuntimeError::NotFound { message: format!("no container {id}") };
         let path = self.logs.get(id).ok_or_else(missing)?;
         std::fs::File::create(path).map(drop).map_err(|_| missing())
     }
 
     async fn image_fs_info(&self) -> Result<Vec<v1::FilesystemUsage>> {
-        let id = v1::FilesystemIdentifier {
-            mountpoint: "/".into(),
-        };
+        let id = v1::FilesystemIdentifier { mountpoint: "/".into() };
         let used_bytes = Some(v1::UInt64Value { value: 42 });
-        Ok(vec![v1::FilesystemUsage {
-            fs_id: Some(id),
-            used_bytes,
-            ..Default::default()
-        }])
+        Ok(vec![v1::FilesystemUsage { fs_id: Some(id), used_bytes, ..Default::default() }])
     }
 
     async fn version(&self) -> Result<v1::VersionResponse> {
@@ -68,12 +58,7 @@ impl Runtime for StubRuntime {
     async fn list_pod_sandboxes(&self) -> Result<Vec<v1::PodSandbox>> {
         none()
     }
-    async fn create_container(
-        &self,
-        _: &str,
-        _: &v1::ContainerConfig,
-        _: &v1::PodSandboxConfig,
-    ) -> Result<String> {
+    async fn create_container(&self, _: &str, _: &v1::ContainerConfig, _: &v1::PodSandboxConfig) -> Result<String> {
         none()
     }
     async fn start_container(&self, _: &str) -> Result<()> {
@@ -91,11 +76,7 @@ impl Runtime for StubRuntime {
     async fn container_status(&self, _: &str) -> Result<v1::ContainerStatus> {
         none()
     }
-    async fn update_container_resources(
-        &self,
-        _: &str,
-        _: &v1::LinuxContainerResources,
-    ) -> Result<()> {
+    async fn update_container_resources(&self, _: &str, _: &v1::LinuxContainerResources) -> Result<()> {
         none()
     }
     async fn exec_sync(&self, _: &str, _: &[String], _: Duration) -> Result<v1::ExecSyncResponse> {
@@ -119,12 +100,7 @@ impl Runtime for StubRuntime {
     async fn image_status(&self, _: &str) -> Result<Option<v1::Image>> {
         none()
     }
-    async fn pull_image(
-        &self,
-        _: &str,
-        _: Option<v1::AuthConfig>,
-        _: Option<&v1::PodSandboxConfig>,
-    ) -> Result<String> {
+    async fn pull_image(&self, _: &str, _: Option<v1::AuthConfig>, _: Option<&v1::PodSandboxConfig>) -> Result<String> {
         none()
     }
     async fn remove_image(&self, _: &str) -> Result<()> {

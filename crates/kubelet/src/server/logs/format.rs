@@ -52,12 +52,7 @@ pub fn parse(line: &[u8]) -> Result<Record<'_>, FormatError> {
     if partial {
         content = content.strip_suffix(b"\n").unwrap_or(content);
     }
-    Ok(Record {
-        time,
-        time_text,
-        stream,
-        content,
-    })
+    Ok(Record { time, time_text, stream, content })
 }
 
 fn split(text: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -67,10 +62,7 @@ fn split(text: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// A time with exactly nine digits of fraction, as `timestamps=true` prints it: the runtime drops trailing zeros.
 pub fn fixed_time(text: &str) -> String {
-    let zone = text
-        .rfind(['Z', '+', '-'])
-        .filter(|at| text[*at..].starts_with('Z') || *at > 10)
-        .unwrap_or(text.len());
+    let zone = text.rfind(['Z', '+', '-']).filter(|at| text[*at..].starts_with('Z') || *at > 10).unwrap_or(text.len());
     let (instant, zone) = text.split_at(zone);
     let (seconds, fraction) = instant.split_once('.').unwrap_or((instant, ""));
     format!("{seconds}.{fraction:0<9}{zone}")
@@ -84,39 +76,19 @@ mod tests {
     fn lines() {
         let time = "2016-10-06T00:17:09.669794202Z";
         for (line, expect) in [
-            (
-                format!("{time} stdout F hello world\n"),
-                Ok((Stream::Stdout, "hello world\n")),
-            ),
-            (
-                format!("{time} stderr P hel\n"),
-                Ok((Stream::Stderr, "hel")),
-            ),
-            (
-                format!("{time} stderr P:x hel\n"),
-                Ok((Stream::Stderr, "hel")),
-            ),
+            (format!("{time} stdout F hello world\n"), Ok((Stream::Stdout, "hello world\n"))),
+            (format!("{time} stderr P hel\n"), Ok((Stream::Stderr, "hel"))),
+            (format!("{time} stderr P:x hel\n"), Ok((Stream::Stderr, "hel"))),
             (format!("{time} stdout F \n"), Ok((Stream::Stdout, "\n"))),
-            (
-                format!("{time} stdout F no line feed"),
-                Ok((Stream::Stdout, "no line feed")),
-            ),
+            (format!("{time} stdout F no line feed"), Ok((Stream::Stdout, "no line feed"))),
             ("x".to_owned(), Err(FormatError::NoTime)),
-            (
-                "yesterday stdout F x\n".to_owned(),
-                Err(FormatError::BadTime),
-            ),
+            ("yesterday stdout F x\n".to_owned(), Err(FormatError::BadTime)),
             (format!("{time} stdin F x\n"), Err(FormatError::Stream)),
             (format!("{time} stdout\n"), Err(FormatError::Stream)),
             (format!("{time} stdout F\n"), Err(FormatError::NoTag)),
         ] {
             let got = parse(line.as_bytes());
-            let got = got.map(|record| {
-                (
-                    record.stream,
-                    std::str::from_utf8(record.content).expect("text"),
-                )
-            });
+            let got = got.map(|record| (record.stream, std::str::from_utf8(record.content).expect("text")));
             assert_eq!(got, expect, "{line:?}");
         }
     }
@@ -124,20 +96,11 @@ mod tests {
     #[test]
     fn times() {
         for (text, expect) in [
-            (
-                "2016-10-06T00:17:09.669794202Z",
-                "2016-10-06T00:17:09.669794202Z",
-            ),
+            ("2016-10-06T00:17:09.669794202Z", "2016-10-06T00:17:09.669794202Z"),
             ("2016-10-06T00:17:09.66Z", "2016-10-06T00:17:09.660000000Z"),
             ("2016-10-06T00:17:09Z", "2016-10-06T00:17:09.000000000Z"),
-            (
-                "2016-10-06T00:17:09.5+02:00",
-                "2016-10-06T00:17:09.500000000+02:00",
-            ),
-            (
-                "2016-10-06T00:17:09-07:00",
-                "2016-10-06T00:17:09.000000000-07:00",
-            ),
+            ("2016-10-06T00:17:09.5+02:00", "2016-10-06T00:17:09.500000000+02:00"),
+            ("2016-10-06T00:17:09-07:00", "2016-10-06T00:17:09.000000000-07:00"),
         ] {
             assert_eq!(fixed_time(text), expect);
         }

@@ -2,6 +2,7 @@
 
 pub mod format;
 pub mod options;
+mod parts;
 mod read;
 pub mod rotate;
 mod watch;

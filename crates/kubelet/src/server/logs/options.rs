@@ -41,19 +41,13 @@ impl LogOptions {
         };
         let since_seconds = integer("sinceSeconds", query.first("sinceSeconds"), 1)?;
         let since_time = match query.first("sinceTime").filter(|time| !time.is_empty()) {
-            Some(time) => Some(time.parse().map_err(|_| OptionsError::Decode {
-                parameter: "sinceTime",
-            })?),
+            Some(time) => Some(time.parse().map_err(|_| OptionsError::Decode { parameter: "sinceTime" })?),
             None => None,
         };
         if since_seconds.is_some() && since_time.is_some() {
-            return Err(OptionsError::Invalid {
-                parameter: "sinceSeconds",
-            });
+            return Err(OptionsError::Invalid { parameter: "sinceSeconds" });
         }
-        let ago = since_seconds
-            .and_then(|seconds| i64::try_from(seconds).ok())
-            .map(SignedDuration::from_secs);
+        let ago = since_seconds.and_then(|seconds| i64::try_from(seconds).ok()).map(SignedDuration::from_secs);
         let since = match ago {
             // Longer ago than time goes back is everything.
             Some(ago) => now.checked_sub(ago).ok(),
@@ -71,16 +65,12 @@ impl LogOptions {
                 "Stdout" => Some(Stream::Stdout),
                 "Stderr" => Some(Stream::Stderr),
                 _ => {
-                    return Err(OptionsError::Invalid {
-                        parameter: "stream",
-                    });
+                    return Err(OptionsError::Invalid { parameter: "stream" });
                 }
             },
         };
         if options.stream.is_some() && options.tail_lines.is_some() {
-            return Err(OptionsError::Invalid {
-                parameter: "tailLines",
-            });
+            return Err(OptionsError::Invalid { parameter: "tailLines" });
         }
         Ok(options)
     }
@@ -94,17 +84,11 @@ fn boolean(_parameter: &'static str, value: Option<&str>) -> Result<bool, Option
     })
 }
 
-fn integer(
-    parameter: &'static str,
-    value: Option<&str>,
-    least: i64,
-) -> Result<Option<u64>, OptionsError> {
+fn integer(parameter: &'static str, value: Option<&str>, least: i64) -> Result<Option<u64>, OptionsError> {
     let Some(value) = value.filter(|value| !value.is_empty()) else {
         return Ok(None);
     };
-    let number: i64 = value
-        .parse()
-        .map_err(|_| OptionsError::Decode { parameter })?;
+    let number: i64 = value.parse().map_err(|_| OptionsError::Decode { parameter })?;
     if number < least {
         return Err(OptionsError::Invalid { parameter });
     }
@@ -124,74 +108,24 @@ mod tests {
         let base = LogOptions::default;
         for (query, expect) in [
             ("", Ok(base())),
-            (
-                "follow=true&previous=false",
-                Ok(LogOptions {
-                    follow: true,
-                    ..base()
-                }),
-            ),
-            (
-                "sinceSeconds=60",
-                Ok(LogOptions {
-                    since: time("2026-01-01T23:59:00Z"),
-                    ..base()
-                }),
-            ),
-            (
-                "sinceTime=2026-01-01T00%3A00%3A00Z",
-                Ok(LogOptions {
-                    since: time("2026-01-01T00:00:00Z"),
-                    ..base()
-                }),
-            ),
-            (
-                "tailLines=0&timestamps=1",
-                Ok(LogOptions {
-                    tail_lines: Some(0),
-                    timestamps: true,
-                    ..base()
-                }),
-            ),
+            ("follow=true&previous=false", Ok(LogOptions { follow: true, ..base() })),
+            ("sinceSeconds=60", Ok(LogOptions { since: time("2026-01-01T23:59:00Z"), ..base() })),
+            ("sinceTime=2026-01-01T00%3A00%3A00Z", Ok(LogOptions { since: time("2026-01-01T00:00:00Z"), ..base() })),
+            ("tailLines=0&timestamps=1", Ok(LogOptions { tail_lines: Some(0), timestamps: true, ..base() })),
             ("tail=all&tailLines=3", Ok(base())),
-            (
-                "tail=2",
-                Ok(LogOptions {
-                    tail_lines: Some(2),
-                    ..base()
-                }),
-            ),
-            (
-                "stream=Stderr",
-                Ok(LogOptions {
-                    stream: Some(Stream::Stderr),
-                    ..base()
-                }),
-            ),
-            (
-                "limitBytes=10",
-                Ok(LogOptions {
-                    limit_bytes: Some(10),
-                    ..base()
-                }),
-            ),
+            ("tail=2", Ok(LogOptions { tail_lines: Some(2), ..base() })),
+            ("stream=Stderr", Ok(LogOptions { stream: Some(Stream::Stderr), ..base() })),
+            ("limitBytes=10", Ok(LogOptions { limit_bytes: Some(10), ..base() })),
             ("limitBytes=0", invalid("limitBytes")),
             ("tailLines=-1", invalid("tailLines")),
             ("tailLines=x", decode("tailLines")),
             ("sinceSeconds=0", invalid("sinceSeconds")),
-            (
-                "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z",
-                invalid("sinceSeconds"),
-            ),
+            ("sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z", invalid("sinceSeconds")),
             ("sinceTime=noon", decode("sinceTime")),
             ("stream=both", invalid("stream")),
             ("stream=Stdout&tailLines=1", invalid("tailLines")),
         ] {
-            assert_eq!(
-                LogOptions::from_query(&Query::parse(query), now),
-                expect,
-                "{query}"
-            );
+            assert_eq!(LogOptions::from_query(&Query::parse(query), now), expect, "{query}");
         }
     }
 }

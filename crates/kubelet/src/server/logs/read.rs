@@ -19,7 +19,11 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{LogOptions, format, watch::DirWatch};
+use super::{
+    LogOptions, format,
+    parts::{self, History},
+    watch::DirWatch,
+};
 
 /// Runtimes cut lines at 16 KiB; what is much longer is no log, and is skipped.
 const LINE_BYTES_MAX: usize = 1 << 20;
@@ -46,19 +50,16 @@ pub struct LogSource {
 pub async fn stream(source: LogSource, options: LogOptions) -> Result<Body, LogError> {
     // Through any symlink: rotation happens beside the real file.
     let path = tokio::fs::canonicalize(&source.path).await;
-    let path = path.map_err(|error| LogError::Open {
-        path: source.path.clone(),
-        source: error,
-    })?;
+    let path = path.map_err(|error| LogError::Open { path: source.path.clone(), source: error })?;
     let mut file = open(&path).await?;
-    let read = |source| LogError::Read {
-        path: path.clone(),
-        source,
-    };
-    let start = tail_start(&mut file, options.tail_lines)
-        .await
-        .map_err(read)?;
+    let read = |source| LogError::Read { path: path.clone(), source };
+    let (start, seen) = tail_start(&mut file, options.tail_lines).await.map_err(read)?;
     file.seek(SeekFrom::Start(start)).await.map_err(read)?;
+    let live = file.metadata().await.map_err(read)?.ino();
+    let missing = options.tail_lines.map(|lines| lines.saturating_sub(seen));
+    let (beside, since) = (path.clone(), options.since);
+    let history = tokio::task::spawn_blocking(move || parts::find(&beside, live, since, missing)).await;
+    let history = history.map_err(|_| read(io::ErrorKind::Interrupted.into()))?;
     let (sender, receiver) = mpsc::channel(16);
     let reader = Reader {
         writer: Selector::new(&options),
@@ -66,6 +67,7 @@ pub async fn stream(source: LogSource, options: LogOptions) -> Result<Body, LogE
         lines_left: options.tail_lines.filter(|_| !options.follow),
         follow: options.follow,
         running: source.running,
+        history,
         path,
         file,
         pending: BytesMut::new(),
@@ -78,15 +80,12 @@ pub async fn stream(source: LogSource, options: LogOptions) -> Result<Body, LogE
 }
 
 async fn open(path: &Path) -> Result<File, LogError> {
-    File::open(path).await.map_err(|source| LogError::Open {
-        path: path.to_owned(),
-        source,
-    })
+    File::open(path).await.map_err(|source| LogError::Open { path: path.to_owned(), source })
 }
 
-/// Where the last `lines` complete lines begin.
-async fn tail_start(file: &mut File, lines: Option<u64>) -> io::Result<u64> {
-    let Some(lines) = lines else { return Ok(0) };
+/// Where the last `lines` complete lines begin, and how many of them there are.
+async fn tail_start(file: &mut File, lines: Option<u64>) -> io::Result<(u64, u64)> {
+    let Some(lines) = lines else { return Ok((0, 0)) };
     let mut left = file.seek(SeekFrom::End(0)).await?;
     let mut buffer = vec![0; 4096];
     let mut seen = 0;
@@ -96,19 +95,14 @@ async fn tail_start(file: &mut File, lines: Option<u64>) -> io::Result<u64> {
         file.seek(SeekFrom::Start(left)).await?;
         let block = &mut buffer[..step as usize];
         file.read_exact(block).await?;
-        for (at, _) in block
-            .iter()
-            .enumerate()
-            .rev()
-            .filter(|(_, byte)| **byte == b'\n')
-        {
+        for (at, _) in block.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
             if seen == lines {
-                return Ok(left + at as u64 + 1);
+                return Ok((left + at as u64 + 1, seen));
             }
             seen += 1;
         }
     }
-    Ok(0)
+    Ok((0, seen))
 }
 
 /// Why reading goes no further.
@@ -118,6 +112,8 @@ enum End {
 }
 
 struct Reader {
+    /// Rotated parts that come before the file.
+    history: History,
     path: PathBuf,
     file: File,
     running: Arc<dyn Fn() -> bool + Send + Sync>,
@@ -144,6 +140,7 @@ impl Reader {
     }
 
     async fn read_all(&mut self) -> Result<std::convert::Infallible, End> {
+        self.read_history().await?;
         let mut watch: Option<DirWatch> = None;
         let mut stopped = false;
         loop {
@@ -199,36 +196,57 @@ impl Reader {
         Ok(())
     }
 
+    async fn read_history(&mut self) -> Result<(), End> {
+        let History { parts, skip_lines } = std::mem::take(&mut self.history);
+        let mut skip = skip_lines;
+        for part in parts {
+            let mut chunks = parts::read(part);
+            while let Some(chunk) = chunks.recv().await {
+                self.pending.extend_from_slice(&chunk.map_err(failed)?);
+                while skip > 0
+                    && let Some(at) = self.pending.iter().position(|byte| *byte == b'\n')
+                {
+                    drop(self.pending.split_to(at + 1));
+                    skip -= 1;
+                }
+                if skip == 0 {
+                    self.lines().await?;
+                }
+            }
+            // The runtime ends a part with a line; the rest of a damaged one is no line.
+            self.pending.clear();
+            skip = 0;
+        }
+        Ok(())
+    }
+
     async fn read_to_end(&mut self) -> Result<(), End> {
         loop {
             self.pending.reserve(READ_BYTES);
-            if self
-                .file
-                .read_buf(&mut self.pending)
-                .await
-                .map_err(failed)?
-                == 0
-            {
+            if self.file.read_buf(&mut self.pending).await.map_err(failed)? == 0 {
                 return Ok(());
             }
-            let mut chosen = BytesMut::new();
-            let mut done = false;
-            while let Some(at) = self.pending.iter().position(|byte| *byte == b'\n') {
-                let line = self.pending.split_to(at + 1);
-                done = self.line(&line, &mut chosen);
-                if done {
-                    break;
-                }
-            }
-            if self.pending.len() > LINE_BYTES_MAX {
-                self.pending.clear();
-                self.skipping = true;
-            }
-            self.send(chosen).await?;
+            self.lines().await?;
+        }
+    }
+
+    /// Sends what is wanted of the complete lines that were read.
+    async fn lines(&mut self) -> Result<(), End> {
+        let mut chosen = BytesMut::new();
+        let mut done = false;
+        while let Some(at) = self.pending.iter().position(|byte| *byte == b'\n') {
+            let line = self.pending.split_to(at + 1);
+            done = self.line(&line, &mut chosen);
             if done {
-                return Err(End::Finished);
+                break;
             }
         }
+        if self.pending.len() > LINE_BYTES_MAX {
+            self.pending.clear();
+            self.skipping = true;
+        }
+        self.send(chosen).await?;
+        if done { Err(End::Finished) } else { Ok(()) }
     }
 
     /// Answers whether that was the last line wanted.
@@ -269,10 +287,7 @@ impl Reader {
         if chosen.is_empty() {
             return Ok(());
         }
-        self.sender
-            .send(Ok(chosen.freeze()))
-            .await
-            .map_err(|_| End::Finished)
+        self.sender.send(Ok(chosen.freeze())).await.map_err(|_| End::Finished)
     }
 }
 
@@ -291,11 +306,7 @@ struct Selector {
 impl Selector {
     fn new(options: &LogOptions) -> Selector {
         let bytes_left = options.limit_bytes.unwrap_or(u64::MAX);
-        Selector {
-            options: options.clone(),
-            bytes_left,
-            at_line_start: true,
-        }
+        Selector { options: options.clone(), bytes_left, at_line_start: true }
     }
 
     fn is_full(&self) -> bool {
@@ -303,17 +314,9 @@ impl Selector {
     }
 
     fn write(&mut self, record: &format::Record<'_>, to: &mut BytesMut) {
-        let begins = std::mem::replace(
-            &mut self.at_line_start,
-            record.content.last().is_none_or(|b| *b == b'\n'),
-        );
+        let begins = std::mem::replace(&mut self.at_line_start, record.content.last().is_none_or(|b| *b == b'\n'));
         let too_old = self.options.since.is_some_and(|since| record.time < since);
-        if too_old
-            || self
-                .options
-                .stream
-                .is_some_and(|stream| stream != record.stream)
-        {
+        if too_old || self.options.stream.is_some_and(|stream| stream != record.stream) {
             return;
         }
         if self.options.timestamps && begins {
@@ -324,9 +327,7 @@ impl Selector {
     }
 
     fn put(&mut self, bytes: &[u8], to: &mut BytesMut) {
-        let take = usize::try_from(self.bytes_left)
-            .unwrap_or(usize::MAX)
-            .min(bytes.len());
+        let take = usize::try_from(self.bytes_left).unwrap_or(usize::MAX).min(bytes.len());
         to.extend_from_slice(&bytes[..take]);
         self.bytes_left -= take as u64;
     }

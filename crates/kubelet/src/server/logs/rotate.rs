@@ -21,10 +21,7 @@ pub struct RotationPolicy {
 
 impl Default for RotationPolicy {
     fn default() -> Self {
-        RotationPolicy {
-            max_bytes: 10 << 20,
-            max_files: 5,
-        }
+        RotationPolicy { max_bytes: 10 << 20, max_files: 5 }
     }
 }
 
@@ -44,16 +41,9 @@ pub enum RotateOp {
 #[derive(Debug, thiserror::Error)]
 pub enum RotateError {
     #[error("failed to {operation} log {path:?}: {source}")]
-    Io {
-        operation: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Io { operation: &'static str, path: PathBuf, source: io::Error },
     #[error("failed to reopen log of container {container}: {source}")]
-    Reopen {
-        container: String,
-        source: RuntimeError,
-    },
+    Reopen { container: String, source: RuntimeError },
     #[error("log rotation was interrupted")]
     Interrupted,
 }
@@ -72,10 +62,7 @@ pub fn plan(
     if bytes < policy.max_bytes {
         return Vec::new();
     }
-    let name = log
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let name = log.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let dir = log.parent().unwrap_or(Path::new("/"));
     let prefix = format!("{name}.");
     let mut ops = Vec::new();
@@ -91,20 +78,11 @@ pub fn plan(
     // Names carry the time, so their order is their age. Room for the live log and the one about to be renamed.
     let keep = policy.max_files.saturating_sub(2);
     let excess = rotated.len().saturating_sub(keep);
-    ops.extend(
-        rotated[..excess]
-            .iter()
-            .map(|other| RotateOp::Remove(dir.join(other))),
-    );
-    let kept = rotated[excess..]
-        .iter()
-        .filter(|other| !other.ends_with(".gz"));
+    ops.extend(rotated[..excess].iter().map(|other| RotateOp::Remove(dir.join(other))));
+    let kept = rotated[excess..].iter().filter(|other| !other.ends_with(".gz"));
     ops.extend(kept.map(|other| RotateOp::Compress(dir.join(other))));
     let to = dir.join(format!("{name}.{}", now.strftime("%Y%m%d-%H%M%S")));
-    ops.push(RotateOp::Rename {
-        from: log.to_owned(),
-        to,
-    });
+    ops.push(RotateOp::Rename { from: log.to_owned(), to });
     ops.push(RotateOp::Reopen);
     ops
 }
@@ -123,20 +101,11 @@ pub async fn rotate(
             Ok(metadata) => Some(metadata.len()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(source) => {
-                return Err(RotateError::Io {
-                    operation: "stat",
-                    path,
-                    source,
-                });
+                return Err(RotateError::Io { operation: "stat", path, source });
             }
         };
-        let entries = fs::read_dir(path.parent().unwrap_or(Path::new("/")))
-            .into_iter()
-            .flatten()
-            .flatten();
-        let beside = entries
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .collect();
+        let entries = fs::read_dir(path.parent().unwrap_or(Path::new("/"))).into_iter().flatten().flatten();
+        let beside = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         let ops = plan(&path, bytes, &beside, &policy, now);
         let mut renamed = None;
         for op in &ops {
@@ -147,25 +116,16 @@ pub async fn rotate(
         }
         Ok((ops.contains(&RotateOp::Reopen), renamed))
     };
-    let (reopen, renamed) = tokio::task::spawn_blocking(prepare)
-        .await
-        .map_err(|_| RotateError::Interrupted)??;
+    let (reopen, renamed) = tokio::task::spawn_blocking(prepare).await.map_err(|_| RotateError::Interrupted)??;
     if !reopen {
         return Ok(false);
     }
     if let Err(source) = runtime.reopen_container_log(container).await {
         // The runtime still writes the old file: give it its name back, so that readers find it.
         if let Some((from, to)) = renamed {
-            fs::rename(&to, &from).map_err(|source| RotateError::Io {
-                operation: "restore",
-                path: from,
-                source,
-            })?;
+            fs::rename(&to, &from).map_err(|source| RotateError::Io { operation: "restore", path: from, source })?;
         }
-        return Err(RotateError::Reopen {
-            container: container.to_owned(),
-            source,
-        });
+        return Err(RotateError::Reopen { container: container.to_owned(), source });
     }
     Ok(true)
 }
@@ -173,11 +133,7 @@ pub async fn rotate(
 fn carry_out(op: &RotateOp) -> Result<(), RotateError> {
     let failed = |operation: &'static str, path: &Path| {
         let path = path.to_owned();
-        move |source| RotateError::Io {
-            operation,
-            path,
-            source,
-        }
+        move |source| RotateError::Io { operation, path, source }
     };
     match op {
         RotateOp::Remove(path) => fs::remove_file(path).map_err(failed("remove", path)),
@@ -217,25 +173,12 @@ mod tests {
     #[test]
     fn plans() {
         let now: Timestamp = "2026-11-22T10:00:05Z".parse().expect("time");
-        let policy = RotationPolicy {
-            max_bytes: 100,
-            max_files: 4,
-        };
+        let policy = RotationPolicy { max_bytes: 100, max_files: 4 };
         let rename = "rename /l/0.log /l/0.log.20261122-100005";
         for (name, bytes, beside, expect) in [
             ("missing", None, vec![], vec!["reopen"]),
-            (
-                "small",
-                Some(99),
-                vec!["0.log", "0.log.20260101-000000"],
-                vec![],
-            ),
-            (
-                "first",
-                Some(100),
-                vec!["0.log", "1.log"],
-                vec![rename, "reopen"],
-            ),
+            ("small", Some(99), vec!["0.log", "0.log.20260101-000000"], vec![]),
+            ("first", Some(100), vec!["0.log", "1.log"], vec![rename, "reopen"]),
             (
                 "third",
                 Some(100),
@@ -265,11 +208,7 @@ mod tests {
         ] {
             let beside = beside.into_iter().map(String::from).collect();
             let ops = plan(Path::new("/l/0.log"), bytes, &beside, &policy, now);
-            assert_eq!(
-                ops.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                expect,
-                "{name}"
-            );
+            assert_eq!(ops.iter().map(ToString::to_string).collect::<Vec<_>>(), expect, "{name}");
         }
     }
 }

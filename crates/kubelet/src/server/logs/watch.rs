@@ -22,9 +22,7 @@ impl DirWatch {
         inotify::add_watch(&inotify, dir, flags)?;
         // SAFETY: an `OwnedFd` is one open descriptor that nothing else closes, and always the same one.
         let inotify = unsafe { AsyncFd::register_with_interest(inotify, Interest::READABLE) };
-        Ok(DirWatch {
-            inotify: inotify.map_err(io::Error::from)?,
-        })
+        Ok(DirWatch { inotify: inotify.map_err(io::Error::from)? })
     }
 
     /// Until something happened; all that is pending counts as one.
