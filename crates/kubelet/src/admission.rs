@@ -1,16 +1,42 @@
 //! Whether a pod that was bound to this node fits on it (upstream `pkg/kubelet/lifecycle/predicate.go`). Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::quantity::Quantity as Amount;
 use client::kinds::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod};
-use volumes::resources::{amount, pod_requests};
+use volumes::resources::{QosClass, amount, pod_requests, qos_class};
 
-use crate::plan::{Verdict, spec};
+use crate::{
+    eviction::{REASON, plan::Condition, rank::is_critical},
+    plan::{Verdict, spec},
+};
 
 fn refuse(reason: impl Into<String>, message: impl Into<String>) -> Option<Verdict> {
     let message = format!("Pod was rejected: {}", message.into());
-    Some(Verdict { reason: reason.into(), message, grace_seconds: Some(0) })
+    Some(Verdict { reason: reason.into(), message, grace_seconds: Some(0), disruption: false })
+}
+
+/// Whether a node under pressure takes the pod (upstream `eviction_manager.go: Admit`).
+pub fn admit_under(pod: &Pod, conditions: &BTreeSet<Condition>) -> Option<Verdict> {
+    if conditions.is_empty() || is_critical(pod) {
+        return None;
+    }
+    // Memory pressure alone keeps only those out that ask for nothing, and tolerate nothing.
+    if conditions.iter().eq([&Condition::MemoryPressure]) {
+        let tolerates = spec::spec(pod).tolerations.iter().flatten().any(|toleration| {
+            let key = toleration.key.as_deref().unwrap_or_default();
+            let exists = toleration.operator.as_deref() == Some("Exists");
+            let value = toleration.value.as_deref().unwrap_or_default();
+            let named = key == "node.kubernetes.io/memory-pressure" && (exists || value.is_empty());
+            (named || (key.is_empty() && exists))
+                && matches!(toleration.effect.as_deref(), None | Some("" | "NoSchedule"))
+        });
+        if tolerates || qos_class(pod) != QosClass::BestEffort {
+            return None;
+        }
+    }
+    let conditions: Vec<String> = conditions.iter().map(Condition::to_string).collect();
+    refuse(REASON, format!("The node had condition: [{}]. ", conditions.join(" ")))
 }
 
 /// `None`: it may run. `others`: the pods that are on the node and have not ended.

@@ -24,6 +24,7 @@ use crate::{
     cgroups::{Cgroups, Enforcement, Hierarchy, Resources},
     config::{NodeFacts, dns::ResolvConf},
     cri::{GrpcRuntime, Runtime},
+    eviction::{EvictionManager, Pressure, config::EvictionConfig},
     housekeeping::{self, images::ImageCollector},
     images::{Images, gc::ImageGcPolicy},
     manager::{Access, Change, PodManager, PodTable, Source},
@@ -35,6 +36,7 @@ use crate::{
     recover, serve,
     server::logs::rotate::RotationPolicy,
     sources,
+    stats::StatsCollector,
     worker::Node,
 };
 
@@ -71,6 +73,7 @@ pub struct KubeletConfig {
     pub container_log_max_size: u64,
     pub container_log_max_files: usize,
     pub image_gc: ImageGcPolicy,
+    pub eviction: EvictionConfig,
     /// Images that are never collected, by the beginning of their names: what no registry could give back.
     pub kept_images: Vec<String>,
     /// `None`: no HTTPS API.
@@ -112,6 +115,7 @@ impl Default for KubeletConfig {
             container_log_max_size: RotationPolicy::default().max_bytes,
             container_log_max_files: RotationPolicy::default().max_files,
             image_gc: ImageGcPolicy::default(),
+            eviction: EvictionConfig::default(),
             kept_images: vec!["localhost/argosy/".into()],
             serving: None,
         }
@@ -169,11 +173,14 @@ impl Kubelet {
         let sources = [Source::Api].into_iter().chain(manifests);
         let (node, client) = (parts.node.clone(), parts.client.clone());
         let manager = PodManager::new(node, client, found, sources, changes.clone(), cancel.clone());
+        let access = Arc::new(Access { table: manager.table(), node: parts.node.clone() });
+        let stats = serve::statistics(&config, &parts.node, access.clone());
         if let Some(serving) = &config.serving {
-            let access = Arc::new(Access { table: manager.table(), node: parts.node.clone() });
-            serve::start(serving, &config, &parts.node, access, parts.client.clone(), cancel.clone()).await?;
+            let stats = stats.clone().ok_or(serve::ServeError::NoCgroups)?;
+            let client = parts.client.clone();
+            serve::start(serving, &config, &parts.node, access, stats, client, cancel.clone()).await?;
         }
-        parts.keep_house(&config, manager.table(), &cancel);
+        parts.keep_house(&config, manager.table(), stats, &cancel);
         parts.start(&config, &changes, &cancel);
         manage(manager, received, cancel).await;
         Ok(())
@@ -215,21 +222,13 @@ impl Parts {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let machine = Machine::read(&format!("{name}://{version}"), &config.root_dir);
         let address = config.node_ip.clone().or_else(machine::default_address).ok_or(KubeletError::NoAddress)?;
+        let pressure = Pressure::default();
         let reporter = Arc::new(NodeReporter {
             client: client.clone(),
-            config: NodeConfig {
-                name: config.node_name.clone(),
-                addresses: vec![address.clone()],
-                labels: config.node_labels.clone(),
-                taints: config.register_with_taints.clone(),
-                register: config.register_node,
-                port: config.serving.as_ref().map_or(10250, |serving| serving.port),
-                max_pods: config.max_pods,
-                system_reserved: config.system_reserved.clone(),
-            },
+            config: node_config(config, &address),
             machine: machine.clone(),
             runtime: runtime.clone(),
-            root: config.root_dir.clone(),
+            pressure: pressure.clone(),
             clock: clock.clone(),
         });
         let allocatable = Arc::new(reporter.allocatable());
@@ -271,6 +270,7 @@ impl Parts {
             }),
             api: Arc::new(objects),
             recorder: Arc::new(EventRecorder::new(client.clone(), "kubelet", &config.node_name)),
+            pressure,
             clock: clock.clone(),
             facts: RwLock::new(Arc::new(facts)),
             owners: Mutex::new(HashMap::new()),
@@ -285,13 +285,32 @@ impl Parts {
     }
 
     /// Starts what tends the node as a whole.
-    fn keep_house(&self, config: &KubeletConfig, table: PodTable, cancel: &CancellationToken) {
+    fn keep_house(
+        &self,
+        config: &KubeletConfig,
+        table: PodTable,
+        stats: Option<Arc<StatsCollector>>,
+        cancel: &CancellationToken,
+    ) {
         let policy =
             RotationPolicy { max_bytes: config.container_log_max_size, max_files: config.container_log_max_files };
         let logs = housekeeping::logs::run(self.node.clone(), table.clone(), policy);
         tokio::spawn(cancel.clone().run_until_cancelled_owned(logs));
         let images = housekeeping::images::run(self.node.clone(), self.collector.clone());
         tokio::spawn(cancel.clone().run_until_cancelled_owned(images));
+        // Without pods' cgroups nobody knows what they use.
+        let Some(stats) = stats else { return };
+        let eviction = EvictionManager {
+            node: self.node.clone(),
+            table,
+            stats,
+            images: self.collector.clone(),
+            config: config.eviction.clone(),
+            pressure: self.node.pressure.clone(),
+            root: config.root_dir.clone(),
+            state: RwLock::default(),
+        };
+        tokio::spawn(cancel.clone().run_until_cancelled_owned(eviction.run()));
     }
 
     /// Starts everything that feeds the manager.
@@ -351,6 +370,20 @@ impl Parts {
         }
         tokio::spawn(recover::watch(self.node.clone(), self.clock.clone(), changes.clone(), cancel.clone()));
         tokio::spawn(self.reporter.clone().run(cancel.clone()));
+    }
+}
+
+fn node_config(config: &KubeletConfig, address: &str) -> NodeConfig {
+    NodeConfig {
+        name: config.node_name.clone(),
+        addresses: vec![address.to_owned()],
+        labels: config.node_labels.clone(),
+        taints: config.register_with_taints.clone(),
+        register: config.register_node,
+        port: config.serving.as_ref().map_or(10250, |serving| serving.port),
+        max_pods: config.max_pods,
+        system_reserved: config.system_reserved.clone(),
+        eviction: config.eviction.clone(),
     }
 }
 

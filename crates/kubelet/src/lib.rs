@@ -9,6 +9,7 @@ pub mod admission;
 pub mod cgroups;
 pub mod config;
 pub mod cri;
+pub mod eviction;
 pub mod housekeeping;
 pub mod images;
 mod kubelet;

@@ -149,9 +149,7 @@ impl PodManager {
     }
 
     fn tell(&self, uid: &str, signal: Signal) {
-        if let Some(handle) = self.table.handles.read().get(uid) {
-            handle.tell(signal);
-        }
+        self.table.tell(uid, signal);
     }
 
     /// A pod that should be here: an update of one that is, one that the runtime already runs, or a new one.
@@ -177,7 +175,8 @@ impl PodManager {
                 !view.over && !matches!(phase, Some("Succeeded" | "Failed"))
             });
             let others: Vec<&Pod> = alive.map(|view| &*view.pod).collect();
-            observed.verdict = admission::admit(pod, &others, node);
+            let pressed = admission::admit_under(pod, &self.node.pressure.conditions());
+            observed.verdict = pressed.or_else(|| admission::admit(pod, &others, node));
         }
         if let Some(verdict) = &observed.verdict {
             self.node.event(pod, None, client::EventType::Warning, &verdict.reason, verdict.message.clone());
@@ -302,6 +301,12 @@ impl PodManager {
 }
 
 impl PodTable {
+    /// False where no such pod is here.
+    pub fn tell(&self, uid: &str, signal: Signal) -> bool {
+        let handle = self.handles.read().get(uid).cloned();
+        handle.inspect(|handle| handle.tell(signal)).is_some()
+    }
+
     pub fn views(&self) -> Vec<PodView> {
         self.handles.read().values().map(Handle::view).collect()
     }

@@ -83,12 +83,27 @@ fn boot_time() -> Timestamp {
     seconds.and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
+/// What measures the node and its pods; `None` without pods' cgroups.
+pub fn statistics(config: &KubeletConfig, node: &Arc<Node>, access: Arc<Access>) -> Option<Arc<StatsCollector>> {
+    let clock = node.clock.clone();
+    Some(Arc::new(StatsCollector::new(StatsConfig {
+        node_name: config.node_name.clone(),
+        cgroups: node.cgroups.clone()?,
+        runtime: node.runtime.clone(),
+        access,
+        layout: Layout::new(&config.root_dir),
+        boot_time: boot_time(),
+        now: Arc::new(move || clock.now()),
+    })))
+}
+
 /// Listens, and serves in the background until `cancel`.
 pub async fn start(
     serving: &Serving,
     config: &KubeletConfig,
     node: &Arc<Node>,
     access: Arc<Access>,
+    stats: Arc<StatsCollector>,
     client: Client,
     cancel: CancellationToken,
 ) -> Result<(), ServeError> {
@@ -98,24 +113,14 @@ pub async fn start(
         identity: Identity::files(&serving.tls_cert_file, &serving.tls_private_key_file),
         client_cas: vec![Pem::File(serving.client_ca_file.clone())],
     })?;
-    let cgroups = node.cgroups.clone().ok_or(ServeError::NoCgroups)?;
     let access: Arc<dyn PodAccess> = access;
     let clock = node.clock.clone();
     let now: Arc<dyn Fn() -> Timestamp + Send + Sync> = Arc::new(move || clock.now());
-    let stats = StatsCollector::new(StatsConfig {
-        node_name: config.node_name.clone(),
-        cgroups,
-        runtime: node.runtime.clone(),
-        access: access.clone(),
-        layout: Layout::new(&config.root_dir),
-        boot_time: boot_time(),
-        now: now.clone(),
-    });
     let server = KubeletServer {
         authority: Authority::new(client, &config.node_name),
         access,
         facts: Arc::new(Facts { node: node.clone(), configuration: configz(config) }),
-        stats: Arc::new(stats),
+        stats,
         now,
     };
     tokio::spawn(serve_tls(listener, tls, server.handler(), ServeOptions::default(), cancel));

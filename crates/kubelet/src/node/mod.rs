@@ -24,8 +24,10 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::cri::{Runtime, RuntimeError};
+use crate::eviction::{Pressure, config::EvictionConfig, plan::Condition};
 use conditions::Health;
 use machine::Machine;
+use volumes::resources::amount;
 
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 const LEASE_SECONDS: i32 = 40;
@@ -38,7 +40,6 @@ const REPORT_EVERY: SignedDuration = SignedDuration::from_secs(300);
 const STATUS_UNREADY: Duration = Duration::from_millis(250);
 /// Upstream's nodeStatusMaxImages.
 const MAX_IMAGES: usize = 50;
-const MEMORY_PRESSURE_BYTES: i64 = 100 << 20;
 
 /// What the node object says that is not measured.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +55,8 @@ pub struct NodeConfig {
     pub port: u16,
     pub max_pods: u32,
     pub system_reserved: BTreeMap<String, Quantity>,
+    /// Whose hard thresholds pods cannot have either.
+    pub eviction: EvictionConfig,
 }
 
 pub struct NodeReporter {
@@ -61,7 +64,7 @@ pub struct NodeReporter {
     pub config: NodeConfig,
     pub machine: Machine,
     pub runtime: Arc<dyn Runtime>,
-    pub root: std::path::PathBuf,
+    pub pressure: Pressure,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -71,7 +74,11 @@ impl NodeReporter {
     }
 
     pub fn allocatable(&self) -> BTreeMap<String, Quantity> {
-        machine::allocatable(&self.capacity(), &self.config.system_reserved)
+        let capacity = self.capacity();
+        let kept = self.config.eviction.reserved(|name| capacity.get(name).map(amount));
+        let kept = kept.into_iter().map(|(name, amount)| (name, Quantity(amount.to_string()))).collect();
+        let left = machine::allocatable(&capacity, &self.config.system_reserved);
+        machine::allocatable(&left, &kept)
     }
 
     /// Registers, then reports until `cancel`.
@@ -144,6 +151,7 @@ impl NodeReporter {
 
     async fn keep_status(&self) {
         let mut last: Option<(NodeStatus, Timestamp)> = None;
+        let mut pressure = self.pressure.watch();
         loop {
             let ready = match self.update(&mut last).await {
                 Ok(ready) => ready,
@@ -152,7 +160,12 @@ impl NodeReporter {
                     true
                 }
             };
-            tokio::time::sleep(if ready { STATUS_EVERY } else { STATUS_UNREADY }).await;
+            let pause = tokio::time::sleep(if ready { STATUS_EVERY } else { STATUS_UNREADY });
+            // Pressure is told at once: what is scheduled here meanwhile would be turned away.
+            tokio::select! {
+                () = pause => {}
+                Ok(()) = pressure.changed() => {}
+            }
         }
     }
 
@@ -214,13 +227,10 @@ impl NodeReporter {
     }
 
     async fn health(&self) -> Health {
-        let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let disk = rustix::fs::statvfs(&self.root).ok();
-        // Upstream's evictionHard: nodefs.available<10%, memory.available<100Mi.
-        let full = disk.is_some_and(|fs| fs.f_bavail.saturating_mul(10) < fs.f_blocks);
         let mut health = Health {
-            memory_pressure: !memory.is_empty() && machine::meminfo(&memory, "MemAvailable") < MEMORY_PRESSURE_BYTES,
-            disk_pressure: full,
+            memory_pressure: self.pressure.has(Condition::MemoryPressure),
+            disk_pressure: self.pressure.has(Condition::DiskPressure),
+            pid_pressure: self.pressure.has(Condition::PidPressure),
             ..Health::default()
         };
         match self.runtime.status().await {

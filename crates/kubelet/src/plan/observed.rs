@@ -147,6 +147,8 @@ pub struct Verdict {
     pub message: String,
     /// `None`: the pod's own grace period.
     pub grace_seconds: Option<i64>,
+    /// It is the node's trouble, not the pod's: the status says so in a DisruptionTarget condition.
+    pub disruption: bool,
 }
 
 impl ContainerRecord {

@@ -91,6 +91,12 @@ impl StatsCollector {
         Ok(Summary { node: self.node(image_fs, brief, now), pods: stats })
     }
 
+    /// The node alone: a handful of files, and one question to the runtime.
+    pub async fn node_summary(&self) -> NodeStats {
+        let now = (self.config.now)();
+        self.node(self.image_fs(now).await, false, now)
+    }
+
     fn pod_usage(&self, pod: &Pod) -> Usage {
         self.config.cgroups.pod(pod).map(|name| self.config.cgroups.usage(&name)).unwrap_or_default()
     }

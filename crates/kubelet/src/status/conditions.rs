@@ -12,6 +12,14 @@ use crate::plan::{PodObserved, spec};
 pub(crate) const OWNED: [&str; 5] =
     ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
+const DISRUPTION: &str = "DisruptionTarget";
+const BY_KUBELET: &str = "TerminationByKubelet";
+
+/// Whether a condition is this kubelet's to write. Others write DisruptionTarget too.
+pub(crate) fn is_own(kind: &str, reason: Option<&str>) -> bool {
+    OWNED.contains(&kind) || (kind == DISRUPTION && reason == Some(BY_KUBELET))
+}
+
 pub(super) fn all(
     pod: &Pod,
     observed: &PodObserved,
@@ -38,8 +46,25 @@ pub(super) fn all(
         condition.last_transition_time = Some(since.unwrap_or(Time(now)));
         condition.observed_generation = pod.metadata.generation;
     }
-    wanted.extend(others.into_iter().filter(|condition| !OWNED.contains(&condition.type_.as_str())));
+    if observed.verdict.as_ref().is_some_and(|verdict| verdict.disruption) {
+        wanted.push(disruption(observed, pod, before, now));
+    }
+    let own: Vec<String> = wanted.iter().map(|condition| condition.type_.clone()).collect();
+    wanted.extend(others.into_iter().filter(|condition| !own.contains(&condition.type_)));
     wanted
+}
+
+/// Why the pod had to make room (upstream `eviction_manager.go: synchronize`).
+fn disruption(observed: &PodObserved, pod: &Pod, before: &[PodCondition], now: Timestamp) -> PodCondition {
+    let known = before.iter().find(|condition| condition.type_ == DISRUPTION && condition.status == "True");
+    let since = known.and_then(|condition| condition.last_transition_time.clone());
+    PodCondition {
+        reason: Some(BY_KUBELET.to_owned()),
+        message: observed.verdict.as_ref().map(|verdict| verdict.message.clone()),
+        last_transition_time: Some(since.unwrap_or(Time(now))),
+        observed_generation: pod.metadata.generation,
+        ..plain(DISRUPTION, true)
+    }
 }
 
 fn plain(kind: &str, status: bool) -> PodCondition {

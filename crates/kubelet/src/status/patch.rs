@@ -3,7 +3,7 @@
 use client::kinds::core::v1::PodStatus;
 use serde_json::{Value, json};
 
-use super::conditions::OWNED;
+use super::conditions::is_own;
 
 /// Lists that merge by key and have to be replaced instead: a new sandbox has a new address.
 const REPLACED: [&str; 2] = ["podIPs", "hostIPs"];
@@ -23,7 +23,9 @@ pub fn strategic(uid: &str, last: Option<&PodStatus>, status: &PodStatus) -> Res
     let mut fields = serde_json::to_value(status)?;
     let last = last.map(serde_json::to_value).transpose()?.unwrap_or(Value::Null);
     if let Some(conditions) = fields.get_mut("conditions").and_then(Value::as_array_mut) {
-        conditions.retain(|condition| condition["type"].as_str().is_some_and(|kind| OWNED.contains(&kind)));
+        conditions.retain(|condition| {
+            condition["type"].as_str().is_some_and(|kind| is_own(kind, condition["reason"].as_str()))
+        });
     }
     for name in REPLACED {
         let changed = fields.get(name) != last.get(name);

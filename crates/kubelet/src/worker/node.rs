@@ -17,6 +17,7 @@ use crate::{
     cgroups::{Cgroups, Enforcement},
     config::NodeFacts,
     cri::Runtime,
+    eviction::Pressure,
     images::Images,
     plan::spec,
 };
@@ -58,6 +59,7 @@ pub struct Node {
     pub runtime_classes: RuntimeClasses,
     pub api: Arc<dyn PodApi>,
     pub recorder: Arc<dyn Recorder>,
+    pub pressure: Pressure,
     pub clock: Arc<dyn client::Clock>,
     pub facts: RwLock<Arc<NodeFacts>>,
     /// Which worker a container or sandbox belongs to.

@@ -1,6 +1,7 @@
 //! The kubelet's parts against the kernel, a stub of the runtime, and real connections.
 
 mod cgroups;
+mod eviction;
 mod logs;
 mod plan;
 mod server;

@@ -184,7 +184,8 @@ fn ending() -> Vec<(&'static str, Pod, PodObserved)> {
     let mut overdue = running(&deadline, vec![("a", 0, RUNNING)]);
     overdue.started_at = Some(at(-10));
     let mut evicted = running(&one, vec![("a", 0, RUNNING)]);
-    evicted.verdict = Some(Verdict { reason: "Evicted".into(), message: String::new(), grace_seconds: Some(0) });
+    evicted.verdict =
+        Some(Verdict { reason: "Evicted".into(), message: String::new(), grace_seconds: Some(0), disruption: true });
     let mut removed = running(&one, vec![("a", 0, RUNNING)]);
     removed.removed = true;
     vec![
