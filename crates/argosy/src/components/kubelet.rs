@@ -147,6 +147,7 @@ impl Options {
             pod_pids_limit: self.pod_max_pids.or(file.pod_pids_limit).and_then(|limit| u64::try_from(limit).ok()),
             seccomp_default: self.seccomp_default.or(file.seccomp_default).unwrap_or(false),
             serving,
+            ..KubeletConfig::default()
         })
     }
 
