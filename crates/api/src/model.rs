@@ -79,6 +79,15 @@ pub struct Type {
     pub unions: Vec<Union>,
     /// Exists on the wire only, to be named by [`Inline::shape`].
     pub wire_only: bool,
+    /// What stands on the wire, by ascending tags.
+    pub wire_order: Vec<WireMember>,
+}
+
+/// A member of a message: an index into the type's fields or inlines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WireMember {
+    Field(usize),
+    Inline(usize),
 }
 
 #[derive(Debug)]
@@ -189,6 +198,16 @@ impl Model {
 }
 
 impl Type {
+    /// Brings fields into the order in which they are looked up, and notes the one in which they stand on the wire.
+    pub(crate) fn arrange(&mut self) {
+        self.fields.sort_by(|a, b| a.name.cmp(&b.name));
+        let tagged = self.fields.iter().enumerate().filter(|(_, field)| field.tag > 0);
+        let mut order: Vec<(u32, WireMember)> = tagged.map(|(at, field)| (field.tag, WireMember::Field(at))).collect();
+        order.extend(self.inline.iter().enumerate().map(|(at, inline)| (inline.tag, WireMember::Inline(at))));
+        order.sort_by_key(|(tag, _)| *tag);
+        self.wire_order = order.into_iter().map(|(_, member)| member).collect();
+    }
+
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.binary_search_by(|field| (*field.name).cmp(name)).ok().map(|at| &self.fields[at])
     }
@@ -202,7 +221,7 @@ macro_rules! sources {
 
 sources! {
     "admission.v1", "admissionregistration.v1", "admissionregistration.v1alpha1", "admissionregistration.v1beta1",
-    "apiextensions.v1", "apiregistration.v1", "apiserverinternal.v1alpha1", "apps.v1", "authentication.v1",
+    "apidiscovery.v2", "apiextensions.v1", "apiregistration.v1", "apiserverinternal.v1alpha1", "apps.v1", "authentication.v1",
     "authorization.v1", "autoscaling.v1", "autoscaling.v2", "batch.v1", "certificates.v1", "certificates.v1alpha1",
     "certificates.v1beta1", "coordination.v1", "coordination.v1alpha2", "coordination.v1beta1", "core.v1",
     "discovery.v1", "events.v1", "flowcontrol.v1", "meta.v1", "networking.v1", "networking.v1beta1", "node.v1",

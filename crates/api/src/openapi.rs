@@ -3,6 +3,7 @@
 //! than the text itself; keeping them (compressed, made on first use) is the server's business.
 
 mod describe;
+mod gnostic;
 mod operation;
 mod paths;
 mod render;
@@ -11,6 +12,7 @@ mod schema;
 use std::collections::BTreeSet;
 
 pub use describe::describe;
+pub use gnostic::v2_protobuf;
 
 use crate::json;
 use crate::model::Model;

@@ -219,7 +219,7 @@ impl Map {
         self.position(name).map(|at| self.entries.remove(at).1)
     }
 
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> + DoubleEndedIterator {
         self.entries.iter().map(|(name, value)| (&**name, value))
     }
 

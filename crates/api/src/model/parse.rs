@@ -29,7 +29,7 @@ pub(super) fn parse(sources: &[(&str, &str)]) -> Result<Model, ModelError> {
         bodies(file, text, &mut model)?;
     }
     for ty in &mut model.types {
-        ty.fields.sort_by(|a, b| a.name.cmp(&b.name));
+        ty.arrange();
     }
     Ok(model)
 }
