@@ -1,33 +1,22 @@
 //! Paths that name no resource: health, version, discovery, OpenAPI, keys for service account tokens.
 
+mod documents;
+
 use std::sync::Arc;
 
-use api::{Status, discovery};
-use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use api::Status;
+use http::{Method, Request, StatusCode};
 use net::Body;
-use parking_lot::Mutex;
 
 use crate::{
     Server,
     auth::UserInfo,
-    negotiate::{Accept, Format},
+    negotiate::Format,
     request::{Query, RequestInfo},
     rest::{Answer, respond, respond_json},
 };
 
-/// Documents that are made once and kept, compressed where they are large.
-#[derive(Default)]
-pub(crate) struct Documents {
-    made: Mutex<std::collections::HashMap<String, Document>>,
-}
-
-#[derive(Clone)]
-struct Document {
-    body: Bytes,
-    etag: String,
-    gzip: bool,
-}
+pub(crate) use documents::Documents;
 
 pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Query, _user: &UserInfo, request: Request<Body>) -> Answer {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -41,7 +30,7 @@ pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Quer
         "" => json(&serde_json::json!({"paths": root_paths(server)})),
         _ => match path.strip_prefix("/healthz/").or_else(|| path.strip_prefix("/livez/")).or_else(|| path.strip_prefix("/readyz/")) {
             Some(check) => single_check(server, check).await,
-            None => document(server, path, query, &request),
+            None => documents::serve(server, path, &request),
         },
     }
 }
@@ -114,127 +103,5 @@ async fn single_check(server: &Server, name: &str) -> Answer {
         Some((_, Ok(()))) => respond(StatusCode::OK, "text/plain; charset=utf-8", "ok"),
         Some((_, Err(_))) => respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", "internal server error: reason withheld\n"),
         None => Err(Status::no_such_resource()),
-    }
-}
-
-/// Whether a client can read the aggregated document in version 2. Those that know `v2beta1` alone get the classic ones.
-fn wants_aggregated(accept: &str) -> bool {
-    accept.split(',').any(|clause| {
-        let has = |wanted: &str| clause.split(';').any(|parameter| parameter.trim() == wanted);
-        has("as=APIGroupDiscoveryList") && has("v=v2")
-    })
-}
-
-/// Discovery and OpenAPI, made on first use.
-fn document(server: &Server, path: &str, _query: &Query, request: &Request<Body>) -> Answer {
-    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let aggregated = wants_aggregated(accept);
-    let key = if aggregated && matches!(path, "/api" | "/apis") { format!("{path};aggregated") } else { path.to_owned() };
-    let known = server.documents.made.lock().get(&key).cloned();
-    let document = match known {
-        Some(document) => document,
-        None => {
-            let made = make(server, path, aggregated)?;
-            server.documents.made.lock().insert(key, made.clone());
-            made
-        }
-    };
-    answer(&document, path, aggregated, request)
-}
-
-fn make(server: &Server, path: &str, aggregated: bool) -> Result<Document, Status> {
-    let table = server.resources.load();
-    if let Some(rest) = path.strip_prefix("/openapi/") {
-        return pack(openapi(server, &table, rest)?);
-    }
-    let value = match path {
-        "/api" if aggregated => discovery::aggregated(&table, true),
-        "/apis" if aggregated => discovery::aggregated(&table, false),
-        "/api" => discovery::core_versions(&table, &format!("{}:{}", server.config.advertise_address, server.config.secure_port)),
-        "/apis" => discovery::groups(&table),
-        _ => match path.split('/').collect::<Vec<_>>()[..] {
-            ["", "api", version] => discovery::resources(&table, "", version).ok_or_else(Status::no_such_resource)?,
-            ["", "apis", group] => discovery::group(&table, group).ok_or_else(Status::no_such_resource)?,
-            ["", "apis", group, version] => discovery::resources(&table, group, version).ok_or_else(Status::no_such_resource)?,
-            _ => return Err(Status::failure(api::status::Reason::NotFound, "the server could not find the requested resource").with_details(Default::default())),
-        },
-    };
-    pack(value.to_json())
-}
-
-fn openapi(server: &Server, table: &api::ResourceTable, rest: &str) -> Result<Vec<u8>, Status> {
-    match rest {
-        "v2" => Ok(api::openapi::v2(table, server.model)),
-        // The built-in API changes with the binary, so its version tells whether a document that a client keeps is still good.
-        "v3" => Ok(api::openapi::v3_index(table, |key| digest(format!("{} {key}", env!("CARGO_PKG_VERSION")).as_bytes())).to_json()),
-        _ => rest
-            .strip_prefix("v3/")
-            .and_then(|key| api::openapi::v3(table, server.model, key))
-            .ok_or_else(Status::no_such_resource),
-    }
-}
-
-fn pack(json: Vec<u8>) -> Result<Document, Status> {
-    let etag = format!("\"{}\"", digest(&json));
-    let gzip = json.len() > 64 << 10;
-    let body = if gzip { compress(&json)? } else { Bytes::from(json) };
-    Ok(Document { body, etag, gzip })
-}
-
-fn digest(bytes: &[u8]) -> String {
-    use sha2::{Digest, Sha512};
-    Sha512::digest(bytes).iter().map(|byte| format!("{byte:02X}")).collect()
-}
-
-fn compress(bytes: &[u8]) -> Result<Bytes, Status> {
-    use std::io::Write;
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).map_err(Status::internal)?;
-    encoder.finish().map(Bytes::from).map_err(Status::internal)
-}
-
-fn decompress(bytes: &[u8]) -> Result<Bytes, Status> {
-    use std::io::Read;
-    let mut out = Vec::new();
-    flate2::read::GzDecoder::new(bytes).read_to_end(&mut out).map_err(Status::internal)?;
-    Ok(out.into())
-}
-
-fn answer(document: &Document, path: &str, aggregated: bool, request: &Request<Body>) -> Answer {
-    let header = |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let content_type = if aggregated && matches!(path, "/api" | "/apis") {
-        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-    } else {
-        "application/json"
-    };
-    let mut response = Response::builder().header(header::ETAG, &document.etag).header(header::VARY, "Accept").header(header::CONTENT_TYPE, content_type);
-    if header(header::IF_NONE_MATCH).split(',').any(|tag| tag.trim() == document.etag) {
-        return response.status(StatusCode::NOT_MODIFIED).body(net::empty()).map_err(Status::internal);
-    }
-    let body = if !document.gzip {
-        document.body.clone()
-    } else if header(header::ACCEPT_ENCODING).contains("gzip") {
-        response = response.header(header::CONTENT_ENCODING, "gzip");
-        document.body.clone()
-    } else {
-        decompress(&document.body)?
-    };
-    let accept = Accept::negotiate(request.headers()).map_or(Format::Json, |accept| accept.format);
-    if accept == Format::Yaml && !document.gzip {
-        return respond(StatusCode::OK, accept.content_type(), crate::negotiate::encode(accept, body)?);
-    }
-    response.body(net::full(body)).map_err(Status::internal)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::wants_aggregated;
-
-    #[test]
-    fn only_version_2_of_the_aggregated_document_is_served() {
-        let clause = |version: &str| format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
-        assert!(wants_aggregated(&format!("{},{},application/json", clause("v2"), clause("v2beta1"))));
-        assert!(!wants_aggregated(&format!("{},application/json", clause("v2beta1"))));
-        assert!(!wants_aggregated("application/json"));
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     Server,
     auth::{Attributes, Decision, UserInfo},
     connect,
-    negotiate::{Accept, Format},
+    negotiate::{Accept, Format, Offer},
     nonresource,
     request::{Query, RequestInfo},
     rest::{self, Answer, BODY_BYTES_MAX, Call},
@@ -54,7 +54,7 @@ impl Server {
     pub fn handle(self: &Arc<Self>, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
         let server = self.clone();
         Box::pin(async move {
-            let format = Accept::negotiate(request.headers()).map_or(Format::Json, |accept| accept.format);
+            let format = Accept::negotiate(request.headers(), Offer::OBJECTS).map_or(Format::Json, |accept| accept.format);
             let what = format!("{} {}", request.method(), request.uri().path());
             match AssertUnwindSafe(server.answer(request)).catch_unwind().await {
                 Ok(Ok(response)) => response,
@@ -93,7 +93,8 @@ impl Server {
         if connect::is_connect(&info) {
             return connect::serve(self, &info, &query, &user, request).await;
         }
-        let accept = Accept::negotiate(request.headers())?;
+        let offer = Offer { protobuf: self.model.kind(&resource.kind).is_some(), ..Offer::OBJECTS };
+        let accept = Accept::negotiate(request.headers(), offer)?;
         let (parts, body) = request.into_parts();
         let body = read_body(body, &parts).await?;
         let call = Call { server: self, info: &info, query: &query, headers: &parts.headers, user: &user, resource, accept, body };

@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use api::{Resource, Value, json};
+use api::{
+    Model, Resource, Value, json,
+    protobuf::{self, ProtobufError},
+};
 use bytes::{BufMut, Bytes, BytesMut};
 use store::Revision;
 
@@ -19,6 +22,8 @@ pub struct Object {
     pub labels: Box<[(Box<str>, Box<str>)]>,
     /// Values of the resource's selectable fields, in the order in which the resource names them.
     pub fields: Box<[Box<str>]>,
+    /// The protobuf message, made when it is first asked for; see [`Object::message`].
+    message: OnceLock<Bytes>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +58,7 @@ impl Object {
             .map(|labels| labels.iter().map(|(name, value)| (name.into(), value.as_str().unwrap_or_default().into())).collect())
             .unwrap_or_default();
         let fields = fields.iter().map(|path| field_value(&tree, path).into()).collect();
-        Ok(Object { key: key.into(), revision, json, head: head.len(), labels, fields })
+        Ok(Object { key: key.into(), revision, json, head: head.len(), labels, fields, message: OnceLock::new() })
     }
 
     /// The same object with another resourceVersion: the last state, as a deletion shows it.
@@ -72,6 +77,7 @@ impl Object {
             head: self.head,
             labels: self.labels.clone(),
             fields: self.fields.clone(),
+            message: OnceLock::new(),
         }
     }
 
@@ -102,6 +108,24 @@ impl Object {
         out.put_slice(head.as_bytes());
         out.put_slice(&self.json[self.head..]);
         out.freeze()
+    }
+
+    /// The object as a protobuf message without its envelope, under a version of its kind. That of the version it is stored
+    /// as is kept.
+    pub fn message(&self, resource: &Resource) -> Result<Bytes, ProtobufError> {
+        let make = || protobuf::message(Model::builtin(), resource.ty, &self.tree()).map(Bytes::from);
+        if !self.json.starts_with(head(resource).as_bytes()) {
+            return make();
+        }
+        match self.message.get() {
+            Some(message) => Ok(message.clone()),
+            None => make().map(|message| self.message.get_or_init(|| message).clone()),
+        }
+    }
+
+    /// The object as a whole protobuf message.
+    pub fn protobuf(&self, resource: &Resource) -> Result<Bytes, ProtobufError> {
+        Ok(protobuf::envelope(&resource.kind.api_version(), &resource.kind.kind, &self.message(resource)?).into())
     }
 
     /// The object as a tree, to be changed or looked into.

@@ -60,12 +60,18 @@ pub struct Event {
     pub object: Arc<Object>,
     pub previous: Option<Arc<Object>>,
     frames: [Once; 3],
+    protobuf_frames: [Once; 3],
 }
 
 impl Event {
     /// The event as a line of a watch, told as `kind` (a selector can turn a change into an addition or a deletion).
     pub fn frame(&self, kind: EventKind) -> Bytes {
         self.frames[kind as usize].get(|| frame(kind.as_str(), &self.object.json))
+    }
+
+    /// The same in protobuf; `make` gives the frame to those who ask first.
+    pub fn protobuf_frame(&self, kind: EventKind, make: impl FnOnce() -> Bytes) -> Bytes {
+        self.protobuf_frames[kind as usize].get(make)
     }
 }
 
@@ -181,7 +187,7 @@ impl Shelf {
             if kind != EventKind::Deleted {
                 snapshot.objects.insert(object.key.clone(), object.clone());
             }
-            log.push(Event { kind, revision, object, previous, frames: Default::default() });
+            log.push(Event { kind, revision, object, previous, frames: Default::default(), protobuf_frames: Default::default() });
         }
         self.state.store(Arc::new(snapshot));
         self.end.send_replace(log.first + log.events.len() as u64);

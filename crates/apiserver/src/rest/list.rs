@@ -2,7 +2,7 @@
 
 use std::{ops::Bound, sync::Arc};
 
-use api::{Status, Value, json};
+use api::{Status, Value, json, protobuf};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
@@ -18,8 +18,52 @@ use crate::{
     negotiate::{Form, Format},
 };
 
-/// Up to this size a list is copied into one chunk; above, the objects' own bytes are sent.
-const COPY_MAX: usize = 64 << 10;
+/// Pieces above this size are shared with the cache, smaller ones are copied together.
+const COPY_MAX: usize = 4 << 10;
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// A body out of many pieces.
+#[derive(Default)]
+struct Chunks {
+    done: Vec<Bytes>,
+    open: BytesMut,
+}
+
+impl Chunks {
+    fn copy(&mut self, bytes: &[u8]) {
+        self.open.extend_from_slice(bytes);
+        if self.open.len() >= CHUNK_BYTES {
+            self.close();
+        }
+    }
+
+    fn share(&mut self, bytes: Bytes) {
+        if bytes.len() <= COPY_MAX {
+            return self.copy(&bytes);
+        }
+        self.close();
+        self.done.push(bytes);
+    }
+
+    fn close(&mut self) {
+        if !self.open.is_empty() {
+            self.done.push(self.open.split().freeze());
+        }
+    }
+
+    fn into_response(mut self, format: Format) -> Response<net::Body> {
+        self.close();
+        let body = match self.done.len() {
+            1 => net::full(self.done.swap_remove(0)),
+            _ => StreamBody::new(stream::iter(self.done.into_iter().map(|chunk| Ok(Frame::data(chunk))))).boxed_unsync(),
+        };
+        let mut response = Response::new(body);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(format.content_type()));
+        headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-cache, private"));
+        response
+    }
+}
 
 /// Where a paged list goes on: behind `after`, in the state of `revision`.
 #[derive(Debug, PartialEq)]
@@ -58,6 +102,7 @@ impl Call<'_> {
         let page = self.page(&filter).await?;
         match self.accept.form {
             Form::Object if self.accept.format == Format::Json => Ok(self.stream(page)),
+            Form::Object if self.accept.format == Format::Protobuf => self.stream_protobuf(page),
             Form::Table => self.table(page),
             form => self.whole(page, form),
         }
@@ -110,31 +155,34 @@ impl Call<'_> {
     }
 
     fn stream(&self, page: Page) -> Response<net::Body> {
-        let mut head = self.head(&page);
-        head.extend_from_slice(b",\"items\":[");
-        let size: usize = page.objects.iter().map(|object| object.json.len()).sum();
-        let body = if size <= COPY_MAX {
-            for (index, object) in page.objects.iter().enumerate() {
-                head.extend_from_slice(if index == 0 { b"{" } else { b",{" });
-                head.extend_from_slice(&object.item());
-            }
-            head.extend_from_slice(b"]}\n");
-            net::full(head)
-        } else {
-            let mut chunks = Vec::with_capacity(2 * page.objects.len() + 2);
-            chunks.push(Bytes::from(head));
-            for (index, object) in page.objects.iter().enumerate() {
-                chunks.push(Bytes::from_static(if index == 0 { b"{" } else { b",{" }));
-                chunks.push(object.item());
-            }
-            chunks.push(Bytes::from_static(b"]}\n"));
-            StreamBody::new(stream::iter(chunks.into_iter().map(|chunk| Ok(Frame::data(chunk))))).boxed_unsync()
-        };
-        let mut response = Response::new(body);
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-        headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-cache, private"));
-        response
+        let mut chunks = Chunks::default();
+        chunks.copy(&self.head(&page));
+        chunks.copy(b",\"items\":[");
+        for (index, object) in page.objects.iter().enumerate() {
+            chunks.copy(if index == 0 { b"{" } else { b",{" });
+            chunks.share(object.item());
+        }
+        chunks.copy(b"]}\n");
+        chunks.into_response(Format::Json)
+    }
+
+    /// The same in protobuf, out of the objects' own messages.
+    fn stream_protobuf(&self, page: Page) -> Answer {
+        let messages: Result<Vec<Bytes>, _> = page.objects.iter().map(|object| object.message(&self.resource)).collect();
+        let messages = messages.map_err(Status::internal)?;
+        let heads: Vec<Vec<u8>> = messages.iter().map(|message| protobuf::item_head(message.len())).collect();
+        let size = messages.iter().zip(&heads).map(|(message, head)| message.len() + head.len()).sum();
+        let meta_type = self.server.model.find("meta.v1.ListMeta").ok_or_else(|| Status::internal("no type ListMeta"))?;
+        let meta = protobuf::message(self.server.model, meta_type, &list_meta(&page)).map_err(Status::internal)?;
+        let kind = &self.resource.kind;
+        let mut chunks = Chunks::default();
+        chunks.copy(&protobuf::list_head(&kind.api_version(), &format!("{}List", kind.kind), &meta, size));
+        for (head, message) in heads.iter().zip(messages) {
+            chunks.copy(head);
+            chunks.share(message);
+        }
+        chunks.copy(protobuf::LIST_TAIL);
+        Ok(chunks.into_response(Format::Protobuf))
     }
 
     fn table(&self, page: Page) -> Answer {

@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod frames;
 mod list;
 mod read;
 mod respond;

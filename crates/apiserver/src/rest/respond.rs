@@ -25,6 +25,9 @@ pub(crate) fn respond(status: StatusCode, content_type: &str, body: impl Into<By
 
 /// One object.
 pub(super) fn object(accept: &Accept, resource: &Resource, status: StatusCode, object: &Object) -> Answer {
+    if accept.format == Format::Protobuf && accept.form == Form::Object {
+        return respond(status, accept.format.content_type(), object.protobuf(resource).map_err(Status::internal)?);
+    }
     let json = object.as_version(resource);
     tree_or_bytes(accept, resource, status, json)
 }
@@ -32,8 +35,8 @@ pub(super) fn object(accept: &Accept, resource: &Resource, status: StatusCode, o
 /// One object that is given by its final JSON.
 pub(super) fn tree_or_bytes(accept: &Accept, resource: &Resource, status: StatusCode, json: Bytes) -> Answer {
     let json = match accept.form {
-        Form::Object if accept.pretty => pretty(&json)?,
-        Form::Object => json,
+        Form::Object | Form::Discovery if accept.pretty => pretty(&json)?,
+        Form::Object | Form::Discovery => json,
         Form::PartialMetadata => partial(&json::parse(&json).map_err(Status::internal)?).to_json().into(),
         Form::Table => {
             let tree = json::parse(&json).map_err(Status::internal)?;
@@ -61,7 +64,7 @@ pub(crate) fn partial(object: &Value) -> Value {
 pub(crate) fn failure(status: &Status, format: Format) -> Response<Body> {
     let body = match format {
         Format::Json => Bytes::from(status.to_json()),
-        Format::Yaml => encode(format, status.to_json().into()).unwrap_or_default(),
+        format => encode(format, status.to_json().into()).unwrap_or_default(),
     };
     let mut response = Response::new(net::full(body));
     *response.status_mut() = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

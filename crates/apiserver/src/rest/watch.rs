@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use api::{Resource, Status, Value, json};
+use api::Status;
 use bytes::Bytes;
 use futures_util::stream;
 use http::{Response, header};
@@ -11,12 +11,11 @@ use http_body_util::{BodyExt, StreamBody};
 use store::Revision;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Answer, Call, RestError, read::parse_version, respond};
+use super::{Answer, Call, RestError, frames::Transform, read::parse_version};
 use crate::{
     Server,
-    cache::{Event, EventKind, Object, Shelf, WatchCursor, frame},
+    cache::{Event, EventKind, WatchCursor},
     filter::Filter,
-    negotiate::Form,
 };
 
 /// Events handed to the connection at once.
@@ -37,7 +36,7 @@ impl Call<'_> {
         let shelf = self.server.cache.shelf(&self.resource).ok_or_else(Status::no_such_resource)?;
         let start = self.start().await?;
         let mut backlog: VecDeque<Bytes> = VecDeque::new();
-        let mut transform = Transform { resource: self.resource.clone(), form: self.accept.form, include: self.query.get("includeObject").map(Into::into), headed: false };
+        let mut transform = Transform::of(self);
         let cursor = match start {
             Start::After(revision) => shelf.watch_after(revision),
             Start::Everything { end_bookmark } => {
@@ -48,7 +47,7 @@ impl Call<'_> {
                     backlog.push_back(transform.object("ADDED", object));
                 }
                 if end_bookmark {
-                    backlog.push_back(bookmark(&self.resource, view.revision, true));
+                    backlog.push_back(transform.bookmark(view.revision, true));
                 }
                 shelf.watch_after(view.revision)
             }
@@ -57,13 +56,13 @@ impl Call<'_> {
             Ok(cursor) => Some(cursor),
             Err(expired) => {
                 // A watch that cannot begin says so in its stream, as upstream's does.
-                backlog.push_back(frame("ERROR", &Status::expired(expired.to_string()).to_json()));
+                backlog.push_back(transform.error(&Status::expired(expired.to_string())));
                 None
             }
         };
         let watch = Watch {
             server: self.server.clone(),
-            shelf,
+            own_version: shelf.resource.kind == self.resource.kind,
             namespace: if self.resource.namespaced { self.info.namespace.clone() } else { String::new() },
             filter,
             transform,
@@ -103,37 +102,10 @@ impl Call<'_> {
     }
 }
 
-/// How objects are shown to this watcher.
-struct Transform {
-    resource: Arc<Resource>,
-    form: Form,
-    include: Option<String>,
-    /// A table's columns have been sent.
-    headed: bool,
-}
-
-impl Transform {
-    fn object(&mut self, kind: &str, object: &Object) -> Bytes {
-        match self.form {
-            Form::Object => frame(kind, &object.as_version(&self.resource)),
-            Form::PartialMetadata => frame(kind, &respond::partial(&object.tree()).to_json()),
-            Form::Table => {
-                let rows = if self.headed { crate::table::Rows::Next } else { crate::table::Rows::One };
-                self.headed = true;
-                let table = crate::table::of_objects_with(&self.resource, &[object.tree()], rows, self.include.as_deref());
-                frame(kind, &table.to_json())
-            }
-        }
-    }
-
-    fn event(&mut self, kind: EventKind, event: &Event, own_version: bool) -> Bytes {
-        if self.form == Form::Object && own_version { event.frame(kind) } else { self.object(kind.as_str(), &event.object) }
-    }
-}
-
 struct Watch {
     server: Arc<Server>,
-    shelf: Arc<Shelf>,
+    /// The watcher asked for the version that objects are stored as.
+    own_version: bool,
     /// Empty for all namespaces.
     namespace: String,
     filter: Filter,
@@ -147,13 +119,14 @@ struct Watch {
 
 impl Watch {
     fn into_response(self) -> Response<net::Body> {
+        let content_type = header::HeaderValue::from_static(self.transform.content_type());
         let frames = stream::unfold(self, |mut watch| async move {
             let bytes = watch.next().await?;
             Some((Ok(Frame::data(bytes)), watch))
         });
         let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+        headers.insert(header::CONTENT_TYPE, content_type);
         headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-cache, private"));
         response
     }
@@ -196,8 +169,7 @@ impl Watch {
             (true, false) => EventKind::Deleted,
             (false, false) => return,
         };
-        let own_version = Arc::ptr_eq(&self.shelf.resource, &self.transform.resource) || self.shelf.resource.kind == self.transform.resource.kind;
-        let bytes = self.transform.event(kind, event, own_version);
+        let bytes = self.transform.event(kind, event, self.own_version);
         self.backlog.push_back(bytes);
     }
 
@@ -211,19 +183,6 @@ impl Watch {
         for event in events {
             self.deliver(&event);
         }
-        self.backlog.push_back(bookmark(&self.transform.resource, revision, false));
+        self.backlog.push_back(self.transform.bookmark(revision, false));
     }
-}
-
-fn bookmark(resource: &Resource, revision: Revision, end_of_list: bool) -> Bytes {
-    let mut object = Value::object();
-    object.set(&["kind"], &*resource.kind.kind);
-    object.set(&["apiVersion"], resource.kind.api_version());
-    object.set(&["metadata", "resourceVersion"], revision.to_string());
-    if end_of_list {
-        object.set(&["metadata", "annotations", "k8s.io/initial-events-end"], "true");
-    }
-    let mut bytes = Vec::new();
-    json::write(&object, &mut bytes);
-    frame("BOOKMARK", &bytes)
 }
