@@ -19,6 +19,7 @@ pub mod objects;
 pub mod plan;
 pub mod probes;
 mod recover;
+pub mod references;
 mod serve;
 pub mod server;
 pub mod sources;

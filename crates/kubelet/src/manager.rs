@@ -20,6 +20,7 @@ use crate::{
     cgroups::math::burstable_shares,
     plan::{PodObserved, spec},
     recover,
+    references::{Reference, References},
     worker::{Handle, Node, PodView, PodWorker, Signal},
 };
 
@@ -39,6 +40,10 @@ pub enum Change {
     /// A worker has nothing left to do.
     Over(String),
     RefreshVolumes,
+    /// An object that pods mount may have changed.
+    Referenced(Reference),
+    /// Pods that the runtime has and nobody here knows.
+    Orphans(HashMap<String, (Pod, PodObserved)>),
     Listed {
         listing: HashMap<String, Listing>,
         since: Timestamp,
@@ -76,6 +81,9 @@ pub struct PodManager {
     creating: BTreeSet<String>,
     /// Sources that have not told all their pods yet: until then what the runtime has beside them may still be wanted.
     unsynced: BTreeSet<Source>,
+    /// Had no worker at the last listing.
+    strangers: BTreeSet<String>,
+    references: References,
     client: client::Client,
     changes: mpsc::UnboundedSender<Change>,
     cancel: CancellationToken,
@@ -107,6 +115,8 @@ impl PodManager {
             mirrors: HashMap::new(),
             creating: BTreeSet::new(),
             unsynced: sources.into_iter().collect(),
+            strangers: BTreeSet::new(),
+            references: References::new(client.clone(), changes.clone(), cancel.clone()),
             client,
             changes,
             cancel,
@@ -132,6 +142,7 @@ impl PodManager {
             Change::Over(uid) => {
                 self.table.handles.write().remove(&uid);
                 self.node.images.forget_pod(&uid);
+                self.references.remove(&uid);
                 self.weigh_burstable();
             }
             Change::RefreshVolumes => {
@@ -139,17 +150,55 @@ impl PodManager {
                     handle.tell(Signal::RefreshVolumes);
                 }
             }
-            Change::Listed { mut listing, since } => {
-                for (uid, handle) in self.table.handles.read().iter() {
-                    let Listing { sandboxes, containers } = listing.remove(uid).unwrap_or_default();
-                    handle.tell(Signal::Listed { sandboxes, containers, since });
+            Change::Referenced(reference) => {
+                for uid in self.references.pods(&reference) {
+                    self.table.tell(uid, Signal::RefreshVolumes);
                 }
             }
+            Change::Orphans(orphans) => self.end_orphans(orphans),
+            Change::Listed { listing, since } => self.listed(listing, since),
         }
     }
 
     fn tell(&self, uid: &str, signal: Signal) {
         self.table.tell(uid, signal);
+    }
+
+    fn listed(&mut self, mut listing: HashMap<String, Listing>, since: Timestamp) {
+        for (uid, handle) in self.table.handles.read().iter() {
+            let Listing { sandboxes, containers } = listing.remove(uid).unwrap_or_default();
+            handle.tell(Signal::Listed { sandboxes, containers, since });
+        }
+        if !self.unsynced.is_empty() {
+            return;
+        }
+        // One that had no worker at two listings in a row is nobody's; at one it may just be coming or going.
+        let strangers: BTreeSet<String> = listing.into_keys().collect();
+        let orphans: BTreeSet<String> = strangers.intersection(&self.strangers).cloned().collect();
+        self.strangers = strangers;
+        if orphans.is_empty() {
+            return;
+        }
+        let (runtime, changes) = (self.node.runtime.clone(), self.changes.clone());
+        tokio::spawn(async move {
+            match recover::find(&*runtime).await {
+                Ok(mut found) => {
+                    found.retain(|uid, _| orphans.contains(uid));
+                    let _ = changes.send(Change::Orphans(found));
+                }
+                Err(error) => tracing::warn!(%error, "cannot look at what the runtime runs"),
+            }
+        });
+    }
+
+    /// Pods that run here although no source knows them end as if they had just been removed.
+    fn end_orphans(&mut self, orphans: HashMap<String, (Pod, PodObserved)>) {
+        let known = self.table.uids();
+        for (uid, (pod, mut observed)) in orphans.into_iter().filter(|(uid, _)| !known.contains(uid)) {
+            tracing::info!(uid, pod = pod.metadata.name, "ending a pod that nobody wants here");
+            observed.removed = true;
+            self.spawn(Arc::new(pod), observed);
+        }
     }
 
     /// A pod that should be here: an update of one that is, one that the runtime already runs, or a new one.
@@ -184,8 +233,9 @@ impl PodManager {
         observed
     }
 
-    fn spawn(&self, pod: Arc<Pod>, observed: PodObserved) {
+    fn spawn(&mut self, pod: Arc<Pod>, observed: PodObserved) {
         let uid = uid_of(&pod);
+        self.references.add(&pod);
         let (handle, task) = PodWorker::spawn(self.node.clone(), pod, observed, self.cancel.clone());
         self.table.handles.write().insert(uid.clone(), handle);
         self.weigh_burstable();
@@ -200,17 +250,13 @@ impl PodManager {
         });
     }
 
-    /// Pods that run here although no source knows them end as if they had just been removed, and what others left on
-    /// disk goes.
+    /// Once all sources have told their pods, the others end, and what was left on disk by still others goes.
     fn synced(&mut self, source: Source) {
         if !self.unsynced.remove(&source) || !self.unsynced.is_empty() {
             return;
         }
-        for (uid, (pod, mut observed)) in std::mem::take(&mut self.found) {
-            tracing::info!(uid, pod = pod.metadata.name, "ending a pod that nobody wants here");
-            observed.removed = true;
-            self.spawn(Arc::new(pod), observed);
-        }
+        let orphans = std::mem::take(&mut self.found);
+        self.end_orphans(orphans);
         let clean = recover::clean(self.node.clone(), self.table.uids());
         tokio::spawn(self.cancel.clone().run_until_cancelled_owned(clean));
     }

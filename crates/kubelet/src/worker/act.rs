@@ -4,7 +4,7 @@ use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use client::EventType;
 use jiff::{SignedDuration, Timestamp};
-use k8s_cri::v1::{ContainerState, ContainerStatus};
+use k8s_cri::v1::ContainerStatus;
 use volumes::{PodMounts, VolumeError};
 
 use super::{PodWorker, Signal, kill, start, start::StartFailure};
@@ -49,6 +49,8 @@ pub enum Done {
         id: String,
         result: Result<(), RuntimeError>,
     },
+    /// A sandbox that this worker did not know of, or not any more.
+    Found(SandboxRecord),
     TornDown(Result<(), VolumeError>),
     CgroupRemoved(bool),
     Finished,
@@ -204,8 +206,13 @@ impl PodWorker {
         });
     }
 
-    pub(super) fn refresh_volumes(&self) {
+    pub(super) fn refresh_volumes(&mut self) {
         if !self.observed.volumes_ready {
+            self.stale = self.observed.doing.volumes;
+            // What they waited for may be there now.
+            if let Some(failure) = &mut self.observed.volume_failure {
+                failure.retry_at = self.node.clock.now();
+            }
             return;
         }
         let (node, pod) = (self.node.clone(), self.pod.clone());
@@ -214,66 +221,6 @@ impl PodWorker {
                 node.event(&pod, None, EventType::Warning, "FailedMount", error.to_string());
             }
         });
-    }
-
-    /// Asks the runtime about a container or sandbox that is said to have changed.
-    pub(super) fn inspect(&mut self, id: &str) {
-        if let Some(sandbox) = self.observed.sandboxes.iter_mut().find(|sandbox| sandbox.id == id) {
-            // Its process is what keeps its namespaces: without it the sandbox is dead.
-            sandbox.ready = self.observed.doing.stopping.contains(id) && sandbox.ready;
-            return;
-        }
-        // A kill looks at the container itself when it is done.
-        if self.observed.doing.killing.contains_key(id) {
-            return;
-        }
-        let (node, id, sender) = (self.node.clone(), id.to_owned(), self.sender.clone());
-        tokio::spawn(async move {
-            // The news of an exit may overtake the runtime's own bookkeeping by some milliseconds.
-            let mut pause = Duration::from_millis(4);
-            loop {
-                let status = node.runtime.container_status(&id).await;
-                let settled = !matches!(&status, Ok(status) if status.state == ContainerState::ContainerRunning as i32);
-                if settled || pause > Duration::from_secs(2) {
-                    let _ = sender.send(Signal::Done(Box::new(Done::Status { id, status })));
-                    return;
-                }
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-            }
-        });
-    }
-
-    /// What a listing says that is not known yet is looked at; what it lacks is gone.
-    pub(super) fn compare(&mut self, sandboxes: &[(String, bool)], containers: &[(String, i32)], since: Timestamp) {
-        // What was made while the listing was under way may or may not be in it.
-        let settled = |at: Timestamp| since.duration_since(at) > SignedDuration::from_secs(2);
-        for sandbox in &mut self.observed.sandboxes {
-            match sandboxes.iter().find(|(id, _)| *id == sandbox.id) {
-                Some((_, ready)) => sandbox.ready &= ready,
-                None if settled(sandbox.created_at) => sandbox.ready = false,
-                None => {}
-            }
-        }
-        self.observed.containers.retain_mut(|record| {
-            let listed = containers.iter().any(|(id, _)| *id == record.id);
-            if !listed && settled(record.created_at) && record.is_running() {
-                record.state = State::Unknown;
-            }
-            true
-        });
-        let running = ContainerState::ContainerRunning as i32;
-        let changed: Vec<String> = containers
-            .iter()
-            .filter(|(id, state)| {
-                let known = self.observed.containers.iter().find(|record| record.id == *id);
-                known.is_some_and(|record| record.is_running() != (*state == running))
-            })
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in changed {
-            self.inspect(&id);
-        }
     }
 
     /// Takes down what came of a step.
@@ -313,6 +260,7 @@ impl PodWorker {
                 }
             }
             Done::Removed { id, result } => self.removed(id, result),
+            Done::Found(record) => self.adopt(record),
             Done::TornDown(result) => self.torn_down(result, now),
             Done::CgroupRemoved(gone) => {
                 self.observed.doing.removing_cgroup = false;
@@ -334,6 +282,9 @@ impl PodWorker {
                 self.observed.volumes_ready = true;
                 self.observed.volumes_gone = false;
                 self.observed.volume_failure = None;
+                if std::mem::take(&mut self.stale) {
+                    self.refresh_volumes();
+                }
             }
             Err(error) => {
                 for error in error.each() {

@@ -5,6 +5,7 @@
 mod act;
 mod files;
 mod kill;
+mod listing;
 mod node;
 mod observe;
 mod probing;
@@ -109,6 +110,8 @@ pub struct PodWorker {
     last: Option<PodStatus>,
     writer: StatusWriter,
     probes: Probes,
+    /// Something that volumes show changed while they were being set up.
+    stale: bool,
     /// Ends pulls of a pod that is to end.
     starts: CancellationToken,
 }
@@ -131,6 +134,7 @@ impl PodWorker {
         let worker = PodWorker {
             writer: StatusWriter::spawn(node.api.clone(), cancel.clone()),
             probes: Probes::default(),
+            stale: false,
             starts: cancel.child_token(),
             mirror: None,
             mounts: Arc::default(),
@@ -250,9 +254,19 @@ impl PodWorker {
         }
     }
 
+    fn desired(&mut self, pod: Arc<Pod>) {
+        let shown = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
+        let changed = shown(&pod) != shown(&self.pod);
+        self.pod = pod;
+        // The downward API shows them.
+        if changed {
+            self.refresh_volumes();
+        }
+    }
+
     fn hear(&mut self, signal: Signal) {
         match signal {
-            Signal::Desired(pod) => self.pod = pod,
+            Signal::Desired(pod) => self.desired(pod),
             Signal::Mirror(mirror) => {
                 let new = mirror.as_ref().map(|pod| pod.metadata.uid.clone());
                 let known = self.mirror.as_ref().map(|pod| pod.metadata.uid.clone());
