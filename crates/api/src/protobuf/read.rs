@@ -171,9 +171,7 @@ fn place(model: &Model, field: &Field, wire: &Wire, map: &mut Map, depth: usize)
         }
         shape => {
             let value = value(model, shape, wire, depth).map_err(|text| bad(&text))?;
-            // Upstream's JSON never leaves out a required object either.
-            let is_kept = field.nullable || !is_zero(&value) || field.required && value.as_object().is_some();
-            if !value.is_null() && is_kept {
+            if !value.is_null() && (field.nullable || !is_zero(&value)) {
                 map.insert(field.name.clone(), value);
             }
         }
@@ -234,7 +232,7 @@ fn value(model: &Model, shape: &Shape, wire: &Wire, depth: usize) -> Result<Valu
         (Shape::Int32, Wire::Varint(number)) => Value::Int(i64::from(*number as i32)),
         (Shape::Int64, Wire::Varint(number)) => Value::Int(*number as i64),
         (Shape::Int32 | Shape::Int64, Wire::Fixed32(number)) => Value::Int(i64::from(*number)),
-        (Shape::Double, Wire::Fixed64(bits)) => Value::Float(f64::from_bits(*bits)),
+        (Shape::Double, Wire::Fixed64(bits)) => double(f64::from_bits(*bits)),
         (Shape::String, Wire::Bytes(bytes)) => utf8(bytes, "string").map_err(|error| error.to_string())?.into(),
         (Shape::Bytes, Wire::Bytes(bytes)) => STANDARD.encode(bytes).into(),
         (Shape::Time, Wire::Bytes(bytes)) => time(bytes, false)?,
@@ -253,6 +251,12 @@ fn value(model: &Model, shape: &Shape, wire: &Wire, depth: usize) -> Result<Valu
         (Shape::Type(id), Wire::Bytes(bytes)) => typed(model, model.get(*id), bytes, depth + 1)?,
         _ => return Err(wrong()),
     })
+}
+
+/// As the number's JSON text is read.
+fn double(number: f64) -> Value {
+    let is_whole = number.fract() == 0.0 && number.abs() < (1_u64 << 53) as f64;
+    if is_whole { Value::Int(number as i64) } else { Value::Float(number) }
 }
 
 fn typed(model: &Model, ty: &Type, bytes: &[u8], depth: usize) -> Result<Value, String> {

@@ -3,6 +3,7 @@
 mod names;
 mod openapi;
 mod patch;
+mod protobuf;
 mod quantity;
 mod selector;
 mod table;

@@ -140,3 +140,66 @@ fn the_index_leads_to_the_documents() {
     let url = index.str_at(&["paths", "apis/apps/v1", "serverRelativeURL"]);
     assert_eq!(url, "/openapi/v3/apis/apps/v1?hash=h12");
 }
+
+/// The fields of a protobuf message: numbers as they are, the others' bytes.
+fn fields(mut bytes: &[u8]) -> Vec<(u64, u64, &[u8])> {
+    fn varint(bytes: &mut &[u8]) -> u64 {
+        let length = bytes.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+        let (number, rest) = bytes.split_at(length);
+        *bytes = rest;
+        number.iter().rev().fold(0, |number, byte| number << 7 | u64::from(byte & 0x7f))
+    }
+    let mut found = Vec::new();
+    while !bytes.is_empty() {
+        let key = varint(&mut bytes);
+        let number = varint(&mut bytes);
+        let content = match key & 7 {
+            0 => &[][..],
+            2 => bytes.split_off(..number as usize).unwrap(),
+            other => panic!("wire type {other}"),
+        };
+        found.push((key >> 3, number, content));
+    }
+    found
+}
+
+/// What stands under a path of tags; the last of several.
+fn under<'b>(bytes: &'b [u8], path: &[u64]) -> &'b [u8] {
+    path.iter().fold(bytes, |bytes, tag| fields(bytes).into_iter().rfind(|field| field.0 == *tag).map(|field| field.2).unwrap())
+}
+
+/// The value of `NamedX { name = 1, value = 2 }` under `tag`.
+fn named<'b>(bytes: &'b [u8], tag: u64, name: &str) -> &'b [u8] {
+    let all = fields(bytes).into_iter().filter(|field| field.0 == tag);
+    all.map(|field| field.2).find(|entry| under(entry, &[1]) == name.as_bytes()).map(|entry| under(entry, &[2])).unwrap()
+}
+
+#[test]
+fn version_2_is_the_same_in_protobuf() {
+    let text = openapi::v2(ResourceTable::builtin(), Model::builtin());
+    let (tree, message) = (json::parse(&text).unwrap(), openapi::v2_protobuf(&text).unwrap());
+    assert_eq!((under(&message, &[1]), under(&message, &[2, 1])), (&b"2.0"[..], &b"Kubernetes"[..]));
+    for (name, tag, inner) in [("paths", 8, 2), ("definitions", 9, 1), ("parameters", 10, 1), ("securityDefinitions", 13, 1)] {
+        let expected = tree.get(name).and_then(Value::as_object).unwrap().len();
+        let found = fields(under(&message, &[tag])).iter().filter(|field| field.0 == inner).count();
+        assert_eq!((found, expected > 0), (expected, true), "{name}");
+    }
+    // What kubectl reads: kinds of definitions, merge keys of properties, parameters of patches.
+    let definition = named(under(&message, &[9]), 1, "io.k8s.api.core.v1.PodSpec");
+    assert_eq!(under(definition, &[22, 1]), b"object");
+    let volumes = named(under(definition, &[25]), 1, "volumes");
+    assert_eq!(under(named(volumes, 31, "x-kubernetes-patch-merge-key"), &[2]), b"\"name\"");
+    assert_eq!(under(volumes, &[23, 1, 1]), b"#/definitions/io.k8s.api.core.v1.Volume");
+    let labels = named(under(named(under(&message, &[9]), 1, "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"), &[25]), 1, "labels");
+    assert_eq!(under(labels, &[21, 1, 22, 1]), b"string");
+    let item = named(under(&message, &[8]), 2, "/api/v1/namespaces/{namespace}/pods/{name}");
+    let patch = under(item, &[8]);
+    let kind = named(patch, 13, "x-kubernetes-group-version-kind");
+    assert_eq!(under(kind, &[2]), br#"{"group":"","kind":"Pod","version":"v1"}"#);
+    let parameters: Vec<&[u8]> = fields(patch).into_iter().filter(|field| field.0 == 8).map(|field| field.2).collect();
+    assert_eq!(under(parameters[0], &[1, 1, 3]), b"body");
+    assert!(parameters.iter().any(|parameter| fields(parameter)[0].0 == 1 && parameter.windows(6).any(|part| part == b"dryRun")));
+    assert!(parameters.iter().any(|parameter| fields(parameter)[0].0 == 2), "a reference");
+    let answer = named(under(patch, &[9]), 1, "200");
+    assert_eq!(under(answer, &[1, 2, 1, 1]), b"#/definitions/io.k8s.api.core.v1.Pod");
+}
