@@ -19,12 +19,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Body, PeerCertificate,
-    tls::{ReloadingServerConfig, VerifiedBy},
+    Body,
+    tls::{Certificate, ReloadingServerConfig},
 };
 
 /// Answers one request. In the request's extensions: the peer's `SocketAddr`, and for a client with a verified
-/// certificate [`PeerCertificate`] and [`VerifiedBy`].
+/// certificate [`crate::PeerCertificate`] and [`crate::tls::VerifiedBy`], with any other
+/// [`crate::tls::UnverifiedCertificate`].
 pub type Handler = Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
 
 #[derive(Clone, Debug)]
@@ -78,7 +79,7 @@ struct Shared {
 #[derive(Clone)]
 struct Peer {
     address: SocketAddr,
-    certificate: Option<Arc<(PeerCertificate, VerifiedBy)>>,
+    certificate: Option<Arc<Certificate>>,
 }
 
 /// Serves until `cancel`, then lets the requests under way end, for at most `options.drain`. Upgraded connections are not
@@ -233,8 +234,7 @@ async fn answer(
 ) -> Result<Response<Body>, std::convert::Infallible> {
     request.extensions_mut().insert(peer.address);
     if let Some(certificate) = &peer.certificate {
-        request.extensions_mut().insert(certificate.0.clone());
-        request.extensions_mut().insert(certificate.1.clone());
+        certificate.show(request.extensions_mut(), std::time::SystemTime::now());
     }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let handled = AssertUnwindSafe(async { (shared.handler)(request).await }).catch_unwind().await;
