@@ -20,7 +20,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{Method, Request, Response, request::Parts};
 use http_body_util::BodyExt;
-use net::{Body, PeerCertificate};
+use net::Body;
 
 use crate::{
     Server,
@@ -105,8 +105,7 @@ impl Server {
         if let Some(user) = request.extensions.get::<Arc<UserInfo>>() {
             return Ok(UserInfo::clone(user));
         }
-        let certificate = request.extensions.get::<PeerCertificate>();
-        self.authentication.authenticate(certificate, &request.headers).await
+        self.authentication.authenticate(&request.extensions, &request.headers).await
     }
 
     /// `Impersonate-User` and its companions (apiserver `pkg/endpoints/filters/impersonation.go`).

@@ -19,12 +19,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Body, PeerCertificate,
-    tls::{ReloadingServerConfig, VerifiedBy},
+    Body,
+    tls::{Certificate, ReloadingServerConfig},
 };
 
 /// Answers one request. In the request's extensions: the peer's `SocketAddr`, and for a client with a verified
-/// certificate [`PeerCertificate`] and [`VerifiedBy`].
+/// certificate [`crate::PeerCertificate`] and [`crate::tls::VerifiedBy`], with any other
+/// [`crate::tls::UnverifiedCertificate`].
 pub type Handler = Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
 
 #[derive(Clone, Debug)]
@@ -62,8 +63,8 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// HTTP/2 bytes kept for a slow reader, per request.
 const SEND_BUFFER: usize = 64 << 10;
-/// HTTP/1.1 head of a request at most, and its buffer.
-const HEAD_MAX: usize = 64 << 10;
+/// A request's head at most (upstream: Go's `http.DefaultMaxHeaderBytes`).
+const HEAD_MAX: u32 = 1 << 20;
 /// After a failed accept, as when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -78,7 +79,7 @@ struct Shared {
 #[derive(Clone)]
 struct Peer {
     address: SocketAddr,
-    certificate: Option<Arc<(PeerCertificate, VerifiedBy)>>,
+    certificate: Option<Arc<Certificate>>,
 }
 
 /// Serves until `cancel`, then lets the requests under way end, for at most `options.drain`. Upgraded connections are not
@@ -189,7 +190,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(shared.options.header_timeout).max_buf_size(HEAD_MAX);
+    builder.timer(TokioTimer::new()).header_read_timeout(shared.options.header_timeout).max_buf_size(HEAD_MAX as usize);
     let cancel = shared.cancel.clone();
     let service = service_fn(move |request| answer(request, peer.clone(), shared.clone()));
     let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
@@ -211,6 +212,7 @@ where
         .max_concurrent_streams(shared.options.max_streams)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(HEAD_MAX)
         .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(shared.options.ping_interval)
         .keep_alive_timeout(shared.options.ping_timeout);
@@ -233,8 +235,7 @@ async fn answer(
 ) -> Result<Response<Body>, std::convert::Infallible> {
     request.extensions_mut().insert(peer.address);
     if let Some(certificate) = &peer.certificate {
-        request.extensions_mut().insert(certificate.0.clone());
-        request.extensions_mut().insert(certificate.1.clone());
+        certificate.show(request.extensions_mut(), std::time::SystemTime::now());
     }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let handled = AssertUnwindSafe(async { (shared.handler)(request).await }).catch_unwind().await;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use api::Status;
-use http::{HeaderMap, header};
-use net::PeerCertificate;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::{Extensions, HeaderMap, header};
+use net::{PeerCertificate, tls::UnverifiedCertificate};
 
 use super::{UserInfo, tokens::Tokens};
 use crate::{Clock, Config, cache::Cache};
@@ -19,8 +20,8 @@ impl Authentication {
     }
 
     /// Credentials that are wrong are refused; a request without any is anonymous.
-    pub async fn authenticate(&self, certificate: Option<&PeerCertificate>, headers: &HeaderMap) -> Result<UserInfo, Status> {
-        if let Some(certificate) = certificate
+    pub async fn authenticate(&self, extensions: &Extensions, headers: &HeaderMap) -> Result<UserInfo, Status> {
+        if let Some(certificate) = extensions.get::<PeerCertificate>()
             && !certificate.common_name.is_empty()
         {
             let mut user = UserInfo::authenticated(&certificate.common_name, certificate.organizations.iter().cloned());
@@ -31,12 +32,13 @@ impl Authentication {
             return Ok(user);
         }
         let Some(token) = bearer(headers) else {
-            if headers.contains_key(header::AUTHORIZATION) {
+            let is_stranger = extensions.get::<UnverifiedCertificate>().is_some();
+            if is_stranger || headers.contains_key(header::AUTHORIZATION) {
                 return Err(Status::unauthorized());
             }
             return Ok(UserInfo::anonymous());
         };
-        match self.tokens.verify(token, &[]).await {
+        match self.tokens.verify(&token, &[]).await {
             Ok(verified) => Ok(verified.user),
             Err(error) => {
                 tracing::debug!(%error, "bearer token refused");
@@ -47,9 +49,20 @@ impl Authentication {
 }
 
 /// The token of `Authorization: Bearer …`, or of a WebSocket's `base64url.bearer.authorization.k8s.io.` subprotocol.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return websocket_bearer(headers) };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())
+}
+
+/// Browsers cannot set headers of a WebSocket, so they name the token among its subprotocols (upstream apiserver
+/// `pkg/authentication/request/websocket/protocol.go`).
+fn websocket_bearer(headers: &HeaderMap) -> Option<String> {
+    let is_websocket = headers.get(header::UPGRADE)?.to_str().ok()?.eq_ignore_ascii_case("websocket");
+    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    let mut protocols = offered.flat_map(|value| value.split(',')).map(str::trim);
+    let token = protocols.find_map(|protocol| protocol.strip_prefix("base64url.bearer.authorization.k8s.io."))?;
+    let token = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).ok()?;
+    String::from_utf8(token).ok().filter(|token| is_websocket && !token.is_empty())
 }

@@ -16,6 +16,9 @@ const KUBECTL_VERSIONS: [&str; 3] = ["1.27", "1.30", "1.33"];
 /// Two names of one image, so that `kubectl set image` has something to change to.
 const BUSYBOX: [&str; 2] = ["localhost/argosy/busybox:test", "localhost/argosy/busybox:test2"];
 
+/// The image of the binary itself, which every node has.
+pub const IMAGE: &str = "localhost/argosy/argosy:0.1.0";
+
 pub struct Cluster {
     pub dir: PathBuf,
     /// Tells tests that run at the same time apart; below 20.

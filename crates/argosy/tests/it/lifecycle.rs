@@ -69,8 +69,10 @@ fn from_the_first_start_to_the_last_trace() {
                 Command::new(&kubectl).env("KUBECONFIG", cluster.kubeconfig()).args(arguments.split(' ')).output();
             text(&output.expect("kubectl runs"))
         };
-        assert!(run("logs hello").contains("answering on port 8080"), "logs with kubectl {version}");
-        assert!(run("exec hello -- argosy version").contains("Kubernetes v1.36"), "exec with kubectl {version}");
+        let logs = run("logs hello");
+        assert!(logs.contains("answering on port 8080"), "logs with kubectl {version}: {logs}");
+        let said = run("exec hello -- argosy version");
+        assert!(said.contains("Kubernetes v1.36"), "exec with kubectl {version}: {said}\n{}", cluster.log());
     }
     let container = cluster.kubectl("get pod hello -o jsonpath={.status.containerStatuses[0].containerID}");
     let address = cluster.kubectl("get service hello -o jsonpath={.spec.clusterIP}");

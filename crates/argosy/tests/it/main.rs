@@ -1,7 +1,11 @@
 //! End to end on the real thing: the binary, containerd, kubectl and the kernel. Needs root and what `make setup` installs.
 
+mod clients;
+mod control_plane;
 mod flags;
 mod harness;
+mod hostile;
+mod kill;
 mod lifecycle;
 mod machine;
 mod tour;

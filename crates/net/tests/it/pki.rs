@@ -1,5 +1,7 @@
 //! Certificate authorities for one test each.
 
+use std::time::{Duration, SystemTime};
+
 use net::tls::{Identity, Pem};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd,
@@ -41,6 +43,13 @@ impl Authority {
         let mut params = client(name, &[]);
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2021, 1, 1);
+        self.sign(params)
+    }
+
+    /// A client certificate whose time is over soon.
+    pub fn short_lived(&self, name: &str, lifetime: Duration) -> (String, String) {
+        let mut params = client(name, &[]);
+        params.not_after = (SystemTime::now() + lifetime).into();
         self.sign(params)
     }
 

@@ -1,10 +1,12 @@
 //! Who may come, and what is known of them.
 
+use std::time::Duration;
+
 use net::{
     PeerCertificate,
     https::HttpsClient,
     server::ServeOptions,
-    tls::{Trust, VerifiedBy},
+    tls::{Trust, UnverifiedCertificate, VerifiedBy},
 };
 
 use crate::{
@@ -20,6 +22,7 @@ fn who() -> net::server::Handler {
         assert!(request.extensions().get::<std::net::SocketAddr>().is_some());
         text(match (certificate, bundles) {
             (Some(certificate), Some(VerifiedBy(bundles))) => format!("{certificate} {bundles:?}"),
+            _ if request.extensions().get::<UnverifiedCertificate>().is_some() => "a stranger".to_owned(),
             _ => "anonymous".to_owned(),
         })
     })
@@ -50,15 +53,25 @@ async fn the_bundle_that_verified_a_certificate_is_known() {
 }
 
 #[tokio::test]
-async fn certificates_of_others_and_expired_ones_are_refused() {
+async fn certificates_of_others_and_expired_ones_count_for_nobody() {
     let (authority, foreign) = (Authority::new("cluster"), Authority::new("cluster"));
     let server = start(&authority, who()).await;
     let good = identity(authority.client("user", &[]));
     assert!(get(&client(server.address, &authority, Some(good)), "/").await.is_ok());
     for (case, bad) in [("foreign", foreign.client("user", &[])), ("expired", authority.expired("user"))] {
-        let refused = get(&client(server.address, &authority, Some(identity(bad))), "/").await;
-        assert!(refused.is_err(), "{case}: {refused:?}");
+        let answer = get(&client(server.address, &authority, Some(identity(bad))), "/").await;
+        assert_eq!(answer.unwrap().1, "a stranger", "{case}");
     }
+}
+
+#[tokio::test]
+async fn a_connection_does_not_outlive_its_certificate() {
+    let authority = Authority::new("cluster");
+    let server = start(&authority, who()).await;
+    let user = client(server.address, &authority, Some(identity(authority.short_lived("user", Duration::from_secs(3)))));
+    assert_eq!(get(&user, "/").await.unwrap().1, "CN=user,O= [0]");
+    tokio::time::sleep(Duration::from_millis(4100)).await;
+    assert_eq!(get(&user, "/").await.unwrap().1, "a stranger");
 }
 
 #[tokio::test]
