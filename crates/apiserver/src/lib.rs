@@ -85,6 +85,7 @@ impl Server {
             config,
         });
         bootstrap::run(&server).await.map_err(|status| StartError::Bootstrap(Box::new(status)))?;
+        tokio::spawn(alloc::repair::run(server.clone(), server.shutdown.clone()));
         Ok(server)
     }
 
