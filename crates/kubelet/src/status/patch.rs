@@ -3,7 +3,7 @@
 use client::kinds::core::v1::PodStatus;
 use serde_json::{Value, json};
 
-use super::conditions::is_own;
+use super::conditions::{TRANSIENT, is_own};
 
 /// Lists that merge by key and have to be replaced instead: a new sandbox has a new address.
 const REPLACED: [&str; 2] = ["podIPs", "hostIPs"];
@@ -32,6 +32,18 @@ pub fn strategic(uid: &str, last: Option<&PodStatus>, status: &PodStatus) -> Res
         match fields.get_mut(name).and_then(Value::as_array_mut) {
             Some(list) if changed => list.push(json!({"$patch": "replace"})),
             _ => {}
+        }
+    }
+    for kind in TRANSIENT {
+        let has = |fields: &Value| {
+            let conditions = fields.get("conditions").and_then(Value::as_array);
+            conditions.is_some_and(|conditions| conditions.iter().any(|condition| condition["type"] == kind))
+        };
+        if has(&last)
+            && !has(&fields)
+            && let Some(conditions) = fields.get_mut("conditions").and_then(Value::as_array_mut)
+        {
+            conditions.push(json!({"$patch": "delete", "type": kind}));
         }
     }
     if let Some(fields) = fields.as_object_mut() {

@@ -178,17 +178,18 @@ impl Starter {
         // Before it runs, so that not even an exit at once is missed.
         self.node.register(&id, &self.sender);
         self.node.event(&self.pod, Some(&container.name), EventType::Normal, "Created", "Container created".into());
+        let resources = container.resources.clone().unwrap_or_default();
         if let Err(error) = runtime.start_container(&id).await {
             self.warn(container, "Failed", format!("Error: {error}"));
             if let Ok(record) = self.look(&id).await {
-                self.tell(Done::Started { record, post_start: false });
+                self.tell(Done::Started { record, post_start: false, resources });
             }
             return Err(StartFailure::new("RunContainerError", error));
         }
         self.node.event(&self.pod, Some(&container.name), EventType::Normal, "Started", "Container started".into());
         let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.clone());
         let record = self.look(&id).await?;
-        self.tell(Done::Started { record, post_start: hook.is_some() });
+        self.tell(Done::Started { record, post_start: hook.is_some(), resources });
         let Some(hook) = hook else { return Ok(()) };
         let target = Target { id: id.clone(), container: container.clone(), address: self.address.clone() };
         let outcome = check::hook(&**runtime, &hook, &target, Duration::ZERO).await;
