@@ -3,4 +3,6 @@
 mod admission;
 mod bad_input;
 mod harness;
+mod protobuf;
+mod published;
 mod verbs;
