@@ -34,6 +34,7 @@ pub fn strategic(uid: &str, last: Option<&PodStatus>, status: &PodStatus) -> Res
             _ => {}
         }
     }
+    forget_explanations(&mut fields, &last);
     for kind in TRANSIENT {
         let has = |fields: &Value| {
             let conditions = fields.get("conditions").and_then(Value::as_array);
@@ -54,6 +55,20 @@ pub fn strategic(uid: &str, last: Option<&PodStatus>, status: &PodStatus) -> Res
         }
     }
     serde_json::to_vec(&json!({"metadata": {"uid": uid}, "status": fields}))
+}
+
+/// Conditions merge by type, which would leave a reason and message standing that no longer hold.
+fn forget_explanations(fields: &mut Value, last: &Value) {
+    let known = last.get("conditions").and_then(Value::as_array);
+    let Some(conditions) = fields.get_mut("conditions").and_then(Value::as_array_mut) else { return };
+    for condition in conditions {
+        let before = known.into_iter().flatten().find(|before| before["type"] == condition["type"]);
+        for field in ["reason", "message"] {
+            if before.is_some_and(|before| before.get(field).is_some()) && condition.get(field).is_none() {
+                condition[field] = Value::Null;
+            }
+        }
+    }
 }
 
 #[cfg(test)]

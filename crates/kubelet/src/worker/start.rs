@@ -14,6 +14,7 @@ use volumes::{PodMounts, downward::PodFacts};
 use super::{Node, Signal, act::Done, container_record, files, sandbox_record};
 use crate::{
     config::{ConfigError, container, env, names, sandbox, security},
+    images::ImageError,
     plan::{ContainerRecord, Role, SandboxRecord, Step, spec},
     probes::{Target, check},
 };
@@ -118,10 +119,13 @@ impl Starter {
         };
         let now = self.node.clock.now();
         let image = self.node.images.ensure(&self.pod, container, &sandbox_config, now, &note).await;
-        let image = image.map_err(|error| {
+        let failed_image = |error: ImageError| {
             self.warn(container, "Failed", format!("Error: {}", error.reason));
             StartFailure { reason: error.reason, message: error.message, retry_at: Some(error.retry_at) }
-        })?;
+        };
+        let image = image.map_err(failed_image)?;
+        let images = self.node.images.ensure_volumes(&self.pod, container, &sandbox_config, now, &note).await;
+        let images = images.map_err(failed_image)?;
         security::verify_non_root(&self.pod, container, &image).map_err(failed)?;
         let services = (self.node.services)();
         let pod_facts = PodFacts {
@@ -141,6 +145,7 @@ impl Starter {
             pod: &self.pod,
             container,
             mounts: &self.mounts,
+            images: &images,
             env: &env,
             ips: &self.sandbox.ips,
             attempt,
