@@ -1,6 +1,7 @@
 //! The API as data: the schema of every type, the resource table, and everything that is derived from those two.
 //! Knows no server, no store, no I/O.
 
+pub mod apply;
 pub mod decode;
 pub mod discovery;
 pub mod json;

@@ -159,6 +159,10 @@ impl Map {
         Map::default()
     }
 
+    pub fn with_capacity(members: usize) -> Map {
+        Map { entries: Vec::with_capacity(members) }
+    }
+
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -262,7 +266,10 @@ impl<K: Into<Box<str>>, V: Into<Value>> FromIterator<(K, V)> for Map {
 /// Equal whatever the order of members, as JSON objects are.
 impl PartialEq for Map {
     fn eq(&self, other: &Map) -> bool {
-        self.len() == other.len() && self.iter().all(|(name, value)| other.get(name) == Some(value))
+        // Equal objects mostly have their members in the same order.
+        let beside = |at: usize, name: &str| other.entries.get(at).filter(|(key, _)| **key == *name).map(|(_, value)| value);
+        self.len() == other.len()
+            && self.iter().enumerate().all(|(at, (name, value))| beside(at, name).or_else(|| other.get(name)) == Some(value))
     }
 }
 

@@ -92,7 +92,7 @@ async fn ensure(server: &Arc<Server>, mut object: Value, reconcile: bool) -> Res
         if !reconcile && !matches!(&*resource.plural, "endpoints" | "endpointslices") {
             return Ok(());
         }
-        let change = Change { server, resource: &resource, subresource: "", namespace: &namespace, name: &name, user: &user, dry_run: false };
+        let change = Change { server, resource: &resource, subresource: "", namespace: &namespace, name: &name, user: &user, dry_run: false, manager: Some(crate::rest::management::SERVER) };
         change.run(Scope::Main, |before| Ok(completed(before, &object))).await?;
         return Ok(());
     }
@@ -107,6 +107,7 @@ async fn ensure(server: &Arc<Server>, mut object: Value, reconcile: bool) -> Res
         accept: Accept { format: Format::Json, form: Form::Object, pretty: false },
         body: Default::default(),
     };
+    call.own_new(&mut object, crate::rest::management::SERVER);
     match call.create_object(object, &mut Vec::new()).await {
         Err(status) if status.reason != Reason::AlreadyExists => Err(status),
         _ => Ok(()),

@@ -12,6 +12,7 @@ mod clock;
 mod config;
 mod connect;
 mod filter;
+mod metrics;
 mod negotiate;
 mod nonresource;
 mod pages;
@@ -48,6 +49,7 @@ pub struct Server {
     pub(crate) shutdown: CancellationToken,
     pub(crate) documents: nonresource::Documents,
     pub(crate) flights: pipeline::Flights,
+    pub(crate) metrics: Arc<metrics::Metrics>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,8 @@ pub enum StartError {
     Store(#[from] store::Error),
     #[error("service account keys: {0}")]
     Keys(String),
+    #[error("metrics: {0}")]
+    Metrics(String),
     #[error("creating what a cluster starts with: {0}")]
     Bootstrap(Box<api::Status>),
 }
@@ -64,6 +68,8 @@ impl Server {
     /// Loads the store, makes what every cluster starts with, and follows the store until `shutdown`.
     pub async fn start(config: Config, store: Arc<dyn Store>, clock: Arc<dyn Clock>, shutdown: CancellationToken) -> Result<Arc<Server>, StartError> {
         let table = ResourceTable::builtin();
+        let metrics = Arc::new(metrics::Metrics::new(&config.git_version).map_err(|error| StartError::Metrics(error.to_string()))?);
+        let store: Arc<dyn Store> = Arc::new(metrics::MeasuredStore::new(store, table, metrics.clone()));
         let cache = cache::Cache::new(store.clone(), table.resources().cloned());
         let revision = cache.load().await?;
         tokio::spawn(cache.clone().run(revision, shutdown.clone()));
@@ -82,6 +88,7 @@ impl Server {
             shutdown,
             documents: nonresource::Documents::default(),
             flights: pipeline::Flights::default(),
+            metrics,
             config,
         });
         bootstrap::run(&server).await.map_err(|status| StartError::Bootstrap(Box::new(status)))?;

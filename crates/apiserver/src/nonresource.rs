@@ -5,12 +5,13 @@ mod documents;
 use std::sync::Arc;
 
 use api::Status;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, header};
 use net::Body;
 
 use crate::{
     Server,
-    auth::UserInfo,
+    auth::{UserInfo, keyset},
+    metrics,
     negotiate::Format,
     request::{Query, RequestInfo},
     rest::{Answer, respond, respond_json},
@@ -26,7 +27,13 @@ pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Quer
     match path {
         "/healthz" | "/livez" | "/readyz" => health(server, path, query).await,
         "/version" => json(&version(server)),
-        "/openid/v1/jwks" | "/.well-known/openid-configuration" => Err(Status::no_such_resource()),
+        "/metrics" => respond(StatusCode::OK, metrics::CONTENT_TYPE, server.metrics.text(server)),
+        keyset::KEYS_PATH => public("application/jwk-set+json", &server.authentication.tokens.keyset.keys()),
+        keyset::CONFIGURATION_PATH => {
+            let host = format!("{}:{}", server.config.advertise_address, server.config.secure_port);
+            let configuration = server.authentication.tokens.keyset.configuration(&host);
+            public("application/json", &configuration.ok_or_else(Status::no_such_resource)?)
+        }
         "" => json(&serde_json::json!({"paths": root_paths(server)})),
         _ => match path.strip_prefix("/healthz/").or_else(|| path.strip_prefix("/livez/")).or_else(|| path.strip_prefix("/readyz/")) {
             Some(check) => single_check(server, check).await,
@@ -38,6 +45,13 @@ pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Quer
 fn json(value: &serde_json::Value) -> Answer {
     let text = serde_json::to_vec_pretty(value).map_err(Status::internal)?;
     respond_json(StatusCode::OK, Format::Json, text.into())
+}
+
+/// What anybody may keep for an hour: keys change with a restart only.
+fn public(content_type: &'static str, value: &serde_json::Value) -> Answer {
+    let mut response = respond(StatusCode::OK, content_type, value.to_string())?;
+    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("public, max-age=3600"));
+    Ok(response)
 }
 
 fn version(server: &Server) -> serde_json::Value {
@@ -56,7 +70,12 @@ fn version(server: &Server) -> serde_json::Value {
 
 fn root_paths(server: &Server) -> Vec<String> {
     let mut paths: Vec<String> =
-        ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"].map(str::to_owned).to_vec();
+        [
+            keyset::CONFIGURATION_PATH, "/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3",
+            keyset::KEYS_PATH, "/readyz", "/version",
+        ]
+        .map(str::to_owned)
+        .to_vec();
     for group in server.resources.load().groups.iter().filter(|group| !group.name.is_empty()) {
         paths.push(format!("/apis/{}", group.name));
         paths.extend(group.versions.iter().map(|version| format!("/apis/{}/{}", group.name, version.name)));

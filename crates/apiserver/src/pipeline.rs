@@ -7,6 +7,7 @@
 //! impersonation     acting as somebody else, where that is allowed
 //! in-flight limits  so that a flood is refused early and long-running requests do not count
 //! authorization     Node, then RBAC
+//! metrics           how long it takes, and how it ends
 //! dispatch          by the resource table, or to a path that is no resource
 //! ```
 
@@ -15,7 +16,7 @@ use std::{
     sync::{Arc, atomic::{AtomicUsize, Ordering}},
 };
 
-use api::{Status, status::Reason};
+use api::{Resource, Status, status::Reason};
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{Method, Request, Response, request::Parts};
@@ -26,6 +27,7 @@ use crate::{
     Server,
     auth::{Attributes, Decision, UserInfo},
     connect,
+    metrics::Measure,
     negotiate::{Accept, Format, Offer},
     nonresource,
     request::{Query, RequestInfo},
@@ -38,6 +40,13 @@ use crate::{
 pub(crate) struct Flights {
     reading: AtomicUsize,
     mutating: AtomicUsize,
+}
+
+impl Flights {
+    /// How many read and how many write.
+    pub(crate) fn count(&self) -> (usize, usize) {
+        (self.reading.load(Ordering::Relaxed), self.mutating.load(Ordering::Relaxed))
+    }
 }
 
 /// Counts a request as long as it lives.
@@ -85,19 +94,32 @@ impl Server {
         let _flight = self.admit_flight(&info, request.method())?;
         let has_credentials = request.headers().contains_key(http::header::AUTHORIZATION);
         self.authorize(&user, &info, has_credentials).await?;
-        if !info.is_resource {
-            return nonresource::serve(self, &info, &query, &user, request).await;
-        }
-        let table = self.resources.load_full();
-        let resource = table.find(&info.group, &info.version, &info.resource).cloned().ok_or_else(Status::no_such_resource)?;
-        if connect::is_connect(&info) {
-            return connect::serve(self, &info, &query, &user, request).await;
+        let resource = match info.is_resource {
+            true => Some(self.resource(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_resource)?),
+            false => None,
+        };
+        let measure = Measure::begin(&self.metrics, &info, resource.as_deref(), &query, &request);
+        let answer = self.dispatch(&info, &query, &user, resource, request).await;
+        Measure::end(measure, answer)
+    }
+
+    async fn dispatch(
+        self: &Arc<Self>,
+        info: &RequestInfo,
+        query: &Query,
+        user: &UserInfo,
+        resource: Option<Arc<Resource>>,
+        request: Request<Body>,
+    ) -> Answer {
+        let Some(resource) = resource else { return nonresource::serve(self, info, query, user, request).await };
+        if connect::is_connect(info) {
+            return connect::serve(self, info, query, user, request).await;
         }
         let offer = Offer { protobuf: self.model.kind(&resource.kind).is_some(), ..Offer::OBJECTS };
         let accept = Accept::negotiate(request.headers(), offer)?;
         let (parts, body) = request.into_parts();
         let body = read_body(body, &parts).await?;
-        let call = Call { server: self, info: &info, query: &query, headers: &parts.headers, user: &user, resource, accept, body };
+        let call = Call { server: self, info, query, headers: &parts.headers, user, resource, accept, body };
         if info.subresource.is_empty() || info.subresource == "status" { call.serve().await } else { subresource::serve(call).await }
     }
 

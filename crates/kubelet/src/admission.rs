@@ -51,8 +51,8 @@ pub fn admit(pod: &Pod, others: &[&Pod], node: &Node) -> Option<Verdict> {
             );
             return refuse("OutOfpods", text);
         }
-        if let Some(verdict) = resources(pod, others, allocatable) {
-            return Some(verdict);
+        if let Some((name, message)) = lacking(pod, others, allocatable) {
+            return refuse(format!("OutOf{name}"), message);
         }
     }
     if !selects(pod, node) {
@@ -73,11 +73,12 @@ pub fn admit(pod: &Pod, others: &[&Pod], node: &Node) -> Option<Verdict> {
     None
 }
 
-fn resources(
+/// The first resource of which too little is left, and what to say of it.
+pub(crate) fn lacking(
     pod: &Pod,
     others: &[&Pod],
     allocatable: &BTreeMap<String, client::apimachinery::pkg::api::resource::Quantity>,
-) -> Option<Verdict> {
+) -> Option<(String, String)> {
     for (name, wanted) in pod_requests(pod) {
         if wanted.is_zero() {
             continue;
@@ -92,7 +93,7 @@ fn resources(
                 number(taken),
                 number(capacity)
             );
-            return refuse(format!("OutOf{name}"), message);
+            return Some((name, message));
         }
     }
     None

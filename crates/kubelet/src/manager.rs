@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     access::{AccessError, ContainerHandle, PodAccess, Streams},
     admission,
+    allocation::{Allocations, Pending},
     cgroups::math::burstable_shares,
     plan::{PodObserved, spec},
     recover,
@@ -84,6 +85,7 @@ pub struct PodManager {
     /// Had no worker at the last listing.
     strangers: BTreeSet<String>,
     references: References,
+    allocations: Allocations,
     client: client::Client,
     changes: mpsc::UnboundedSender<Change>,
     cancel: CancellationToken,
@@ -116,6 +118,7 @@ impl PodManager {
             creating: BTreeSet::new(),
             unsynced: sources.into_iter().collect(),
             strangers: BTreeSet::new(),
+            allocations: Allocations::default(),
             references: References::new(client.clone(), changes.clone(), cancel.clone()),
             client,
             changes,
@@ -143,6 +146,8 @@ impl PodManager {
                 self.table.handles.write().remove(&uid);
                 self.node.images.forget_pod(&uid);
                 self.references.remove(&uid);
+                self.allocations.forget(&uid);
+                self.retry_resizes();
                 self.weigh_burstable();
             }
             Change::RefreshVolumes => {
@@ -169,6 +174,7 @@ impl PodManager {
             let Listing { sandboxes, containers } = listing.remove(uid).unwrap_or_default();
             handle.tell(Signal::Listed { sandboxes, containers, since });
         }
+        self.retry_resizes();
         if !self.unsynced.is_empty() {
             return;
         }
@@ -206,11 +212,48 @@ impl PodManager {
         let uid = uid_of(&pod);
         let known = self.table.handles.read().get(&uid).cloned();
         if let Some(handle) = known {
-            return handle.tell(Signal::Desired(pod));
+            let (pod, pending) = self.allocate(pod);
+            handle.tell(Signal::Desired(pod));
+            return handle.tell(Signal::ResizePending(pending));
         }
+        let pod = self.allocations.begin(pod);
         let adopted = self.found.remove(&uid).map(|(_, observed)| observed);
         let observed = adopted.unwrap_or_else(|| self.admit(&pod));
         self.spawn(pod, observed);
+    }
+
+    /// The pod as it may run now: with the resources its spec asks for, or those it was given before.
+    fn allocate(&mut self, pod: Arc<Pod>) -> (Arc<Pod>, Option<Pending>) {
+        let Some(node) = self.node_object.clone() else { return (pod, None) };
+        let uid = uid_of(&pod);
+        let alive = self.alive();
+        let others: Vec<&Pod> = alive.iter().filter(|other| uid_of(other) != uid).map(|other| &**other).collect();
+        let outcome = self.allocations.decide(pod, &others, &node);
+        if let Some(event) = outcome.event {
+            let (kind, reason, message) = event;
+            self.node.event(&outcome.pod, None, kind, reason, message);
+        }
+        (outcome.pod, outcome.pending)
+    }
+
+    /// Something became free, perhaps.
+    fn retry_resizes(&mut self) {
+        for pod in self.allocations.waiting() {
+            let uid = uid_of(&pod);
+            let (pod, pending) = self.allocate(pod);
+            self.tell(&uid, Signal::Desired(pod));
+            self.tell(&uid, Signal::ResizePending(pending));
+        }
+    }
+
+    /// Pods that have not ended.
+    fn alive(&self) -> Vec<Arc<Pod>> {
+        let views = self.table.views().into_iter().filter(|view| !view.over).map(|view| view.pod);
+        let ended = |pod: &Arc<Pod>| {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            matches!(phase, Some("Succeeded" | "Failed"))
+        };
+        views.filter(|pod| !ended(pod)).collect()
     }
 
     fn admit(&self, pod: &Pod) -> PodObserved {
@@ -218,12 +261,8 @@ impl PodManager {
         let ended = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         let ends = pod.metadata.deletion_timestamp.is_some() || matches!(ended, Some("Succeeded" | "Failed"));
         if let Some(node) = self.node_object.as_ref().filter(|_| !ends) {
-            let views: Vec<_> = self.table.handles.read().values().map(Handle::view).collect();
-            let alive = views.iter().filter(|view| {
-                let phase = view.pod.status.as_ref().and_then(|status| status.phase.as_deref());
-                !view.over && !matches!(phase, Some("Succeeded" | "Failed"))
-            });
-            let others: Vec<&Pod> = alive.map(|view| &*view.pod).collect();
+            let alive = self.alive();
+            let others: Vec<&Pod> = alive.iter().map(|pod| &**pod).collect();
             let pressed = admission::admit_under(pod, &self.node.pressure.conditions());
             observed.verdict = pressed.or_else(|| admission::admit(pod, &others, node));
         }

@@ -110,23 +110,20 @@ async fn run(client: Client, reference: Reference, changes: mpsc::UnboundedSende
     }
 }
 
-/// Lists, then watches, for ever. Every list counts as a change: what happened before it was not seen.
+/// Watches for ever. A new beginning counts as a change: what happened before it was not seen.
 async fn follow<K: Kind>(client: &Client, reference: &Reference, changes: &mpsc::UnboundedSender<Change>) {
     let api = client.namespaced::<K>(&reference.namespace);
+    // The node authorizer allows a watch that is narrowed to one name.
     let params = ListParams::fields(format!("metadata.name={}", reference.name));
     let changed = || {
         let _ = changes.send(Change::Referenced(reference.clone()));
     };
     loop {
-        match api.list(&params).await {
-            Ok(page) => {
-                changed();
-                let mut version = page.resource_version;
-                while let Ok(newer) = watch(&api, &params, &version, &changed).await {
-                    version = newer;
-                }
-            }
-            Err(error) => tracing::debug!(?reference, %error, "cannot list an object that a pod mounts"),
+        changed();
+        // From whatever state the server has at hand: an object that is there comes first.
+        let mut version = "0".to_owned();
+        while let Ok(newer) = watch(&api, &params, &version, &changed).await {
+            version = newer;
         }
         tokio::time::sleep(RETRY_AFTER).await;
     }
@@ -140,10 +137,11 @@ async fn watch<K: Kind>(
     changed: &impl Fn(),
 ) -> Result<String, ()> {
     let mut version = version.to_owned();
-    let mut events = api.watch(params, &version, WATCH_SECONDS).await.map_err(drop)?;
+    let failed = |error: client::Error| tracing::debug!(params = params.field_selector, %error, "watch ended");
+    let mut events = api.watch(params, &version, WATCH_SECONDS).await.map_err(failed)?;
     let begun = tokio::time::Instant::now();
     while let Some(event) = events.next().await {
-        match event.map_err(drop)? {
+        match event.map_err(failed)? {
             WatchEvent::Bookmark { resource_version, .. } => version = resource_version,
             WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted(object) => {
                 version = object.resource_version().to_owned();

@@ -68,13 +68,13 @@ pub fn is_refreshed(volume: &Volume) -> bool {
 }
 
 impl Collector<'_> {
-    /// All volumes that `wanted` chooses, in the pod's order; every failure is reported, not only the first.
+    /// All volumes that `wanted` chooses (but images, which the container runtime mounts), in the pod's order; every failure is reported, not only the first.
     pub(crate) async fn pod(
         &self,
         pod: &Pod,
         wanted: fn(&Volume) -> bool,
     ) -> (BTreeMap<String, Resolved>, Vec<VolumeError>) {
-        let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()).filter(|volume| wanted(volume));
+        let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()).filter(|volume| volume.image.is_none() && wanted(volume));
         let all = join_all(volumes.map(|volume| async move { (volume.name.clone(), self.volume(pod, volume).await) }));
         let (mut resolved, mut errors) = (BTreeMap::new(), Vec::new());
         for (name, result) in all.await {

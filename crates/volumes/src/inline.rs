@@ -23,7 +23,6 @@ pub(crate) fn unsupported(volume: &Volume) -> Option<&'static str> {
         (volume.nfs.is_some(), "kubernetes.io/nfs"),
         (volume.iscsi.is_some(), "kubernetes.io/iscsi"),
         (volume.fc.is_some(), "kubernetes.io/fc"),
-        (volume.image.is_some(), "kubernetes.io/image"),
         (volume.git_repo.is_some(), "kubernetes.io/git-repo"),
         (volume.flex_volume.is_some(), "kubernetes.io/flexvolume"),
         (volume.cephfs.is_some(), "kubernetes.io/cephfs"),

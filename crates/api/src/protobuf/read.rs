@@ -232,7 +232,7 @@ fn value(model: &Model, shape: &Shape, wire: &Wire, depth: usize) -> Result<Valu
         (Shape::Int32, Wire::Varint(number)) => Value::Int(i64::from(*number as i32)),
         (Shape::Int64, Wire::Varint(number)) => Value::Int(*number as i64),
         (Shape::Int32 | Shape::Int64, Wire::Fixed32(number)) => Value::Int(i64::from(*number)),
-        (Shape::Double, Wire::Fixed64(bits)) => double(f64::from_bits(*bits)),
+        (Shape::Double, Wire::Fixed64(bits)) => double(f64::from_bits(*bits))?,
         (Shape::String, Wire::Bytes(bytes)) => utf8(bytes, "string").map_err(|error| error.to_string())?.into(),
         (Shape::Bytes, Wire::Bytes(bytes)) => STANDARD.encode(bytes).into(),
         (Shape::Time, Wire::Bytes(bytes)) => time(bytes, false)?,
@@ -253,10 +253,14 @@ fn value(model: &Model, shape: &Shape, wire: &Wire, depth: usize) -> Result<Valu
     })
 }
 
-/// As the number's JSON text is read.
-fn double(number: f64) -> Value {
+/// As the number's JSON text is read; what JSON cannot say is refused.
+fn double(number: f64) -> Result<Value, String> {
     let is_whole = number.fract() == 0.0 && number.abs() < (1_u64 << 53) as f64;
-    if is_whole { Value::Int(number as i64) } else { Value::Float(number) }
+    match number {
+        _ if is_whole => Ok(Value::Int(number as i64)),
+        _ if number.is_finite() => Ok(Value::Float(number)),
+        _ => Err(format!("unsupported value {number}")),
+    }
 }
 
 fn typed(model: &Model, ty: &Type, bytes: &[u8], depth: usize) -> Result<Value, String> {
@@ -385,6 +389,9 @@ mod tests {
         assert_eq!(read(&envelope("v1", "Pod", &[2 << 3 | 2, 200])), Err(ProtobufError::End));
         assert_eq!(read(&envelope("v1", "Pod", &[0xff; 11])), Err(ProtobufError::Overflow));
         assert!(read(&envelope("v1", "ConfigMap", &bytes(1, &bytes(1, &[0xff])))).is_err());
+        let infinite = [&[9 << 3 | 1][..], &f64::INFINITY.to_le_bytes()].concat();
+        let schema = bytes(7, &bytes(4, &bytes(1, &infinite)));
+        assert!(read(&envelope("apiextensions.k8s.io/v1", "CustomResourceDefinition", &bytes(2, &schema))).is_err());
         let nested = (0..20).fold(Vec::new(), |inner: Vec<u8>, _| bytes(4, &inner));
         assert!(read(&envelope("v1", "Pod", &nested)).is_ok());
     }

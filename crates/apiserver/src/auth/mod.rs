@@ -3,6 +3,7 @@
 mod authentication;
 mod authorization;
 mod impersonation;
+pub(crate) mod keyset;
 pub(crate) mod node;
 pub(crate) mod rbac;
 mod reviews;

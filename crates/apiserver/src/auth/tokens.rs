@@ -7,7 +7,7 @@ use api::Value;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
-use super::UserInfo;
+use super::{UserInfo, keyset::Keyset};
 use crate::{Clock, ServiceAccountKeys, cache::Cache};
 
 pub struct Tokens {
@@ -16,6 +16,9 @@ pub struct Tokens {
     signing: EncodingKey,
     algorithm: Algorithm,
     verification: Vec<(Algorithm, DecodingKey)>,
+    pub(crate) keyset: Keyset,
+    /// Which of the published keys checks our tokens.
+    key_id: Option<String>,
     cache: Arc<Cache>,
     clock: Arc<dyn Clock>,
 }
@@ -89,12 +92,17 @@ impl Tokens {
     pub fn new(keys: &ServiceAccountKeys, cache: Arc<Cache>, clock: Arc<dyn Clock>) -> Result<Tokens, String> {
         let (algorithm, signing) = signing_key(&keys.signing_key)?;
         let verification: Result<Vec<_>, String> = keys.verification_keys.iter().map(|pem| verification_key(pem)).collect();
+        let verification = verification?;
+        let published = keys.verification_keys.iter().zip(&verification);
+        let keyset = Keyset::new(&keys.issuer, published.map(|(pem, (algorithm, key))| (&**pem, *algorithm, key)));
         Ok(Tokens {
             issuer: keys.issuer.clone(),
             audiences: keys.api_audiences.clone(),
+            key_id: keyset.id_of(&signing, algorithm),
+            keyset,
             signing,
             algorithm,
-            verification: verification?,
+            verification,
             cache,
             clock,
         })
@@ -125,7 +133,8 @@ impl Tokens {
                 warnafter: None,
             },
         };
-        Ok((jsonwebtoken::encode(&Header::new(self.algorithm), &claims, &self.signing)?, expires))
+        let header = Header { kid: self.key_id.clone(), ..Header::new(self.algorithm) };
+        Ok((jsonwebtoken::encode(&header, &claims, &self.signing)?, expires))
     }
 
     /// Checks a token for one of `audiences`, or for this server where none are named.

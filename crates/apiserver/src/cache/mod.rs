@@ -15,7 +15,7 @@ use parking_lot::RwLock;
 use store::{Revision, Store};
 use tokio::sync::watch;
 
-pub use object::{Object, canonicalize, stored_bytes};
+pub use object::{Object, stored_bytes};
 pub use shelf::{Event, EventKind, Shelf, Snapshot, WatchCursor, frame};
 
 /// Where every key of the API begins, as upstream lays its keys out.

@@ -5,7 +5,9 @@ use http::StatusCode;
 
 use super::{
     Answer, Call, respond,
-    write::{self, FieldValidation},
+    management::Management,
+    options::WriteOptions,
+    write,
 };
 use crate::{
     admission::{Operation, Review},
@@ -17,15 +19,25 @@ const NAME_TRIES: usize = 8;
 
 impl Call<'_> {
     pub(super) async fn create(&self) -> Answer {
-        let validation = FieldValidation::of(self)?;
+        let options = WriteOptions::of(self)?;
         let parsed = negotiate::decode_body(self.headers, &self.body)?;
-        let (object, mut warnings) = write::read_object(self, &self.resource, parsed, validation)?;
+        let (mut object, mut warnings) = write::read_object(self, &self.resource, parsed, options.validation)?;
         if !self.resource.is_stored() {
             return crate::subresource::answer_only(self, object).await;
         }
+        self.own_new(&mut object, &options.manager);
         let stored = self.create_object(object, &mut warnings).await?;
         let answer = respond::object(&self.accept, &self.resource, StatusCode::CREATED, &stored)?;
         Ok(write::with_warnings(answer, &warnings))
+    }
+
+    /// Makes `manager` the owner of all that a client says of a new object.
+    pub(crate) fn own_new(&self, object: &mut Value, manager: &str) {
+        // What only a server says of an object is nobody's.
+        for name in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+            object.take(&["metadata", name]);
+        }
+        Management::of(self.server, &self.resource, "").update(&Value::object(), object, manager);
     }
 
     /// Creates a decoded object; a generated name that is taken is made anew.

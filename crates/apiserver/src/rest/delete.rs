@@ -140,6 +140,7 @@ impl Call<'_> {
             name,
             user: self.user,
             dry_run: options.dry_run,
+            manager: None,
         };
         let shelf = change.shelf()?;
         let key = if self.resource.namespaced { format!("{namespace}/{name}") } else { name.to_owned() };

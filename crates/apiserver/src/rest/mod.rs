@@ -4,6 +4,8 @@ mod create;
 mod delete;
 mod frames;
 mod list;
+pub(crate) mod management;
+mod options;
 mod read;
 mod respond;
 mod update;
@@ -21,7 +23,8 @@ use crate::{Server, auth::UserInfo, negotiate::Accept, request::{Query, RequestI
 
 pub(crate) use delete::{DeleteOptions, FOREGROUND as FOREGROUND_FINALIZER, ORPHAN as ORPHAN_FINALIZER};
 pub(crate) use write::{BODY_BYTES_MAX, Change, Scope};
-pub(crate) use update::Patch;
+pub(crate) use options::WriteOptions;
+pub(crate) use update::Edit;
 pub(crate) use respond::{failure, partial, respond, respond_json};
 
 /// One request to a resource, authorized.

@@ -3,30 +3,34 @@
 use api::{
     Model, Status, Value,
     decode::{self, Defaults},
-    json,
+    json::{self, Parsed},
     model::TypeId,
     patch::{JsonPatch, PatchError, merge, strategic},
     status::{FieldError, Reason},
 };
-use http::{StatusCode, header};
+use http::StatusCode;
 
 use super::{
-    Answer, Call, respond,
+    Answer, Call,
+    management::{self, Management},
+    options::{self, WriteOptions},
+    respond,
     write::{self, Change, FieldValidation, Scope},
 };
-use crate::{negotiate, strategy};
+use crate::{auth::Attributes, cache::Object, negotiate, pipeline, request::RequestInfo, strategy};
 
 impl Call<'_> {
-    fn change(&self) -> Result<Change<'_>, Status> {
-        Ok(Change {
+    fn change<'c>(&'c self, options: &'c WriteOptions, manager: Option<&'c str>) -> Change<'c> {
+        Change {
             server: self.server,
             resource: &self.resource,
             subresource: &self.info.subresource,
             namespace: &self.info.namespace,
             name: &self.info.name,
             user: self.user,
-            dry_run: self.dry_run()?,
-        })
+            dry_run: options.dry_run,
+            manager,
+        }
     }
 
     fn scope(&self) -> Scope {
@@ -34,16 +38,19 @@ impl Call<'_> {
     }
 
     pub(super) async fn update(&self) -> Answer {
-        let validation = FieldValidation::of(self)?;
+        let options = WriteOptions::of(self)?;
         let parsed = negotiate::decode_body(self.headers, &self.body)?;
-        let (mut object, mut warnings) = write::read_object(self, &self.resource, parsed, validation)?;
+        let (mut object, mut warnings) = write::read_object(self, &self.resource, parsed, options.validation)?;
         self.check_place(&mut object)?;
         let mut admitted = Vec::new();
-        let result = self.change()?.run_warning(self.scope(), |_| Ok(object.clone()), &mut admitted).await;
+        let change = self.change(&options, Some(&options.manager));
+        let result = change.run_warning(self.scope(), |_| Ok(object.clone()), &mut admitted).await;
         warnings.extend(admitted);
         let answer = match result {
             Err(status) if status.reason == Reason::NotFound && self.may_create(&object) => {
+                self.authorize_create().await?;
                 object.take(&["metadata", "resourceVersion"]);
+                self.own_new(&mut object, &options.manager);
                 let stored = self.create_object(object, &mut warnings).await?;
                 respond::object(&self.accept, &self.resource, StatusCode::CREATED, &stored)?
             }
@@ -56,6 +63,14 @@ impl Call<'_> {
         self.info.subresource.is_empty()
             && strategy::of(&self.resource).creates_on_update()
             && object.str_at(&["metadata", "uid"]).is_empty()
+    }
+
+    /// Who may change an object that is there may not therefore make one that is not.
+    async fn authorize_create(&self) -> Result<(), Status> {
+        let info = RequestInfo { verb: "create", ..self.info.clone() };
+        let attributes = Attributes::of(self.user, &info);
+        let decision = self.server.authorization.authorize(&attributes).await?;
+        if decision.is_allowed() { Ok(()) } else { Err(pipeline::forbidden(&attributes, &decision)) }
     }
 
     /// The object's name and namespace are those of the path.
@@ -79,33 +94,71 @@ impl Call<'_> {
     }
 
     pub(super) async fn patch(&self) -> Answer {
-        let validation = FieldValidation::of(self)?;
-        let patch = Patch::read(self)?;
-        let mut warnings = Vec::new();
-        let change = self.change()?;
-        let mut admitted = Vec::new();
-        let outcome = change
-            .run_warning(self.scope(), |before| {
-                let mut object = patch.apply(self.server.model, self.resource.ty, before)?;
-                warnings = self.finish_patch(&mut object, before, validation)?;
-                Ok(object)
-            }, &mut admitted)
-            .await?;
-        warnings.extend(admitted);
-        let answer = respond::object(&self.accept, &self.resource, StatusCode::OK, outcome.object())?;
-        Ok(write::with_warnings(answer, &warnings))
+        let options = WriteOptions::of(self)?;
+        let edit = Edit::read(self)?;
+        let management = Management::of(self.server, &self.resource, &self.info.subresource);
+        let change = self.change(&options, edit.manager(&options));
+        for _ in 0..CREATE_TRIES {
+            let mut warnings = edit.warnings(&options);
+            let mut admitted = Vec::new();
+            let changed = change.run_warning(
+                self.scope(),
+                |before| {
+                    let mut object = edit.of(&management, &options, before)?;
+                    self.check_kind_kept(&object, before)?;
+                    warnings = edit.warnings(&options);
+                    warnings.extend(self.finish_patch(&mut object, options.validation)?);
+                    Ok(object)
+                },
+                &mut admitted,
+            );
+            let answer = match (changed.await, &edit) {
+                (Err(status), Edit::Apply(_)) if status.reason == Reason::NotFound && self.info.subresource.is_empty() => {
+                    match self.apply_new(&edit, &options, &mut warnings).await {
+                        // Somebody else was quicker.
+                        Err(status) if status.reason == Reason::AlreadyExists => continue,
+                        stored => respond::object(&self.accept, &self.resource, StatusCode::CREATED, &stored?)?,
+                    }
+                }
+                (outcome, _) => respond::object(&self.accept, &self.resource, StatusCode::OK, outcome?.object())?,
+            };
+            warnings.extend(admitted);
+            return Ok(write::with_warnings(answer, &warnings));
+        }
+        let why = "the object comes and goes too often; please try again";
+        Err(Status::conflict(&self.resource.group, &self.resource.plural, &self.info.name, why))
     }
 
-    /// A patched object is decoded as a client's own would be.
-    fn finish_patch(&self, object: &mut Value, before: &Value, validation: FieldValidation) -> Result<Vec<String>, Status> {
+    /// Applies a configuration of an object that is not there.
+    async fn apply_new(&self, edit: &Edit, options: &WriteOptions, warnings: &mut Vec<String>) -> Result<Object, Status> {
+        let management = Management::of(self.server, &self.resource, "");
+        let mut object = edit.of(&management, options, &Value::object())?;
+        warnings.extend(self.finish_patch(&mut object, options.validation)?);
+        let uid = object.str_at(&["metadata", "uid"]);
+        if !uid.is_empty() {
+            let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+            return Err(Status::conflict(&self.resource.group, &self.resource.plural, &self.info.name, &why));
+        }
+        self.authorize_create().await?;
+        self.create_object(object, warnings).await
+    }
+
+    fn check_kind_kept(&self, object: &Value, before: &Value) -> Result<(), Status> {
         let kind = &self.resource.kind;
         if object.as_object().is_none() {
             return Err(Status::bad_request("the patch leaves no object"));
         }
-        if object.str_at(&["kind"]) != before.str_at(&["kind"]) || object.str_at(&["apiVersion"]) != before.str_at(&["apiVersion"]) {
-            let message = format!("the patch would change apiVersion or kind, which must stay {} {}", kind.api_version(), kind.kind);
-            return Err(Status::bad_request(message));
+        let version = object.str_at(&["apiVersion"]);
+        if object.str_at(&["kind"]) == before.str_at(&["kind"]) && (version == before.str_at(&["apiVersion"]) || version == kind.api_version()) {
+            return Ok(());
         }
+        let message = format!("the patch would change apiVersion or kind, which must stay {} {}", kind.api_version(), kind.kind);
+        Err(Status::bad_request(message))
+    }
+
+    /// A patched object is decoded as a client's own would be.
+    fn finish_patch(&self, object: &mut Value, validation: FieldValidation) -> Result<Vec<String>, Status> {
+        let kind = &self.resource.kind;
         let findings = decode::decode(self.server.model, self.resource.ty, object, Defaults::On).map_err(|error| {
             let name = &self.info.name;
             let error = FieldError::invalid("patch", String::from_utf8_lossy(&self.body).chars().take(256).collect::<String>(), error.to_string());
@@ -123,6 +176,59 @@ impl Call<'_> {
     }
 }
 
+/// How often an apply that found nothing, and then something, is tried.
+const CREATE_TRIES: usize = 5;
+
+/// What a PATCH does: change the object by a recipe, or apply a configuration.
+pub(crate) enum Edit {
+    Patch(Patch),
+    Apply(Parsed),
+}
+
+impl Edit {
+    /// The patch or configuration in a request's body.
+    pub(crate) fn read(call: &Call<'_>) -> Result<Edit, Status> {
+        if options::is_apply(call) { management::read_config(call).map(Edit::Apply) } else { Patch::read(call).map(Edit::Patch) }
+    }
+
+    /// Who becomes the owner of what changes: an apply says by itself what it owns.
+    pub(crate) fn manager<'o>(&self, options: &'o WriteOptions) -> Option<&'o str> {
+        match self {
+            Edit::Patch(_) => Some(&options.manager),
+            Edit::Apply(_) => None,
+        }
+    }
+
+    /// `before` as it is to be, not yet decoded.
+    pub(crate) fn of(&self, management: &Management<'_>, options: &WriteOptions, before: &Value) -> Result<Value, Status> {
+        let config = match self {
+            Edit::Patch(patch) => return patch.apply(management.server.model, management.ty, before),
+            Edit::Apply(config) => config,
+        };
+        let object = management.apply(before, &config.value, &options.manager, options.force)?;
+        match duplicated(config) {
+            duplicated if options.validation == FieldValidation::Strict && !duplicated.is_empty() => {
+                Err(Status::bad_request(format!("error strict decoding YAML: {}", duplicated.join(", "))))
+            }
+            _ => Ok(object),
+        }
+    }
+
+    pub(crate) fn warnings(&self, options: &WriteOptions) -> Vec<String> {
+        match self {
+            Edit::Apply(config) if options.validation == FieldValidation::Warn => duplicated(config),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The complaints about members that stand twice; a YAML parser's come as a text.
+fn duplicated(config: &Parsed) -> Vec<String> {
+    let is_path = |text: &String| !text.contains(' ');
+    let complaint = |text: &String| if is_path(text) { format!("duplicate field \"{text}\"") } else { text.clone() };
+    config.duplicates.iter().map(complaint).collect()
+}
+
 /// A patch of one of the kinds that Kubernetes knows.
 pub(crate) enum Patch {
     Json(JsonPatch),
@@ -130,20 +236,12 @@ pub(crate) enum Patch {
     Strategic(Value),
 }
 
-const PATCHES: [&str; 3] =
-    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+const PATCHES: [&str; 4] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", options::APPLY];
 
 impl Patch {
-    /// The patch in a request's body.
-    pub(crate) fn read(call: &Call<'_>) -> Result<Patch, Status> {
-        let content_type = call.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let media_type = content_type.split(';').next().unwrap_or_default().trim();
-        if media_type == "application/apply-patch+yaml" {
-            return Err(Status::failure(
-                Reason::UnsupportedMediaType,
-                "server-side apply is not served yet; apply on the client's side (kubectl apply without --server-side)",
-            ));
-        }
+    fn read(call: &Call<'_>) -> Result<Patch, Status> {
+        let media_type = options::media_type(call);
         if !PATCHES.contains(&media_type) {
             return Err(Status::unsupported_media_type(&PATCHES));
         }
@@ -157,7 +255,7 @@ impl Patch {
     }
 
     /// `before`, patched; `ty` is its type.
-    pub(crate) fn apply(&self, model: &Model, ty: TypeId, before: &Value) -> Result<Value, Status> {
+    fn apply(&self, model: &Model, ty: TypeId, before: &Value) -> Result<Value, Status> {
         let before = before.clone();
         let patched = match self {
             Patch::Json(patch) => patch.apply(before).map_err(PatchError::from),

@@ -6,19 +6,24 @@ use std::sync::Arc;
 use api::{
     Resource, Status, Value,
     decode::{self, Defaults},
-    json::Parsed,
+    json::{self, Parsed},
     status::FieldError,
 };
+use bytes::Bytes;
 use http::{HeaderValue, Response};
 use net::Body;
 use store::{Error as StoreError, Revision};
 
-use super::{Call, RestError, store_status};
+use super::{
+    Call, RestError,
+    management::{self, Management},
+    store_status,
+};
 use crate::{
     Server,
     admission::{Operation, Review},
     auth::UserInfo,
-    cache::{Object, Shelf, canonicalize, stored_bytes},
+    cache::{Object, Shelf, stored_bytes},
     strategy,
 };
 
@@ -29,7 +34,7 @@ pub(crate) const BODY_BYTES_MAX: usize = 3 << 20;
 const RETRIES: usize = 64;
 
 /// What the client wants done about members that the schema does not have or that stand twice.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FieldValidation {
     Ignore,
     Warn,
@@ -37,17 +42,12 @@ pub(crate) enum FieldValidation {
 }
 
 impl FieldValidation {
-    pub(crate) fn of(call: &Call<'_>) -> Result<FieldValidation, Status> {
-        match call.query.get("fieldValidation") {
-            None | Some("") | Some("Warn") => Ok(FieldValidation::Warn),
-            Some("Strict") => Ok(FieldValidation::Strict),
-            Some("Ignore") => Ok(FieldValidation::Ignore),
-            Some(other) => Err(Status::invalid(
-                "meta.k8s.io",
-                "CreateOptions",
-                "",
-                vec![FieldError::not_supported("fieldValidation", other, &["", "Ignore", "Strict", "Warn"])],
-            )),
+    pub(crate) fn parse(text: &str) -> Option<FieldValidation> {
+        match text {
+            "" | "Warn" => Some(FieldValidation::Warn),
+            "Strict" => Some(FieldValidation::Strict),
+            "Ignore" => Some(FieldValidation::Ignore),
+            _ => None,
         }
     }
 }
@@ -139,6 +139,8 @@ pub(crate) struct Change<'a> {
     pub name: &'a str,
     pub user: &'a UserInfo,
     pub dry_run: bool,
+    /// Who becomes the owner of what the change changes; without, entries of managers are as the change leaves them.
+    pub manager: Option<&'a str>,
 }
 
 /// The parts of an object that a request may change.
@@ -191,24 +193,21 @@ impl Change<'_> {
                 current = shelf.get(&self.key());
                 continue;
             };
-            match self.attempt(&old, scope, &mut change, warnings).await {
+            // What the store had no say in may be true of an older state only: it counts once that is the newest.
+            let ended = match self.attempt(&old, scope, &mut change, warnings).await {
+                Err(Attempt::Raced) => None,
+                Ok(Outcome::Unchanged(object)) if !fresh => Some(Ok(Outcome::Unchanged(object))),
+                Err(Attempt::Fail(status)) if !fresh => Some(Err(*status)),
+                Err(Attempt::Fail(status)) => return Err(*status),
                 Ok(outcome) => return Ok(outcome),
-                Err(Attempt::Fail(status)) if fresh => return Err(*status),
-                // The failure may come from a state that is not the newest: judge again on the newest.
-                Err(Attempt::Fail(status)) => {
-                    self.server.cache.wait_until_current().await.map_err(RestError::from)?;
-                    fresh = true;
-                    let newest = shelf.get(&self.key());
-                    if newest.as_ref().is_some_and(|newest| newest.revision == old.revision) {
-                        return Err(*status);
-                    }
-                    current = newest;
-                }
-                Err(Attempt::Raced) => {
-                    self.server.cache.wait_until_current().await.map_err(RestError::from)?;
-                    fresh = true;
-                    current = shelf.get(&self.key());
-                }
+            };
+            self.server.cache.wait_until_current().await.map_err(RestError::from)?;
+            fresh = true;
+            current = shelf.get(&self.key());
+            if let Some(ended) = ended
+                && current.as_ref().is_some_and(|newest| newest.revision == old.revision)
+            {
+                return ended;
             }
         }
         Err(Status::conflict(&self.resource.group, &self.resource.plural, self.name, "the object is being changed too often; please try again"))
@@ -224,12 +223,15 @@ impl Change<'_> {
         let before = old.tree();
         let mut object = change(&before)?;
         self.check_version(&before, &object)?;
+        if let Some(manager) = self.manager {
+            Management::of(self.server, self.resource, self.subresource).update(&before, &mut object, manager);
+        }
         if scope == Scope::Free && self.subresource.is_empty() {
             // A step of a deletion, which was admitted as such: what is stored must be deletable, valid or not.
             return self.commit(old, &before, object).await;
         }
         let strategy = strategy::of(self.resource);
-        strategy::prepare_update(self.resource, strategy, scope, &mut object, &before);
+        management::aside(&mut object, |object| strategy::prepare_update(self.resource, strategy, scope, object, &before));
         let review = self.review(&before);
         self.server.admission.admit(&review, &mut object).await?;
         let mut errors = strategy::validate_meta_update(self.resource, &object, &before);
@@ -252,27 +254,36 @@ impl Change<'_> {
         if is_finished(&object) {
             return self.delete(old).await;
         }
-        let mut unchanged = before.clone();
-        canonicalize(self.resource, &mut unchanged);
-        let mut object = object;
-        canonicalize(self.resource, &mut object);
-        if object == unchanged {
+        if management::is_unchanged(before, &object) {
             return Ok(Outcome::Unchanged(old.clone()));
         }
-        let bytes = stored_bytes(self.resource, object);
+        let mut bytes = stored_bytes(self.resource, object);
         let shelf = self.shelf()?;
-        let revision = if self.dry_run {
-            old.revision
-        } else {
-            let key = self.resource.storage_key(self.namespace, self.name);
-            match self.server.store.update(&key, bytes.clone(), old.revision, self.server.ttl(self.resource)).await {
-                Ok(revision) => revision,
-                Err(StoreError::Conflict { .. }) => return Err(Attempt::Raced),
-                Err(error) => return Err(store_status(error).into()),
+        let revision = match self.put(old, &bytes).await {
+            // Better without the entries of managers than not at all.
+            Err(StoreError::TooLarge { .. }) if self.manager.is_some() => {
+                let mut object = json::parse(&bytes).map_err(Status::internal)?;
+                object.take(&management::MANAGED_FIELDS);
+                bytes = stored_bytes(self.resource, object);
+                self.put(old, &bytes).await
             }
+            result => result,
+        };
+        let revision = match revision {
+            Ok(revision) => revision,
+            Err(StoreError::Conflict { .. }) => return Err(Attempt::Raced),
+            Err(error) => return Err(store_status(error).into()),
         };
         let stored = Object::new(&shelf.resource, shelf.fields, &old.key, revision, &bytes).map_err(Status::internal)?;
         Ok(Outcome::Stored(stored))
+    }
+
+    async fn put(&self, old: &Object, bytes: &Bytes) -> Result<Revision, StoreError> {
+        if self.dry_run {
+            return Ok(old.revision);
+        }
+        let key = self.resource.storage_key(self.namespace, self.name);
+        self.server.store.update(&key, bytes.clone(), old.revision, self.server.ttl(self.resource)).await
     }
 
     /// The last step of a deletion.

@@ -43,10 +43,6 @@ impl Strategy for Namespaces {
         false
     }
 
-    fn status_changes_metadata(&self) -> bool {
-        true
-    }
-
     fn name_rule(&self) -> NameRule {
         NameRule::Label
     }
@@ -70,10 +66,6 @@ impl Strategy for Nodes {
         true
     }
 
-    fn status_changes_metadata(&self) -> bool {
-        true
-    }
-
     fn counts_generations(&self, _resource: &Resource) -> bool {
         false
     }
@@ -94,10 +86,6 @@ pub struct WithoutGeneration;
 impl Strategy for WithoutGeneration {
     fn counts_generations(&self, _resource: &Resource) -> bool {
         false
-    }
-
-    fn status_changes_metadata(&self) -> bool {
-        true
     }
 }
 

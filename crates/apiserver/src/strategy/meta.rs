@@ -5,7 +5,7 @@ use api::{Map, Resource, Status, Value, names, status::FieldError};
 use jiff::Timestamp;
 
 use super::{NameRule, Strategy};
-use crate::rest::write::Scope;
+use crate::rest::{management, write::Scope};
 
 /// Fills in what the server decides about a new object.
 pub fn prepare_create(
@@ -87,7 +87,7 @@ pub(crate) fn prepare_update(resource: &Resource, strategy: &dyn Strategy, scope
         return;
     }
     if scope == Scope::Status {
-        keep_all_but_status(object, old, strategy);
+        keep_all_but_status(resource, object, old);
         return;
     }
     if resource.has_status() {
@@ -119,7 +119,7 @@ fn keep_metadata(object: &mut Value, old: &Value) {
     }
 }
 
-fn keep_all_but_status(object: &mut Value, old: &Value, strategy: &dyn Strategy) {
+fn keep_all_but_status(resource: &Resource, object: &mut Value, old: &Value) {
     let status = object.take(&["status"]);
     let metadata = object.take(&["metadata"]);
     *object = old.clone();
@@ -140,13 +140,12 @@ fn keep_all_but_status(object: &mut Value, old: &Value, strategy: &dyn Strategy)
     {
         object.set(&["metadata", "uid"], uid.clone());
     }
-    if strategy.status_changes_metadata() {
-        for name in ["labels", "annotations", "finalizers"] {
-            match metadata.take(&[name]) {
-                Some(value) => object.set(&["metadata", name], value),
-                None => object.take(&["metadata", name]).is_some(),
-            };
-        }
+    let changeable = ["labels", "annotations", "finalizers", "ownerReferences"];
+    for name in changeable.into_iter().filter(|name| management::status_changes(resource, name)) {
+        match metadata.take(&[name]) {
+            Some(value) => object.set(&["metadata", name], value),
+            None => object.take(&["metadata", name]).is_some(),
+        };
     }
 }
 

@@ -69,11 +69,6 @@ pub trait Strategy: Sync {
         false
     }
 
-    /// Whether an update of the status may change labels, annotations and finalizers too.
-    fn status_changes_metadata(&self) -> bool {
-        false
-    }
-
     /// How its names are checked: a DNS subdomain unless it says otherwise.
     fn name_rule(&self) -> NameRule {
         NameRule::Subdomain

@@ -26,10 +26,6 @@ impl Strategy for Pods {
         object.set(&["status", "qosClass"], class);
     }
 
-    fn status_changes_metadata(&self) -> bool {
-        true
-    }
-
     fn validate(&self, object: &Value) -> Vec<FieldError> {
         validate_spec(object.get("spec"), "spec")
     }

@@ -63,6 +63,7 @@ async fn spend(call: &Call<'_>, budgets: &Arc<Resource>, name: &str, pod: &Value
         name,
         user: call.user,
         dry_run: call.dry_run()?,
+        manager: Some(crate::rest::management::SERVER),
     };
     let ready = pod
         .at(&["status", "conditions"])

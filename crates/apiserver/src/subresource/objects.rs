@@ -4,9 +4,12 @@ use api::{Status, Value, status::FieldError};
 use http::StatusCode;
 
 use super::{answer, body};
-use crate::rest::{Answer, Call, Change, Patch, Scope};
+use crate::rest::{
+    Answer, Call, Change, Edit, Scope, WriteOptions,
+    management::{MANAGED_FIELDS, Management},
+};
 
-fn change<'a>(call: &'a Call<'a>) -> Result<Change<'a>, Status> {
+fn change<'a>(call: &'a Call<'a>, manager: Option<&'a str>) -> Result<Change<'a>, Status> {
     Ok(Change {
         server: call.server,
         resource: &call.resource,
@@ -15,6 +18,7 @@ fn change<'a>(call: &'a Call<'a>) -> Result<Change<'a>, Status> {
         name: &call.info.name,
         user: call.user,
         dry_run: call.dry_run()?,
+        manager,
     })
 }
 
@@ -34,7 +38,8 @@ pub(super) async fn bind(call: Call<'_>) -> Answer {
     let uid = binding.str_at(&["metadata", "uid"]).to_owned();
     let now = api::time::format(call.server.clock.now());
     let conflict = |why: &str| Status::conflict("", "pods/binding", name, why);
-    change(&call)?
+    // As upstream: a binding owns nothing of the pod.
+    change(&call, None)?
         .run(Scope::Free, |before| {
             if !uid.is_empty() && before.str_at(&["metadata", "uid"]) != uid {
                 return Err(conflict(&format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", before.str_at(&["metadata", "uid"]))));
@@ -91,22 +96,29 @@ fn owned(subresource: &str) -> &'static [&'static [&'static str]] {
 
 /// GET, PUT and PATCH of the whole object, of which only the subresource's part changes.
 pub(super) async fn partial(call: Call<'_>) -> Answer {
-    let change = change(&call)?;
     if call.info.verb == "get" {
+        let change = change(&call, None)?;
         call.server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let key = if call.resource.namespaced { format!("{}/{}", call.info.namespace, call.info.name) } else { call.info.name.clone() };
         let object = change.shelf()?.get(&key).ok_or_else(|| call.not_found(&call.info.name))?;
         return answer(&call, StatusCode::OK, &object.tree());
     }
-    let patch = if call.info.verb == "patch" { Some(Patch::read(&call)?) } else { None };
-    let wanted = if patch.is_some() { Value::Null } else { body(&call)? };
-    let outcome = change
+    let options = WriteOptions::of(&call)?;
+    let edit = if call.info.verb == "patch" { Some(Edit::read(&call)?) } else { None };
+    let wanted = if edit.is_some() { Value::Null } else { body(&call)? };
+    let management = Management::of(call.server, &call.resource, &call.info.subresource);
+    let manager = edit.as_ref().map_or(Some(&*options.manager), |edit| edit.manager(&options));
+    let outcome = change(&call, manager)?
         .run(Scope::Free, |before| {
-            let wanted = match &patch {
-                Some(patch) => patch.apply(call.server.model, call.resource.ty, before)?,
+            let wanted = match &edit {
+                Some(edit) => edit.of(&management, &options, before)?,
                 None => wanted.clone(),
             };
             let mut object = before.clone();
+            // An apply says by itself what it owns.
+            if let (Some(list), None) = (wanted.at(&MANAGED_FIELDS), manager) {
+                object.set(&MANAGED_FIELDS, list.clone());
+            }
             match wanted.str_at(&["metadata", "resourceVersion"]) {
                 "" => object.take(&["metadata", "resourceVersion"]).is_some(),
                 version => object.set(&["metadata", "resourceVersion"], version),
@@ -141,7 +153,8 @@ fn check_ephemeral(before: &Value, object: &Value, name: &str) -> Result<(), Sta
 /// Takes finalizers from a namespace's spec; without any it goes once it is being deleted.
 pub(super) async fn finalize(call: Call<'_>) -> Answer {
     let wanted = body(&call)?;
-    let outcome = change(&call)?
+    let options = WriteOptions::of(&call)?;
+    let outcome = change(&call, Some(&options.manager))?
         .run(Scope::Free, |before| {
             let mut object = before.clone();
             match wanted.at(&["spec", "finalizers"]) {

@@ -1,12 +1,25 @@
 //! `autoscaling/v1` Scale: the replicas of a workload, whatever its kind.
 
-use api::{Status, Value, selector::LabelSelector, status::FieldError};
+use api::{Status, Value, apply::ScaleHandler, model::Gvk, selector::LabelSelector, status::FieldError};
 use http::StatusCode;
 
 use super::{answer, body};
-use crate::rest::{Answer, Call, Change, Patch, Scope};
+use crate::rest::{
+    Answer, Call, Change, Edit, Scope, WriteOptions,
+    management::{self, MANAGED_FIELDS, Management},
+};
+
+const REPLICAS: [&str; 2] = ["spec", "replicas"];
 
 pub(super) async fn serve(call: Call<'_>) -> Answer {
+    if call.info.verb == "get" {
+        call.server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let key = format!("{}/{}", call.info.namespace, call.info.name);
+        let shelf = call.server.cache.shelf(&call.resource).ok_or_else(Status::no_such_resource)?;
+        let object = shelf.get(&key).ok_or_else(|| call.not_found(&call.info.name))?;
+        return answer(&call, StatusCode::OK, &scale_of(&object.tree()));
+    }
+    let options = WriteOptions::of(&call)?;
     let change = Change {
         server: call.server,
         resource: &call.resource,
@@ -14,42 +27,71 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
         namespace: &call.info.namespace,
         name: &call.info.name,
         user: call.user,
-        dry_run: call.dry_run()?,
+        dry_run: options.dry_run,
+        // The entries of the workload follow from those of the scale.
+        manager: None,
     };
-    if call.info.verb == "get" {
-        call.server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
-        let key = format!("{}/{}", call.info.namespace, call.info.name);
-        let object = change.shelf()?.get(&key).ok_or_else(|| call.not_found(&call.info.name))?;
-        return answer(&call, StatusCode::OK, &scale_of(&object.tree()));
-    }
-    let patch = if call.info.verb == "patch" { Some(Patch::read(&call)?) } else { None };
-    let wanted = if patch.is_some() { Value::Null } else { body(&call)? };
+    let edit = if call.info.verb == "patch" { Some(Edit::read(&call)?) } else { None };
+    let wanted = if edit.is_some() { Value::Null } else { body(&call)? };
     let ty = call.server.model.find("autoscaling.v1.Scale").ok_or_else(Status::no_such_resource)?;
+    let kind = Gvk::new("autoscaling", "v1", "Scale");
+    let management = Management { server: call.server, ty, kind: &kind, subresource: "scale", skip: management::unowned_of_scale() };
     let outcome = change
         .run(Scope::Main, |before| {
-            let scale = match &patch {
-                Some(patch) => patch.apply(call.server.model, ty, &scale_of(before))?,
+            let resources = call.server.resources.load();
+            let knows = |version: &str| {
+                let (group, version) = version.split_once('/').unwrap_or(("", version));
+                resources.by_kind(&Gvk::new(group, version, &call.resource.kind.kind)).is_some()
+            };
+            let handler = ScaleHandler {
+                parent: before.at(&MANAGED_FIELDS),
+                api_version: &call.resource.kind.api_version(),
+                replicas: &REPLICAS,
+                knows: &knows,
+            };
+            let mut old = scale_of(before);
+            let entries = handler.to_subresource().unwrap_or_default();
+            if !entries.is_empty() {
+                old.set(&MANAGED_FIELDS, entries);
+            }
+            let mut scale = match &edit {
+                Some(edit) => edit.of(&management, &options, &old)?,
                 None => wanted.clone(),
             };
-            let replicas = match scale.at(&["spec", "replicas"]) {
-                None => 0,
-                Some(value) => value.as_i64().ok_or_else(|| Status::bad_request("Scale in version \"v1\" cannot be handled as a Scale: spec.replicas must be a number"))?,
-            };
-            if replicas < 0 {
-                let error = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
-                return Err(Status::invalid("autoscaling", "Scale", &call.info.name, vec![error]));
+            if !matches!(edit, Some(Edit::Apply(_))) {
+                management.update(&old, &mut scale, &options.manager);
             }
-            let mut object = before.clone();
-            object.set(&["spec", "replicas"], replicas);
-            // The version that the client saw, where it names one, is the one that is scaled.
-            match scale.str_at(&["metadata", "resourceVersion"]) {
-                "" => object.take(&["metadata", "resourceVersion"]).is_some(),
-                version => object.set(&["metadata", "resourceVersion"], version),
+            let mut object = scaled(before, &scale, &call.info.name)?;
+            match handler.to_parent(scale.at(&MANAGED_FIELDS)).unwrap_or_default() {
+                entries if entries.is_empty() => object.take(&MANAGED_FIELDS).is_some(),
+                entries => object.set(&MANAGED_FIELDS, entries),
             };
             Ok(object)
         })
         .await?;
     answer(&call, StatusCode::OK, &scale_of(&outcome.object().tree()))
+}
+
+/// The workload with the replicas of its scale.
+fn scaled(before: &Value, scale: &Value, name: &str) -> Result<Value, Status> {
+    let replicas = match scale.at(&REPLICAS) {
+        None | Some(Value::Null) => 0,
+        Some(value) => value.as_i64().ok_or_else(|| Status::bad_request("Scale in version \"v1\" cannot be handled as a Scale: spec.replicas must be a number"))?,
+    };
+    if replicas < 0 {
+        let error = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
+        return Err(Status::invalid("autoscaling", "Scale", name, vec![error]));
+    }
+    let mut object = before.clone();
+    object.set(&REPLICAS, replicas);
+    // The version that the client saw, where it names one, is the one that is scaled; the same for the object itself.
+    for field in ["resourceVersion", "uid"] {
+        match scale.str_at(&["metadata", field]) {
+            "" => object.take(&["metadata", field]).is_some(),
+            value => object.set(&["metadata", field], value),
+        };
+    }
+    Ok(object)
 }
 
 fn scale_of(object: &Value) -> Value {

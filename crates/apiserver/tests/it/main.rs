@@ -1,6 +1,9 @@
 //! The API server as its clients meet it: requests through the whole path, over a real embedded store.
 
 mod admission;
+mod apply;
 mod bad_input;
 mod harness;
+mod protobuf;
+mod published;
 mod verbs;

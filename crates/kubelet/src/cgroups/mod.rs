@@ -183,6 +183,11 @@ impl Cgroups {
         Ok(name)
     }
 
+    /// Brings a pod's group to other limits.
+    pub async fn update_pod(&self, pod: &Pod, resources: Resources) -> Result<(), CgroupError> {
+        self.run(plan::plan_update(&self.hierarchy, &self.pod(pod)?, &resources)).await
+    }
+
     async fn create(&self, name: CgroupName, resources: Resources) -> Result<(), CgroupError> {
         self.run(plan::plan_create(&self.hierarchy, &name, &resources)).await
     }

@@ -101,6 +101,21 @@ pub fn volume_mount(
     })
 }
 
+/// A volume that is an image: the runtime mounts it, read-only (containerd 2.1 and newer; older ones fail to make the
+/// container).
+pub fn image_mount(mount: &VolumeMount, image: &str) -> Result<Mount, ConfigError> {
+    let has = |path: &Option<String>| path.as_deref().is_some_and(|path| !path.is_empty());
+    if has(&mount.sub_path) || has(&mount.sub_path_expr) {
+        return Err(ConfigError::ImageSubPath(mount.name.clone()));
+    }
+    Ok(Mount {
+        container_path: Path::new("/").join(&mount.mount_path).to_string_lossy().into_owned(),
+        image: Some(ImageSpec { image: image.to_owned(), ..ImageSpec::default() }),
+        readonly: true,
+        ..Mount::default()
+    })
+}
+
 /// A file of the kubelet's own (/etc/hosts, the termination log) mounted into the container.
 pub fn file_mount(host_path: &Path, container_path: &str) -> Mount {
     Mount {

@@ -58,6 +58,8 @@ pub enum ConfigError {
     UndefinedVariable(String),
     #[error("cannot find volume {volume:?} to mount into container {container:?}")]
     NoVolume { volume: String, container: String },
+    #[error("image volume {0:?} is mounted with a subPath, which is not supported by this node")]
+    ImageSubPath(String),
     #[error("block volumes are not supported by this node: container {0:?} wants a device")]
     Devices(String),
     #[error("{0}")]

@@ -6,7 +6,7 @@ pub mod gc;
 pub mod reference;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -92,6 +92,31 @@ impl Images {
             }
         }
         self.pull(pod, &image, sandbox, now, note).await
+    }
+
+    /// The images of the volumes that a container mounts, by the volumes' names (`kubelet_pods.go: getImageVolumes`).
+    pub async fn ensure_volumes(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        sandbox: &PodSandboxConfig,
+        now: Timestamp,
+        note: Note<'_>,
+    ) -> Result<BTreeMap<String, String>, ImageError> {
+        let mut found = BTreeMap::new();
+        let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        for (volume, source) in volumes.filter_map(|volume| Some((volume, volume.image.as_ref()?))) {
+            if !container.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name) {
+                continue;
+            }
+            let wanted = Container {
+                image: source.reference.clone(),
+                image_pull_policy: source.pull_policy.clone(),
+                ..Container::default()
+            };
+            found.insert(volume.name.clone(), self.ensure(pod, &wanted, sandbox, now, note).await?.id);
+        }
+        Ok(found)
     }
 
     async fn pull(

@@ -7,6 +7,7 @@
 pub mod backoff;
 mod ending;
 pub mod observed;
+mod resize;
 mod running;
 pub mod spec;
 
@@ -19,6 +20,7 @@ pub use ending::{Ending, EndingCause, ending};
 pub use observed::{
     BackOff, ContainerRecord, Doing, Exit, Failure, PodObserved, Probed, SandboxRecord, State, Verdict,
 };
+pub use resize::unresized;
 pub use spec::Role;
 
 /// One thing to do. Independent of every other step of its plan, except that `Start` steps are done one after the other.
@@ -41,6 +43,10 @@ pub enum Step {
         container: String,
         grace_seconds: i64,
         cause: KillCause,
+    },
+    /// Give running containers (id and name) the resources the pod was given.
+    Resize {
+        containers: Vec<(String, String)>,
     },
     StopSandbox {
         id: String,
@@ -65,6 +71,8 @@ pub enum KillCause {
     LivenessProbe,
     StartupProbe,
     SandboxChanged,
+    /// Its resizePolicy asks for a restart.
+    Resized,
     /// The runtime lost track of it.
     Unknown,
     PodEnds,
@@ -153,6 +161,7 @@ impl fmt::Display for KillCause {
             KillCause::LivenessProbe => "failed liveness probe",
             KillCause::StartupProbe => "failed startup probe",
             KillCause::SandboxChanged => "pod sandbox changed",
+            KillCause::Resized => "resize requires restart",
             KillCause::Unknown => "in unknown state",
             KillCause::PodEnds => "pod ends",
         })
@@ -173,6 +182,10 @@ impl fmt::Display for Step {
             }
             Step::Kill { id, container, grace_seconds, cause } => {
                 write!(f, "kill container {container} ({id}) within {grace_seconds}s: {cause}")
+            }
+            Step::Resize { containers } => {
+                let names: Vec<&str> = containers.iter().map(|(_, name)| name.as_str()).collect();
+                write!(f, "resize {}", names.join(", "))
             }
             Step::StopSandbox { id } => write!(f, "stop sandbox {id}"),
             Step::RemoveContainer { id, container } => write!(f, "remove container {container} ({id})"),

@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use client::kinds::core::v1::ResourceRequirements;
 use jiff::{SignedDuration, Timestamp};
+
+use crate::allocation::Pending;
 
 /// A runtime's id of a container or sandbox.
 pub type Id = String;
@@ -32,6 +35,11 @@ pub struct PodObserved {
     pub doing: Doing,
     /// The node turned the pod away, evicted or preempted it.
     pub verdict: Option<Verdict>,
+    /// The resources that running instances have, by id.
+    pub applied: BTreeMap<Id, ResourceRequirements>,
+    /// The spec asks for more than the pod was given.
+    pub resize_pending: Option<Pending>,
+    pub resize_failure: Option<Failure>,
     /// The pod's object is gone from its source.
     pub removed: bool,
     /// When the pod was first seen to end.
@@ -131,6 +139,7 @@ pub struct Doing {
     pub tearing_down: bool,
     pub removing_cgroup: bool,
     pub finishing: bool,
+    pub resizing: bool,
 }
 
 impl Doing {

@@ -3,7 +3,7 @@
 use client::kinds::core::v1::Container;
 
 use super::{
-    ContainerRecord, Ending, KillCause, Planner, Role, State, Step, Waiting, backoff,
+    ContainerRecord, Ending, KillCause, Planner, Role, State, Step, Waiting, backoff, resize,
     spec::{self, is_sidecar},
 };
 
@@ -28,6 +28,7 @@ impl Planner<'_> {
                 self.start(&container.name, Role::Ephemeral);
             }
         }
+        self.resize();
         match self.init() {
             Init::Done => self.regular(),
             Init::Pending => {}
@@ -191,6 +192,8 @@ impl Planner<'_> {
             (KillCause::LivenessProbe, container.liveness_probe.as_ref())
         } else if probed.startup == Some(false) {
             (KillCause::StartupProbe, container.startup_probe.as_ref())
+        } else if resize::action(container, record, self.observed) == resize::Action::Restart {
+            (KillCause::Resized, None)
         } else {
             return false;
         };

@@ -7,7 +7,9 @@ pub mod logs;
 pub mod metrics;
 mod respond;
 pub mod route;
+pub mod spdy;
 pub mod streaming;
+pub mod translate;
 pub mod uri;
 
 use std::sync::Arc;
@@ -28,7 +30,7 @@ use self::{
     uri::Query,
 };
 use crate::{
-    access::{AccessError, PodAccess},
+    access::{AccessError, PodAccess, Streams},
     cri::RuntimeError,
     stats::StatsCollector,
 };
@@ -181,7 +183,7 @@ impl KubeletServer {
             Ok(id) => self.access.exec(&id, command, streams).await,
             Err(error) => Err(error),
         };
-        stream(request, url).await
+        stream(request, url, Some(streams)).await
     }
 
     async fn attach(&self, request: Request<Incoming>, target: &Target, query: &Query) -> Response<Body> {
@@ -193,7 +195,7 @@ impl KubeletServer {
             Ok(id) => self.access.attach(&id, streams).await,
             Err(error) => Err(error),
         };
-        stream(request, url).await
+        stream(request, url, Some(streams)).await
     }
 
     async fn port_forward(&self, request: Request<Incoming>, target: &Target, query: &Query) -> Response<Body> {
@@ -205,7 +207,7 @@ impl KubeletServer {
             Ok(pod) => self.access.port_forward(&pod, ports).await,
             Err(error) => Err(error),
         };
-        stream(request, url).await
+        stream(request, url, None).await
     }
 
     async fn run(&self, target: &Target, query: &Query) -> Response<Body> {
@@ -224,10 +226,16 @@ impl KubeletServer {
     }
 }
 
-async fn stream(request: Request<Incoming>, url: Result<String, AccessError>) -> Response<Body> {
-    match url {
-        Ok(url) => streaming::proxy(request, &url).await,
-        Err(error) => access_failed(&error),
+/// `streams`: of an exec or attach.
+async fn stream(
+    request: Request<Incoming>,
+    url: Result<String, AccessError>,
+    streams: Option<Streams>,
+) -> Response<Body> {
+    match (url, streams.filter(|_| translate::is_wanted(&request))) {
+        (Ok(url), Some(streams)) => translate::serve(request, &url, streams).await,
+        (Ok(url), None) => streaming::proxy(request, &url).await,
+        (Err(error), _) => access_failed(&error),
     }
 }
 

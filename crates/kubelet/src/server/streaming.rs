@@ -62,7 +62,7 @@ pub async fn proxy(request: Request<Incoming>, url: &str) -> Response<Body> {
 }
 
 /// A streaming URL with the host and port to dial. Runtimes serve streams without TLS, on the loopback interface.
-fn target(url: &str) -> Option<(Uri, String, u16)> {
+pub(super) fn target(url: &str) -> Option<(Uri, String, u16)> {
     let uri: Uri = url.parse().ok()?;
     let authority = uri.authority().filter(|_| uri.scheme_str() == Some("http"))?;
     let host = authority.host().trim_matches(['[', ']']).to_owned();

@@ -6,18 +6,20 @@ use client::{
 };
 use jiff::Timestamp;
 
-use crate::plan::{PodObserved, spec};
+use crate::plan::{PodObserved, spec, unresized};
 
 /// The conditions this kubelet owns; others' are left alone.
 pub(crate) const OWNED: [&str; 5] =
     ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
+/// Conditions of this kubelet that go again.
+pub(crate) const TRANSIENT: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
 const DISRUPTION: &str = "DisruptionTarget";
 const BY_KUBELET: &str = "TerminationByKubelet";
 
 /// Whether a condition is this kubelet's to write. Others write DisruptionTarget too.
 pub(crate) fn is_own(kind: &str, reason: Option<&str>) -> bool {
-    OWNED.contains(&kind) || (kind == DISRUPTION && reason == Some(BY_KUBELET))
+    OWNED.contains(&kind) || TRANSIENT.contains(&kind) || (kind == DISRUPTION && reason == Some(BY_KUBELET))
 }
 
 pub(super) fn all(
@@ -49,9 +51,36 @@ pub(super) fn all(
     if observed.verdict.as_ref().is_some_and(|verdict| verdict.disruption) {
         wanted.push(disruption(observed, pod, before, now));
     }
+    wanted.extend(resizes(pod, observed, before, now));
     let own: Vec<String> = wanted.iter().map(|condition| condition.type_.clone()).collect();
-    wanted.extend(others.into_iter().filter(|condition| !own.contains(&condition.type_)));
+    wanted.extend(
+        others
+            .into_iter()
+            .filter(|condition| !own.contains(&condition.type_) && !TRANSIENT.contains(&condition.type_.as_str())),
+    );
     wanted
+}
+
+/// A resize that waits, and one that is under way.
+fn resizes(pod: &Pod, observed: &PodObserved, before: &[PodCondition], now: Timestamp) -> Vec<PodCondition> {
+    let pending = observed.resize_pending.as_ref().map(|pending| PodCondition {
+        reason: Some(pending.reason.to_owned()),
+        message: Some(pending.message.clone()),
+        ..plain("PodResizePending", true)
+    });
+    let under_way = (!unresized(pod, observed).is_empty()).then(|| PodCondition {
+        reason: observed.resize_failure.as_ref().map(|failure| failure.reason.to_owned()),
+        message: observed.resize_failure.as_ref().map(|failure| failure.message.clone()),
+        ..plain("PodResizeInProgress", true)
+    });
+    let mut conditions: Vec<PodCondition> = pending.into_iter().chain(under_way).collect();
+    for condition in &mut conditions {
+        let known = before.iter().find(|known| known.type_ == condition.type_);
+        let since = known.and_then(|known| known.last_transition_time.clone());
+        condition.last_transition_time = Some(since.unwrap_or(Time(now)));
+        condition.observed_generation = pod.metadata.generation;
+    }
+    conditions
 }
 
 /// Why the pod had to make room (upstream `eviction_manager.go: synchronize`).

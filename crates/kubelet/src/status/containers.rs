@@ -63,8 +63,8 @@ pub(super) fn status(
         }
         _ => false,
     };
-    if running.is_some() {
-        status.resources = container.resources.clone();
+    if let Some(record) = running {
+        status.resources = observed.applied.get(&record.id).cloned().or_else(|| container.resources.clone());
         status.allocated_resources = container.resources.as_ref().and_then(|resources| resources.requests.clone());
     }
     status

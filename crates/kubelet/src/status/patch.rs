@@ -3,7 +3,7 @@
 use client::kinds::core::v1::PodStatus;
 use serde_json::{Value, json};
 
-use super::conditions::is_own;
+use super::conditions::{TRANSIENT, is_own};
 
 /// Lists that merge by key and have to be replaced instead: a new sandbox has a new address.
 const REPLACED: [&str; 2] = ["podIPs", "hostIPs"];
@@ -34,6 +34,19 @@ pub fn strategic(uid: &str, last: Option<&PodStatus>, status: &PodStatus) -> Res
             _ => {}
         }
     }
+    forget_explanations(&mut fields, &last);
+    for kind in TRANSIENT {
+        let has = |fields: &Value| {
+            let conditions = fields.get("conditions").and_then(Value::as_array);
+            conditions.is_some_and(|conditions| conditions.iter().any(|condition| condition["type"] == kind))
+        };
+        if has(&last)
+            && !has(&fields)
+            && let Some(conditions) = fields.get_mut("conditions").and_then(Value::as_array_mut)
+        {
+            conditions.push(json!({"$patch": "delete", "type": kind}));
+        }
+    }
     if let Some(fields) = fields.as_object_mut() {
         for name in CLEARED {
             if last.get(name).is_some() {
@@ -42,6 +55,20 @@ pub fn strategic(uid: &str, last: Option<&PodStatus>, status: &PodStatus) -> Res
         }
     }
     serde_json::to_vec(&json!({"metadata": {"uid": uid}, "status": fields}))
+}
+
+/// Conditions merge by type, which would leave a reason and message standing that no longer hold.
+fn forget_explanations(fields: &mut Value, last: &Value) {
+    let known = last.get("conditions").and_then(Value::as_array);
+    let Some(conditions) = fields.get_mut("conditions").and_then(Value::as_array_mut) else { return };
+    for condition in conditions {
+        let before = known.into_iter().flatten().find(|before| before["type"] == condition["type"]);
+        for field in ["reason", "message"] {
+            if before.is_some_and(|before| before.get(field).is_some()) && condition.get(field).is_none() {
+                condition[field] = Value::Null;
+            }
+        }
+    }
 }
 
 #[cfg(test)]

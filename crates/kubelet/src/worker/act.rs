@@ -2,12 +2,15 @@
 
 use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
-use client::EventType;
+use client::{
+    EventType,
+    kinds::core::v1::{Pod, ResourceRequirements},
+};
 use jiff::{SignedDuration, Timestamp};
 use k8s_cri::v1::ContainerStatus;
 use volumes::{PodMounts, VolumeError};
 
-use super::{PodWorker, Signal, kill, start, start::StartFailure};
+use super::{PodWorker, Signal, kill, resize, start, start::StartFailure};
 use crate::{
     cri::RuntimeError,
     housekeeping,
@@ -23,6 +26,8 @@ pub enum Done {
     Started {
         record: ContainerRecord,
         post_start: bool,
+        /// That it was started with.
+        resources: ResourceRequirements,
     },
     PostStart {
         id: String,
@@ -49,6 +54,11 @@ pub enum Done {
         id: String,
         result: Result<(), RuntimeError>,
     },
+    Resized {
+        pod: Arc<Pod>,
+        parts: Vec<resize::Part>,
+        result: Result<(), resize::ResizeError>,
+    },
     /// A sandbox that this worker did not know of, or not any more.
     Found(SandboxRecord),
     TornDown(Result<(), VolumeError>),
@@ -64,7 +74,7 @@ fn retry(count: u32, now: Timestamp) -> Timestamp {
     now.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(now)
 }
 
-fn fail(slot: &mut Option<Failure>, reason: &'static str, message: String, now: Timestamp) {
+pub(super) fn fail(slot: &mut Option<Failure>, reason: &'static str, message: String, now: Timestamp) {
     let count = slot.as_ref().map_or(0, |failure| failure.count);
     *slot = Some(Failure { reason, message, retry_at: retry(count, now), count: count + 1 });
 }
@@ -84,7 +94,7 @@ impl PodWorker {
     }
 
     /// Runs a step beside everything else.
-    fn beside(&self, step: Step, work: impl Future<Output = Done> + Send + 'static) {
+    pub(super) fn beside(&self, step: Step, work: impl Future<Output = Done> + Send + 'static) {
         let sender = self.sender.clone();
         tokio::spawn(async move {
             let done = tokio::spawn(work).await.unwrap_or_else(|error| {
@@ -152,6 +162,7 @@ impl PodWorker {
                 doing.removing_cgroup = true;
                 self.beside(step, async move { Done::CgroupRemoved(kill::remove_cgroup(&node, &pod).await) });
             }
+            Step::Resize { containers } => self.start_resize(step, &containers),
             Step::Finish => self.finish(step),
             // Starts have their lane.
             Step::Start { .. } => {}
@@ -229,8 +240,9 @@ impl PodWorker {
         match done {
             Done::Volumes(result) => self.volumes_done(result, now),
             Done::Sandbox(result) => self.sandbox_done(result, now),
-            Done::Started { record, post_start } => {
+            Done::Started { record, post_start, resources } => {
                 self.observed.failures.remove(&record.name);
+                self.observed.applied.insert(record.id.clone(), resources);
                 if post_start {
                     self.observed.post_start.insert(record.id.clone());
                 }
@@ -260,6 +272,7 @@ impl PodWorker {
                 }
             }
             Done::Removed { id, result } => self.removed(id, result),
+            Done::Resized { pod, parts, result } => self.resized(&pod, &parts, result),
             Done::Found(record) => self.adopt(record),
             Done::TornDown(result) => self.torn_down(result, now),
             Done::CgroupRemoved(gone) => {
@@ -366,6 +379,8 @@ impl PodWorker {
                 in_it.for_each(|record| self.node.unregister(&record.id));
                 self.observed.containers.retain(|record| record.id != id && record.sandbox != id);
                 self.observed.sandboxes.retain(|sandbox| sandbox.id != id);
+                let containers = &self.observed.containers;
+                self.observed.applied.retain(|id, _| containers.iter().any(|record| record.id == *id));
             }
         }
     }
@@ -418,6 +433,7 @@ impl PodWorker {
             Step::RemoveContainer { id, .. } | Step::RemoveSandbox { id } => drop(doing.removing.remove(id)),
             Step::TearDownVolumes => doing.tearing_down = false,
             Step::RemoveCgroup => doing.removing_cgroup = false,
+            Step::Resize { .. } => doing.resizing = false,
             Step::Finish => doing.finishing = false,
         }
     }

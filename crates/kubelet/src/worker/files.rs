@@ -1,6 +1,7 @@
 //! The mounts of a container, and the files of the kubelet's own among them: /etc/hosts and the termination log.
 
 use std::{
+    collections::BTreeMap,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -17,6 +18,8 @@ pub(super) struct Mounts<'a> {
     pub pod: &'a Pod,
     pub container: &'a Container,
     pub mounts: &'a PodMounts,
+    /// Ids of images that are volumes, by the volumes' names.
+    pub images: &'a BTreeMap<String, String>,
     pub env: &'a Env,
     pub ips: &'a [String],
     pub attempt: u32,
@@ -27,6 +30,10 @@ impl Mounts<'_> {
         let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
         let mut all = Vec::new();
         for (index, mount) in self.container.volume_mounts.iter().flatten().enumerate() {
+            if let Some(image) = self.images.get(&mount.name) {
+                all.push(container::image_mount(mount, image)?);
+                continue;
+            }
             let host_path = match container::sub_path(mount, self.env)? {
                 None => None,
                 Some(sub_path) => {

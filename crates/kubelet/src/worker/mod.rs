@@ -9,6 +9,7 @@ mod listing;
 mod node;
 mod observe;
 mod probing;
+mod resize;
 mod start;
 mod writer;
 
@@ -29,6 +30,7 @@ pub use node::{Node, PodApi, Recorder};
 pub use observe::{container_record, sandbox_record};
 
 use crate::{
+    allocation::Pending,
     plan::{ContainerRecord, PodObserved, PodPlan, SandboxRecord, Verdict, ending, plan_pod, spec},
     probes::{ProbeKind, ProbeNews},
     status::{self, Context},
@@ -57,6 +59,8 @@ pub enum Signal {
         since: Timestamp,
     },
     Verdict(Verdict),
+    /// The spec asks for resources that cannot be had now; `None`: no more.
+    ResizePending(Option<Pending>),
     /// Objects that volumes show have changed, or tokens may be due.
     RefreshVolumes,
     Done(Box<Done>),
@@ -153,6 +157,7 @@ impl PodWorker {
         for id in self.ids() {
             self.node.register(&id, &self.sender);
         }
+        self.recall_resources();
         loop {
             let wake = self.advance();
             if self.is_over() {
@@ -281,6 +286,7 @@ impl PodWorker {
             Signal::Verdict(verdict) => {
                 self.observed.verdict.get_or_insert(verdict);
             }
+            Signal::ResizePending(pending) => self.observed.resize_pending = pending,
             Signal::RefreshVolumes => self.refresh_volumes(),
             Signal::Done(done) => self.record(*done),
             Signal::Probe { id, container, kind, news } => self.probed(&id, &container, kind, news),

@@ -14,6 +14,7 @@ use volumes::{PodMounts, downward::PodFacts};
 use super::{Node, Signal, act::Done, container_record, files, sandbox_record};
 use crate::{
     config::{ConfigError, container, env, names, sandbox, security},
+    images::ImageError,
     plan::{ContainerRecord, Role, SandboxRecord, Step, spec},
     probes::{Target, check},
 };
@@ -118,10 +119,13 @@ impl Starter {
         };
         let now = self.node.clock.now();
         let image = self.node.images.ensure(&self.pod, container, &sandbox_config, now, &note).await;
-        let image = image.map_err(|error| {
+        let failed_image = |error: ImageError| {
             self.warn(container, "Failed", format!("Error: {}", error.reason));
             StartFailure { reason: error.reason, message: error.message, retry_at: Some(error.retry_at) }
-        })?;
+        };
+        let image = image.map_err(failed_image)?;
+        let images = self.node.images.ensure_volumes(&self.pod, container, &sandbox_config, now, &note).await;
+        let images = images.map_err(failed_image)?;
         security::verify_non_root(&self.pod, container, &image).map_err(failed)?;
         let services = (self.node.services)();
         let pod_facts = PodFacts {
@@ -141,6 +145,7 @@ impl Starter {
             pod: &self.pod,
             container,
             mounts: &self.mounts,
+            images: &images,
             env: &env,
             ips: &self.sandbox.ips,
             attempt,
@@ -178,17 +183,18 @@ impl Starter {
         // Before it runs, so that not even an exit at once is missed.
         self.node.register(&id, &self.sender);
         self.node.event(&self.pod, Some(&container.name), EventType::Normal, "Created", "Container created".into());
+        let resources = container.resources.clone().unwrap_or_default();
         if let Err(error) = runtime.start_container(&id).await {
             self.warn(container, "Failed", format!("Error: {error}"));
             if let Ok(record) = self.look(&id).await {
-                self.tell(Done::Started { record, post_start: false });
+                self.tell(Done::Started { record, post_start: false, resources });
             }
             return Err(StartFailure::new("RunContainerError", error));
         }
         self.node.event(&self.pod, Some(&container.name), EventType::Normal, "Started", "Container started".into());
         let hook = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.clone());
         let record = self.look(&id).await?;
-        self.tell(Done::Started { record, post_start: hook.is_some() });
+        self.tell(Done::Started { record, post_start: hook.is_some(), resources });
         let Some(hook) = hook else { return Ok(()) };
         let target = Target { id: id.clone(), container: container.clone(), address: self.address.clone() };
         let outcome = check::hook(&**runtime, &hook, &target, Duration::ZERO).await;

@@ -4,5 +4,6 @@ mod cgroups;
 mod eviction;
 mod logs;
 mod plan;
+mod resize;
 mod server;
 mod stub_runtime;

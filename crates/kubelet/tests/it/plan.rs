@@ -294,7 +294,7 @@ impl Simulation {
                     let stopped = self.observed.sandboxes.iter().all(|sandbox| sandbox.id != *id || sandbox.stopped);
                     assert!(stopped, "its network is still up: {step}");
                 }
-                Step::Kill { .. } => {}
+                Step::Kill { .. } | Step::Resize { .. } => {}
             }
         }
     }
@@ -321,6 +321,7 @@ impl Simulation {
                     record.id = format!("{name}-{attempt}-{}", self.serial);
                     self.observed.containers.push(record);
                 }
+                Step::Resize { .. } => {}
                 Step::Kill { id, .. } => self.end(&id, 137),
                 Step::StopSandbox { id } => {
                     self.observed

@@ -105,6 +105,7 @@ async fn charge(review: &Review<'_>, request: &Request<'_>, name: &str) -> Resul
         name,
         user: &server,
         dry_run: review.dry_run,
+        manager: Some(crate::rest::management::SERVER),
     };
     let result = change
         .run(Scope::Free, |before| match request.check(before) {
