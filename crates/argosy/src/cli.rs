@@ -115,8 +115,8 @@ mod tests {
 
     #[test]
     fn flags_that_only_upstream_has_are_refused_by_name() {
-        let error = parsed(&["kubelet", "--eviction-hard=memory.available<1Gi"]).expect_err("not supported");
-        assert!(error.contains("flag --eviction-hard of upstream's kubelet is not supported by Argosy"), "{error}");
+        let error = parsed(&["kubelet", "--topology-manager-policy=none"]).expect_err("not supported");
+        assert!(error.contains("flag --topology-manager-policy of upstream's kubelet is not supported by Argosy"), "{error}");
         assert!(parsed(&["kubelet", "--sail"]).expect_err("unknown").contains("kubelet has no flag --sail"));
     }
 
