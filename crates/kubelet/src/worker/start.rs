@@ -177,8 +177,13 @@ impl Starter {
         let runtime = &self.node.runtime;
         let id = runtime.create_container(&self.sandbox.id, &prepared.config, &prepared.sandbox_config).await;
         let id = id.map_err(|error| {
-            self.warn(container, "Failed", format!("Error: {error}"));
-            StartFailure::new("CreateContainerError", error)
+            // A runtime that does not know of image volumes fails over the path that they do not have.
+            let images = prepared.config.mounts.iter().any(|mount| mount.image.is_some());
+            let hint =
+                if images { " (image volumes need a runtime that mounts images, as containerd 2.1 does)" } else { "" };
+            let message = format!("{error}{hint}");
+            self.warn(container, "Failed", format!("Error: {message}"));
+            StartFailure::new("CreateContainerError", message)
         })?;
         // Before it runs, so that not even an exit at once is missed.
         self.node.register(&id, &self.sender);
