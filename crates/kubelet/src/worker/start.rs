@@ -47,10 +47,14 @@ pub async fn sandbox(node: &Node, pod: &Pod, attempt: u32) -> Result<SandboxReco
     let facts = node.facts();
     let parent = cgroup_parent(node, pod).map_err(|error| failed(&error))?;
     let config = sandbox::config(pod, &facts, attempt, &parent).map_err(|error| failed(&error))?;
-    if let Some(cgroups) = &node.cgroups {
-        cgroups.create_pod(pod, &node.enforcement).await.map_err(|error| failed(&error))?;
-    }
-    tokio::fs::create_dir_all(&config.log_directory).await.map_err(|error| failed(&error))?;
+    let cgroup = async {
+        match &node.cgroups {
+            Some(cgroups) => cgroups.create_pod(pod, &node.enforcement).await.map(drop).map_err(|error| failed(&error)),
+            None => Ok(()),
+        }
+    };
+    let logs = async { tokio::fs::create_dir_all(&config.log_directory).await.map_err(|error| failed(&error)) };
+    tokio::try_join!(cgroup, logs)?;
     let class = pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref()).filter(|name| !name.is_empty());
     let handler = match class {
         Some(class) => (node.runtime_classes)(class).map_err(|error| failed(&error))?,
