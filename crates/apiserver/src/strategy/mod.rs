@@ -3,7 +3,7 @@
 
 mod core;
 mod meta;
-mod pod;
+pub(crate) mod pod;
 mod service;
 mod workload;
 
