@@ -155,8 +155,8 @@ impl Value {
 }
 
 impl Map {
-    pub fn new() -> Map {
-        Map::default()
+    pub const fn new() -> Map {
+        Map { entries: Vec::new() }
     }
 
     pub fn with_capacity(members: usize) -> Map {
