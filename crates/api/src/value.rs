@@ -206,6 +206,10 @@ impl Map {
         self.entries.insert(0, (name, value.into()));
     }
 
+    pub(crate) fn last_key(&self) -> Option<&str> {
+        self.entries.last().map(|(name, _)| &**name)
+    }
+
     /// Adds a member that is known not to be there yet.
     pub(crate) fn push_unchecked(&mut self, name: Box<str>, value: Value) {
         self.entries.push((name, value));
