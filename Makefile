@@ -4,8 +4,11 @@ ARGOSY_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR = $(ARGOSY_TARGET_DIR)
 
 # Static, so that the binary is its own container image.
+comma   := ,
 TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 ARGOSY  := $(CARGO_TARGET_DIR)/$(TRIPLE)/release/argosy
+# lld, which rustc links with on this target, folds functions that were compiled to the same code.
+LINK    := $(if $(filter x86_64-unknown-linux-gnu,$(TRIPLE)),-C link-arg=-Wl$(comma)--icf=all)
 DATA_DIR ?= /var/lib/argosy
 SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DEMO    ?= 1
@@ -28,7 +31,8 @@ setup:
 
 # A target triple of its own keeps the static flag away from build scripts and procedural macros.
 build: setup
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(TRIPLE) -p argosy
+	RUSTFLAGS="-C target-feature=+crt-static" \
+	  cargo rustc --release --locked --target $(TRIPLE) -p argosy --bin argosy -- $(LINK)
 
 up: build
 	$(SUDO) $(ARGOSY) up --data-dir $(DATA_DIR)
