@@ -12,6 +12,7 @@ LINK    := $(if $(filter x86_64-unknown-linux-gnu,$(TRIPLE)),-C link-arg=-Wl$(co
 DATA_DIR ?= /var/lib/argosy
 SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DEMO    ?= 1
+FUZZ_S  ?= 60
 
 .PHONY: help setup setup-tests build up down demo test test-e2e lint bench fuzz
 
@@ -21,13 +22,16 @@ help:
 	@echo "make up      build it, start a cluster in $(DATA_DIR), run the demo (DEMO=0: without)"
 	@echo "make demo    run examples/hello.yaml on the cluster and show its answer"
 	@echo "make down    stop the cluster (its data stays)"
-	@echo "make test    every test; make test-e2e: only those of a whole cluster on this machine"
+	@echo "make test    every test; make test-e2e: only those of whole clusters on this machine"
 	@echo "make lint    formatting and clippy"
 	@echo "make bench   the numbers of docs/specification.md"
-	@echo "make fuzz    each decoder's fuzz target for FUZZ_S seconds (60); needs cargo-fuzz"
+	@echo "make fuzz    each decoder's fuzz target for FUZZ_S seconds ($(FUZZ_S)); needs cargo-fuzz"
 
 setup:
 	scripts/setup.sh
+
+setup-tests:
+	scripts/setup.sh --tests
 
 # A target triple of its own keeps the static flag away from build scripts and procedural macros.
 build: setup
@@ -44,43 +48,13 @@ down:
 demo:
 	$(SUDO) scripts/demo.sh $(DATA_DIR)
 
-# Every test. The end-to-end tests start whole clusters on this machine: they need root.
+# The end-to-end tests start whole clusters on this machine and need root; the others do not.
 test: setup-tests
 	cargo test --workspace --locked
 	$(MAKE) --no-print-directory test-e2e
 
-setup-tests:
-	scripts/setup.sh --tests
-
-# A whole cluster on this machine: its life from first start to last trace, the tour of kubectl, other clients, kills.
 test-e2e: setup-tests
 	$(SUDO) -E env "PATH=$$PATH" cargo test --locked -p argosy --test it
-
-lint: formatting and clippy; make bench: the numbers of docs/specification.md"
-
-setup:
-	scripts/setup.sh
-
-# A target triple of its own keeps the static flag away from build scripts and procedural macros.
-build: setup
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(TRIPLE) -p argosy
-
-up: build
-	$(SUDO) $(ARGOSY) up --data-dir $(DATA_DIR)
-	@[ "$(DEMO)" = 0 ] || $(MAKE) --no-print-directory demo
-
-down:
-	$(SUDO) $(ARGOSY) down --data-dir $(DATA_DIR)
-
-demo:
-	$(SUDO) scripts/demo.sh $(DATA_DIR)
-
-test: setup
-	cargo test --workspace --locked
-
-# A whole cluster on this machine: its life from first start to last trace, and the tour of kubectl.
-test-e2e: setup
-	$(SUDO) -E cargo test --locked -p argosy --test it
 
 lint:
 	cargo fmt --all --check
@@ -89,8 +63,7 @@ lint:
 bench: build
 	$(SUDO) scripts/bench.sh $(ARGOSY)
 
-# The sanitizers need a nightly toolchain; without them a crash or a hang is found just as well.
-FUZZ_S ?= 60
+# Sanitizers need a nightly toolchain; without them a crash or a hang is found just as well.
 fuzz:
 	@for target in $$(cargo fuzz list); do \
 	  cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_S) -max_len=65536 -timeout=10 || exit 1; \
