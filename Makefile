@@ -54,7 +54,7 @@ test: setup-tests
 	$(MAKE) --no-print-directory test-e2e
 
 test-e2e: setup-tests
-	$(SUDO) -E env "PATH=$$PATH" cargo test --locked -p argosy --test it
+	$(if $(SUDO),sudo -E) env "PATH=$$PATH" cargo test --locked -p argosy --test it
 
 lint:
 	cargo fmt --all --check
