@@ -116,7 +116,10 @@ mod tests {
     #[test]
     fn flags_that_only_upstream_has_are_refused_by_name() {
         let error = parsed(&["kubelet", "--topology-manager-policy=none"]).expect_err("not supported");
-        assert!(error.contains("flag --topology-manager-policy of upstream's kubelet is not supported by Argosy"), "{error}");
+        assert!(
+            error.contains("flag --topology-manager-policy of upstream's kubelet is not supported by Argosy"),
+            "{error}"
+        );
         assert!(parsed(&["kubelet", "--sail"]).expect_err("unknown").contains("kubelet has no flag --sail"));
     }
 

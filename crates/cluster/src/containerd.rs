@@ -80,12 +80,7 @@ pub async fn start(layout: &Layout, sandbox_image: &str) -> Result<Containerd, C
     let pid_file = layout.pid_file(NAME);
     if let Some(process) = supervise::read_pid_file(&pid_file)? {
         if !changed && let Ok((cri, version)) = answer(layout).await {
-            return Ok(Containerd {
-                process,
-                cri,
-                version,
-                adopted: true,
-            });
+            return Ok(Containerd { process, cri, version, adopted: true });
         }
         supervise::stop(&process, STOP_GRACE).await?;
     }
@@ -93,12 +88,7 @@ pub async fn start(layout: &Layout, sandbox_image: &str) -> Result<Containerd, C
     let process = spawn(layout)?;
     supervise::write_pid_file(&pid_file, &process)?;
     let (cri, version) = wait_ready(layout, &process).await?;
-    Ok(Containerd {
-        process,
-        cri,
-        version,
-        adopted: false,
-    })
+    Ok(Containerd { process, cri, version, adopted: false })
 }
 
 impl Containerd {
@@ -130,20 +120,11 @@ fn forget_earlier_boot(layout: &Layout) -> Result<(), FileError> {
 }
 
 fn spawn(layout: &Layout) -> Result<Process, ContainerdError> {
-    let program = machine::find_program("containerd").ok_or(CheckError::MissingProgram {
-        program: "containerd",
-        package: "containerd",
-    })?;
+    let program = machine::find_program("containerd")
+        .ok_or(CheckError::MissingProgram { program: "containerd", package: "containerd" })?;
     let log_path = layout.log_file(NAME);
-    let log = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&log_path)
-        .map_err(fail("open", &log_path))?;
-    let error = |source| ContainerdError::Spawn {
-        program: program.clone(),
-        source,
-    };
+    let log = OpenOptions::new().create(true).append(true).open(&log_path).map_err(fail("open", &log_path))?;
+    let error = |source| ContainerdError::Spawn { program: program.clone(), source };
     let child = tokio::process::Command::new(&program)
         .arg("--config")
         .arg(layout.containerd_config())
@@ -158,10 +139,7 @@ fn spawn(layout: &Layout) -> Result<Process, ContainerdError> {
         .map_err(error)?;
     // The runtime reaps the child after this handle is gone.
     let process = child.id().and_then(Process::of_pid);
-    process.ok_or_else(|| ContainerdError::Ended {
-        tail: log_tail(&log_path, 5),
-        log: log_path,
-    })
+    process.ok_or_else(|| ContainerdError::Ended { tail: log_tail(&log_path, 5), log: log_path })
 }
 
 async fn answer(layout: &Layout) -> Result<(Cri, String), CriError> {
@@ -177,10 +155,7 @@ async fn wait_ready(layout: &Layout, process: &Process) -> Result<(Cri, String),
     let mut pause = Duration::from_millis(5);
     loop {
         if process.wait_exit(pause).await? {
-            return Err(ContainerdError::Ended {
-                tail: log_tail(&log, 5),
-                log,
-            });
+            return Err(ContainerdError::Ended { tail: log_tail(&log, 5), log });
         }
         match answer(layout).await {
             Ok(ready) => return Ok(ready),

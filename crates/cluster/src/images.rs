@@ -77,26 +77,14 @@ pub fn pause_image() -> ImageSpec {
 /// The image of `binary`, an argosy: the binary, the libraries it needs where it is not static, and a link to it for each
 /// of `tools`, names that it answers to.
 pub fn binary_image(binary: &Path, tools: &[&str]) -> Result<ImageSpec, ImageError> {
-    let file =
-        |name: &str, text: &'static str| Entry::file(name, 0o644, Source::Static(text.as_bytes()));
+    let file = |name: &str, text: &'static str| Entry::file(name, 0o644, Source::Static(text.as_bytes()));
     let mut entries = vec![
         Entry::dir("tmp", 0o1777),
-        file(
-            "etc/passwd",
-            "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n",
-        ),
+        file("etc/passwd", "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n"),
         file("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
-        Entry::file(
-            ARGOSY_PATH.trim_start_matches('/'),
-            0o755,
-            Source::Path(binary.to_owned()),
-        ),
+        Entry::file(ARGOSY_PATH.trim_start_matches('/'), 0o755, Source::Path(binary.to_owned())),
     ];
-    entries.extend(
-        tools
-            .iter()
-            .map(|t| Entry::link(format!("usr/bin/{t}"), "argosy")),
-    );
+    entries.extend(tools.iter().map(|t| Entry::link(format!("usr/bin/{t}"), "argosy")));
     for library in shared_libraries(binary)? {
         let name = library.to_string_lossy().trim_start_matches('/').to_owned();
         entries.push(Entry::file(name, 0o755, Source::Path(library)));
@@ -120,18 +108,11 @@ pub struct ImageStore<'a> {
 impl ImageStore<'_> {
     /// Puts the pause image and the running binary's into containerd, unless they are there with this very content.
     /// Returns the names of what was imported.
-    pub async fn ensure_built_in(
-        &self,
-        layout: &Layout,
-        tools: &[&str],
-    ) -> Result<Vec<String>, ImageError> {
+    pub async fn ensure_built_in(&self, layout: &Layout, tools: &[&str]) -> Result<Vec<String>, ImageError> {
         // The link stays right even when the file was replaced while it runs, where its target's name would not.
         let binary = PathBuf::from("/proc/self/exe");
         let pause = pause_image();
-        let build = |source| ImageError::Build {
-            image: PAUSE_IMAGE.into(),
-            source,
-        };
+        let build = |source| ImageError::Build { image: PAUSE_IMAGE.into(), source };
         let pause_id = image_id(&pause).map_err(build)?;
         let (argosy, argosy_id) = stamp::with_id(layout, binary, tools).await?;
         let mut imported = Vec::new();
@@ -158,22 +139,11 @@ impl ImageStore<'_> {
 
     /// Streams the archive into `ctr`, so that no copy of it lies on the disk.
     async fn import_built(&self, spec: ImageSpec, name: &str) -> Result<(), ImageError> {
-        let mut child = self
-            .ctr_import("-")
-            .stdin(Stdio::piped())
-            .spawn()
-            .map_err(ImageError::Ctr)?;
-        let build = |source| ImageError::Build {
-            image: name.to_owned(),
-            source,
-        };
-        let stdin = child
-            .stdin
-            .take()
-            .ok_or_else(|| build(io::ErrorKind::BrokenPipe.into()))?;
+        let mut child = self.ctr_import("-").stdin(Stdio::piped()).spawn().map_err(ImageError::Ctr)?;
+        let build = |source| ImageError::Build { image: name.to_owned(), source };
+        let stdin = child.stdin.take().ok_or_else(|| build(io::ErrorKind::BrokenPipe.into()))?;
         let pipe = stdin.into_owned_fd().map_err(build)?;
-        let writer =
-            tokio::task::spawn_blocking(move || write_archive(&spec, std::fs::File::from(pipe)));
+        let writer = tokio::task::spawn_blocking(move || write_archive(&spec, std::fs::File::from(pipe)));
         let output = child.wait_with_output().await.map_err(ImageError::Ctr)?;
         let written = writer.await.map_err(|e| build(io::Error::other(e)))?;
         // A refusal closes the pipe: containerd's word says more than the broken pipe.
@@ -188,10 +158,7 @@ impl ImageStore<'_> {
         let mut pause = Duration::from_millis(2);
         while self.cri.image(name).await?.is_none_or(|i| i.id != id) {
             if tokio::time::Instant::now() >= deadline {
-                return Err(ImageError::NotListed {
-                    image: name.to_owned(),
-                    after: LIMIT,
-                });
+                return Err(ImageError::NotListed { image: name.to_owned(), after: LIMIT });
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(100));
@@ -202,34 +169,17 @@ impl ImageStore<'_> {
     /// Imports an archive: OCI or docker, as `docker save` or `ctr images export` write them. Returns the names of its
     /// images, as containerd lists them.
     pub async fn import_file(&self, file: &Path) -> Result<Vec<String>, ImageError> {
-        let output = self
-            .ctr_import(file)
-            .stdin(Stdio::null())
-            .output()
-            .await
-            .map_err(ImageError::Ctr)?;
+        let output = self.ctr_import(file).stdin(Stdio::null()).output().await.map_err(ImageError::Ctr)?;
         refused(&file.display().to_string(), &output)?;
         // One line per image: `unpacking NAME (sha256:…)...done`.
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        Ok(text
-            .lines()
-            .filter_map(|l| l.strip_prefix("unpacking ")?.split(' ').next())
-            .map(str::to_owned)
-            .collect())
+        Ok(text.lines().filter_map(|l| l.strip_prefix("unpacking ")?.split(' ').next()).map(str::to_owned).collect())
     }
 
     fn ctr_import(&self, file: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command =
-            Command::new(machine::find_program("ctr").unwrap_or_else(|| "ctr".into()));
-        command
-            .arg("--address")
-            .arg(&self.socket)
-            .args(["--namespace", NAMESPACE, "images", "import"])
-            .arg(file);
-        command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
+        let mut command = Command::new(machine::find_program("ctr").unwrap_or_else(|| "ctr".into()));
+        command.arg("--address").arg(&self.socket).args(["--namespace", NAMESPACE, "images", "import"]).arg(file);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
     }
 }
@@ -239,8 +189,5 @@ fn refused(what: &str, output: &std::process::Output) -> Result<(), ImageError> 
         return Ok(());
     }
     let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(ImageError::Refused {
-        what: what.to_owned(),
-        message,
-    })
+    Err(ImageError::Refused { what: what.to_owned(), message })
 }

@@ -131,13 +131,7 @@ pub struct Ports {
 
 impl Default for Ports {
     fn default() -> Ports {
-        Ports {
-            apiserver: 6443,
-            kubelet: 10250,
-            proxy_health: 10256,
-            controller_manager: 10257,
-            scheduler: 10259,
-        }
+        Ports { apiserver: 6443, kubelet: 10250, proxy_health: 10256, controller_manager: 10257, scheduler: 10259 }
     }
 }
 
@@ -194,11 +188,7 @@ pub enum SettingsError {
         source: serde_json::Error,
     },
     #[error("the address {address} of {what} lies outside of {cidr}")]
-    OutOfRange {
-        what: &'static str,
-        address: IpAddr,
-        cidr: Cidr,
-    },
+    OutOfRange { what: &'static str, address: IpAddr, cidr: Cidr },
     #[error("{first} and {second} overlap; choose ranges that do not")]
     Overlap { first: Cidr, second: Cidr },
     #[error("the range {0} is too small")]
@@ -225,9 +215,7 @@ impl Settings {
 
     /// The address of the Service `kubernetes`: the first of the Service range.
     pub fn kubernetes_service_ip(&self) -> Result<IpAddr, SettingsError> {
-        self.service_cidr
-            .nth(1)
-            .ok_or(SettingsError::TooSmall(self.service_cidr))
+        self.service_cidr.nth(1).ok_or(SettingsError::TooSmall(self.service_cidr))
     }
 
     /// Checks what the types cannot say: addresses in their ranges, ranges apart from one another.
@@ -235,25 +223,14 @@ impl Settings {
         self.kubernetes_service_ip()?;
         if !self.service_cidr.contains(self.dns_ip) {
             let (address, cidr) = (self.dns_ip, self.service_cidr);
-            return Err(SettingsError::OutOfRange {
-                what: "cluster DNS",
-                address,
-                cidr,
-            });
+            return Err(SettingsError::OutOfRange { what: "cluster DNS", address, cidr });
         }
         if !self.cluster_cidr.contains(self.pod_cidr.address()) {
             let (address, cidr) = (self.pod_cidr.address(), self.cluster_cidr);
-            return Err(SettingsError::OutOfRange {
-                what: "the node's pods",
-                address,
-                cidr,
-            });
+            return Err(SettingsError::OutOfRange { what: "the node's pods", address, cidr });
         }
         if self.cluster_cidr.overlaps(&self.service_cidr) {
-            return Err(SettingsError::Overlap {
-                first: self.cluster_cidr,
-                second: self.service_cidr,
-            });
+            return Err(SettingsError::Overlap { first: self.cluster_cidr, second: self.service_cidr });
         }
         Ok(())
     }
@@ -264,8 +241,8 @@ impl Settings {
         let Some(bytes) = files::read_optional(&path)? else {
             return Ok(None);
         };
-        let settings: Settings = serde_json::from_slice(&bytes)
-            .map_err(|source| SettingsError::Parse { path, source })?;
+        let settings: Settings =
+            serde_json::from_slice(&bytes).map_err(|source| SettingsError::Parse { path, source })?;
         settings.validate()?;
         Ok(Some(settings))
     }
@@ -274,10 +251,8 @@ impl Settings {
     pub fn save(&self, layout: &Layout) -> Result<bool, SettingsError> {
         self.validate()?;
         let path = layout.settings_file();
-        let mut text = serde_json::to_vec_pretty(self).map_err(|source| SettingsError::Parse {
-            path: path.clone(),
-            source,
-        })?;
+        let mut text =
+            serde_json::to_vec_pretty(self).map_err(|source| SettingsError::Parse { path: path.clone(), source })?;
         text.push(b'\n');
         files::make_dir(layout.root())?;
         Ok(files::write_if_changed(&path, &text, 0o644)?)

@@ -32,21 +32,14 @@ const PROGRAMS: [(&str, &str); 8] = [
 pub enum CheckError {
     #[error("a node needs root: run it with sudo")]
     NotRoot,
-    #[error(
-        "{program} is not on PATH: install it, on Debian with `apt-get install {package}` (`make setup` does)"
-    )]
-    MissingProgram {
-        program: &'static str,
-        package: &'static str,
-    },
+    #[error("{program} is not on PATH: install it, on Debian with `apt-get install {package}` (`make setup` does)")]
+    MissingProgram { program: &'static str, package: &'static str },
     #[error(
         "the CNI plugins {} are in none of {}: install them, on Debian with `apt-get install containernetworking-plugins`",
         missing.join(", "), CNI_PLUGIN_DIRS.join(", ")
     )]
     MissingPlugins { missing: Vec<&'static str> },
-    #[error(
-        "port {port}, which {component} needs, is taken: stop what holds it, or choose another port"
-    )]
+    #[error("port {port}, which {component} needs, is taken: stop what holds it, or choose another port")]
     PortTaken { component: &'static str, port: u16 },
     #[error("cannot listen on {address} for {component}")]
     CannotListen {
@@ -57,21 +50,15 @@ pub enum CheckError {
     },
     #[error("{} has {free_mib} MiB free, a node needs {} MiB: free some, or choose another --data-dir", path.display(), FREE_DISK_BYTES_MIN >> 20)]
     DiskFull { path: PathBuf, free_mib: u64 },
-    #[error(
-        "no cgroups below /sys/fs/cgroup: mount cgroup2 there (`mount -t cgroup2 none /sys/fs/cgroup`)"
-    )]
+    #[error("no cgroups below /sys/fs/cgroup: mount cgroup2 there (`mount -t cgroup2 none /sys/fs/cgroup`)")]
     NoCgroups,
     #[error("cgroup controller {0} is not enabled: enable it on the kernel's command line")]
     NoController(&'static str),
     #[error("the data folder {} must be an absolute path of at most {bytes_max} bytes", path.display())]
     BadDataDir { path: PathBuf, bytes_max: usize },
-    #[error(
-        "this machine's host name {0:?} is no valid node name: set another, or pass --node-name"
-    )]
+    #[error("this machine's host name {0:?} is no valid node name: set another, or pass --node-name")]
     BadHostName(String),
-    #[error(
-        "this machine has no address besides loopback: connect it to a network, or pass --node-ip"
-    )]
+    #[error("this machine has no address besides loopback: connect it to a network, or pass --node-ip")]
     NoAddress,
 }
 
@@ -79,11 +66,7 @@ pub enum CheckError {
 pub fn node_name() -> Result<String, CheckError> {
     let uname = rustix::system::uname();
     let name = uname.nodename().to_string_lossy().trim().to_lowercase();
-    if is_dns_subdomain(&name) {
-        Ok(name)
-    } else {
-        Err(CheckError::BadHostName(name))
-    }
+    if is_dns_subdomain(&name) { Ok(name) } else { Err(CheckError::BadHostName(name)) }
 }
 
 fn is_dns_subdomain(name: &str) -> bool {
@@ -99,20 +82,13 @@ fn is_dns_subdomain(name: &str) -> bool {
 pub fn node_ip() -> Result<IpAddr, CheckError> {
     // Connecting a datagram socket sends nothing; it asks the kernel for the route. The target is a documentation address.
     let routed = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
-        .and_then(|s| {
-            s.connect((Ipv4Addr::new(192, 0, 2, 1), 9))
-                .and_then(|()| s.local_addr())
-        })
+        .and_then(|s| s.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).and_then(|()| s.local_addr()))
         .map(|a| a.ip());
     match routed {
         Ok(ip) if !ip.is_loopback() && !ip.is_unspecified() => Ok(ip),
         _ => {
             let trie = fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
-            local_addresses(&trie)
-                .into_iter()
-                .next()
-                .map(IpAddr::V4)
-                .ok_or(CheckError::NoAddress)
+            local_addresses(&trie).into_iter().next().map(IpAddr::V4).ok_or(CheckError::NoAddress)
         }
     }
 }
@@ -140,19 +116,8 @@ fn local_addresses(fib_trie: &str) -> Vec<Ipv4Addr> {
 /// The first folder on PATH, or of the system's, that holds an executable `name`.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let system = [
-        "/usr/local/sbin",
-        "/usr/local/bin",
-        "/usr/sbin",
-        "/usr/bin",
-        "/sbin",
-        "/bin",
-    ]
-    .map(PathBuf::from);
-    std::env::split_paths(&path)
-        .chain(system)
-        .map(|d| d.join(name))
-        .find(|p| is_executable(p))
+    let system = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(system).map(|d| d.join(name)).find(|p| is_executable(p))
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -163,10 +128,7 @@ fn is_executable(path: &Path) -> bool {
 /// The folder of CNI plugins: the first that holds every one a node needs.
 pub fn cni_plugin_dir() -> Result<PathBuf, CheckError> {
     let lacking = |dir: &str| -> Vec<&'static str> {
-        PLUGINS
-            .into_iter()
-            .filter(|p| !is_executable(&Path::new(dir).join(p)))
-            .collect()
+        PLUGINS.into_iter().filter(|p| !is_executable(&Path::new(dir).join(p))).collect()
     };
     let mut fewest: Vec<&'static str> = PLUGINS.to_vec();
     for dir in CNI_PLUGIN_DIRS {
@@ -201,21 +163,12 @@ pub fn check(layout: &Layout, settings: &Settings, ports: bool) -> Vec<CheckErro
     let socket = layout.containerd_socket();
     if !layout.root().is_absolute() || socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
         let bytes_max = SOCKET_PATH_BYTES_MAX - "/containerd/containerd.sock".len();
-        found.push(CheckError::BadDataDir {
-            path: layout.root().to_owned(),
-            bytes_max,
-        });
+        found.push(CheckError::BadDataDir { path: layout.root().to_owned(), bytes_max });
     }
     found.extend(check_disk(layout.root()));
     found.extend(check_cgroups(Path::new("/sys/fs/cgroup")));
     if ports {
-        found.extend(
-            settings
-                .ports
-                .all()
-                .into_iter()
-                .filter_map(|(c, p)| check_port(c, p)),
-        );
+        found.extend(settings.ports.all().into_iter().filter_map(|(c, p)| check_port(c, p)));
     }
     found
 }
@@ -224,21 +177,14 @@ fn check_disk(path: &Path) -> Option<CheckError> {
     let existing = path.ancestors().find(|p| p.exists())?;
     let stat = rustix::fs::statvfs(existing).ok()?;
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    (free < FREE_DISK_BYTES_MIN).then(|| CheckError::DiskFull {
-        path: existing.to_owned(),
-        free_mib: free >> 20,
-    })
+    (free < FREE_DISK_BYTES_MIN).then(|| CheckError::DiskFull { path: existing.to_owned(), free_mib: free >> 20 })
 }
 
 /// On v2 the controllers are listed in one file; on v1 each has its own hierarchy.
 fn check_cgroups(root: &Path) -> Vec<CheckError> {
     const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
     let missing = |present: &dyn Fn(&str) -> bool| -> Vec<CheckError> {
-        NEEDED
-            .into_iter()
-            .filter(|c| !present(c))
-            .map(CheckError::NoController)
-            .collect()
+        NEEDED.into_iter().filter(|c| !present(c)).map(CheckError::NoController).collect()
     };
     if let Ok(controllers) = fs::read_to_string(root.join("cgroup.controllers")) {
         return missing(&|c| controllers.split_whitespace().any(|x| x == c));
@@ -253,14 +199,8 @@ fn check_port(component: &'static str, port: u16) -> Option<CheckError> {
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     match TcpListener::bind(address) {
         Ok(_) => None,
-        Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
-            Some(CheckError::PortTaken { component, port })
-        }
-        Err(source) => Some(CheckError::CannotListen {
-            component,
-            address,
-            source,
-        }),
+        Err(e) if e.kind() == io::ErrorKind::AddrInUse => Some(CheckError::PortTaken { component, port }),
+        Err(source) => Some(CheckError::CannotListen { component, address, source }),
     }
 }
 
@@ -279,14 +219,8 @@ mod tests {
 
     #[test]
     fn node_names_are_dns_subdomains() {
-        for (name, valid) in [
-            ("vm", true),
-            ("a-1.b", true),
-            ("A", false),
-            ("-a", false),
-            ("a..b", false),
-            ("", false),
-        ] {
+        for (name, valid) in [("vm", true), ("a-1.b", true), ("A", false), ("-a", false), ("a..b", false), ("", false)]
+        {
             assert_eq!(is_dns_subdomain(name), valid, "{name}");
         }
     }
@@ -308,10 +242,7 @@ mod tests {
         let root = folder.path();
         assert!(matches!(check_cgroups(root)[..], [CheckError::NoCgroups]));
         fs::write(root.join("cgroup.controllers"), "cpuset cpu io memory\n").expect("written");
-        assert!(matches!(
-            check_cgroups(root)[..],
-            [CheckError::NoController("pids")]
-        ));
+        assert!(matches!(check_cgroups(root)[..], [CheckError::NoController("pids")]));
         fs::remove_file(root.join("cgroup.controllers")).expect("removed");
         for controller in ["cpu", "memory", "pids"] {
             fs::create_dir(root.join(controller)).expect("made");

@@ -99,20 +99,13 @@ impl Pki {
     /// untouched. Returns what was issued and why; nothing on most starts.
     ///
     /// An authority whose certificate ends is renewed with the same key, so that what it signed stays valid.
-    pub fn ensure(
-        &self,
-        identity: &Identity,
-        now: SystemTime,
-    ) -> Result<Vec<(String, Reason)>, PkiError> {
+    pub fn ensure(&self, identity: &Identity, now: SystemTime) -> Result<Vec<(String, Reason)>, PkiError> {
         files::make_private_dir(&self.dir)?;
         let mut issued = Vec::new();
         for authority in Authority::ALL {
             let (issuer, reason) = issue::ensure_authority(self, authority, now)?;
             issued.extend(reason.map(|r| (authority.name().to_owned(), r)));
-            for spec in spec::certificates(identity)
-                .into_iter()
-                .filter(|s| s.issuer == authority)
-            {
+            for spec in spec::certificates(identity).into_iter().filter(|s| s.issuer == authority) {
                 let reason = inspect::reason_to_issue(self, &spec, &issuer.facts, now)?;
                 if let Some(reason) = reason {
                     issue::issue(self, &spec, &issuer, now)?;

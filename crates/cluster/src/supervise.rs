@@ -76,10 +76,7 @@ pub async fn stop(process: &Process, grace: Duration) -> Result<(), SuperviseErr
     if process.wait_exit(KILL_WAIT).await? {
         return Ok(());
     }
-    Err(SuperviseError::Unkillable {
-        pid: process.pid,
-        after: KILL_WAIT,
-    })
+    Err(SuperviseError::Unkillable { pid: process.pid, after: KILL_WAIT })
 }
 
 /// Stops the process that a pid file names and removes the file. Returns whether one ran.

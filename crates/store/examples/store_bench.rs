@@ -17,16 +17,11 @@ const MEASURE: Duration = Duration::from_secs(4);
 const ROWS: usize = 100_000;
 
 fn main() -> Result<()> {
-    let directory = std::env::args_os()
-        .nth(1)
-        .map_or_else(|| std::env::temp_dir().join("store-bench"), PathBuf::from);
+    let directory = std::env::args_os().nth(1).map_or_else(|| std::env::temp_dir().join("store-bench"), PathBuf::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|source| store::Error::Io {
-            context: "start the runtime".to_owned(),
-            source,
-        })?;
+        .map_err(|source| store::Error::Io { context: "start the runtime".to_owned(), source })?;
     let result = runtime.block_on(measure(&directory));
     // Only what a run makes; a directory that holds more stays.
     for name in [store::embedded::FILE_NAME, store::embedded::LOCK_NAME] {
@@ -41,44 +36,24 @@ async fn measure(directory: &Path) -> Result<()> {
     for writers in [1, 8, 64, 256] {
         puts(&store, writers).await?;
     }
-    let have = store
-        .list(ListOptions {
-            limit: 1,
-            ..ListOptions::default()
-        })
-        .await?;
+    let have = store.list(ListOptions { limit: 1, ..ListOptions::default() }).await?;
     fill(&store, ROWS.saturating_sub(have.remaining as usize + 1)).await?;
     store.close().await?;
     drop(store);
 
     let started = Instant::now();
     let store = Embedded::open(EmbeddedOptions::new(directory))?;
-    println!(
-        "open and verify: {:?}; resident {} MiB",
-        started.elapsed(),
-        resident_mib()
-    );
+    println!("open and verify: {:?}; resident {} MiB", started.elapsed(), resident_mib());
     let (started, mut pages, mut after, mut at, mut rows) = (Instant::now(), 0, None, None, 0);
     loop {
-        let page = store
-            .list(ListOptions {
-                prefix: "/".to_owned(),
-                after,
-                limit: 500,
-                at,
-            })
-            .await?;
+        let page = store.list(ListOptions { prefix: "/".to_owned(), after, limit: 500, at }).await?;
         (pages, rows, at) = (pages + 1, rows + page.entries.len(), Some(page.revision));
         after = page.entries.last().map(|entry| entry.key.to_string());
         if page.remaining == 0 {
             break;
         }
     }
-    println!(
-        "list {rows} rows in {pages} pages: {:?}; resident {} MiB",
-        started.elapsed(),
-        resident_mib()
-    );
+    println!("list {rows} rows in {pages} pages: {:?}; resident {} MiB", started.elapsed(), resident_mib());
     let started = Instant::now();
     for n in 0..2000 {
         store.get(&format!("/fill/{n:08}")).await?;
@@ -111,8 +86,7 @@ async fn puts(store: &Arc<Embedded>, writers: usize) -> Result<()> {
     }
     let mut latencies = Vec::new();
     while let Some(own) = tasks.join_next().await {
-        latencies
-            .extend(own.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?);
+        latencies.extend(own.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?);
     }
     let rate = latencies.len() as f64 / started.elapsed().as_secs_f64();
     latencies.sort();
@@ -131,15 +105,9 @@ async fn fill(store: &Arc<Embedded>, rows: usize) -> Result<()> {
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..rows {
         let store = Arc::clone(store);
-        tasks.spawn(async move {
-            store
-                .create(
-                    &format!("/fill/{n:08}"),
-                    Bytes::from(vec![1; VALUE_BYTES]),
-                    None,
-                )
-                .await
-        });
+        tasks.spawn(
+            async move { store.create(&format!("/fill/{n:08}"), Bytes::from(vec![1; VALUE_BYTES]), None).await },
+        );
         if tasks.len() == 512 {
             while let Some(result) = tasks.join_next().await {
                 result.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
@@ -155,6 +123,5 @@ async fn fill(store: &Arc<Embedded>, rows: usize) -> Result<()> {
 fn resident_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok())
-        .map_or(0, |kb| kb / 1024)
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).map_or(0, |kb| kb / 1024)
 }

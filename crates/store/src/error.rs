@@ -8,29 +8,16 @@ pub enum Error {
     Exists { key: String },
     /// The entry is not at the expected revision; `current` is what is there now.
     #[error("key {key} is not at the expected revision")]
-    Conflict {
-        key: String,
-        current: Option<Box<Entry>>,
-    },
+    Conflict { key: String, current: Option<Box<Entry>> },
     #[error("revision {requested} has been compacted; the oldest that is retained is {oldest}")]
-    Compacted {
-        requested: Revision,
-        oldest: Revision,
-    },
+    Compacted { requested: Revision, oldest: Revision },
     #[error("revision {requested} is ahead of the newest, {newest}")]
-    Future {
-        requested: Revision,
-        newest: Revision,
-    },
+    Future { requested: Revision, newest: Revision },
     /// A watcher fell behind what is buffered for it.
     #[error("watcher fell behind the retained history")]
     Lagged,
     #[error("value of {bytes} bytes for {key} is larger than the limit of {limit} bytes")]
-    TooLarge {
-        key: String,
-        bytes: usize,
-        limit: usize,
-    },
+    TooLarge { key: String, bytes: usize, limit: usize },
     /// The disk or the store's quota is full. Nothing was written; reads go on.
     #[error("no space left for the store: {message}")]
     NoSpace { message: String },
@@ -46,8 +33,5 @@ pub enum Error {
     #[error("store is closed")]
     Closed,
     #[error("{context}: {source}")]
-    Io {
-        context: String,
-        source: std::io::Error,
-    },
+    Io { context: String, source: std::io::Error },
 }

@@ -114,13 +114,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Replaces the value of `key` where its modification revision is `expected`; else [`Error::Conflict`], which
     /// carries the present entry (`None`: it is gone). `ttl` replaces any former time to live.
-    async fn update(
-        &self,
-        key: &str,
-        value: Bytes,
-        expected: Revision,
-        ttl: Option<Duration>,
-    ) -> Result<Revision>;
+    async fn update(&self, key: &str, value: Bytes, expected: Revision, ttl: Option<Duration>) -> Result<Revision>;
 
     /// Deletes `key` where its modification revision is `expected`; else [`Error::Conflict`], as in `update`.
     async fn delete(&self, key: &str, expected: Revision) -> Result<Revision>;

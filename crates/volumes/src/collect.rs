@@ -74,7 +74,11 @@ impl Collector<'_> {
         pod: &Pod,
         wanted: fn(&Volume) -> bool,
     ) -> (BTreeMap<String, Resolved>, Vec<VolumeError>) {
-        let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()).filter(|volume| volume.image.is_none() && wanted(volume));
+        let volumes = pod
+            .spec
+            .iter()
+            .flat_map(|spec| spec.volumes.iter().flatten())
+            .filter(|volume| volume.image.is_none() && wanted(volume));
         let all = join_all(volumes.map(|volume| async move { (volume.name.clone(), self.volume(pod, volume).await) }));
         let (mut resolved, mut errors) = (BTreeMap::new(), Vec::new());
         for (name, result) in all.await {

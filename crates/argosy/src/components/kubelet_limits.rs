@@ -101,7 +101,8 @@ impl LimitFlags {
         let images = &mut config.image_gc;
         let percent = |flag: Option<u8>, field, default| flag.or(field).unwrap_or(default);
         let (high, low) = (images.high_threshold_percent, images.low_threshold_percent);
-        images.high_threshold_percent = percent(self.image_gc_high_threshold, file.image_gc_high_threshold_percent, high);
+        images.high_threshold_percent =
+            percent(self.image_gc_high_threshold, file.image_gc_high_threshold_percent, high);
         images.low_threshold_percent = percent(self.image_gc_low_threshold, file.image_gc_low_threshold_percent, low);
         if images.high_threshold_percent > 100 || images.low_threshold_percent >= images.high_threshold_percent {
             bail!("--image-gc-low-threshold must be less than --image-gc-high-threshold, and that at most 100");

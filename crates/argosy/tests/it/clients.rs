@@ -25,7 +25,8 @@ async fn kube_rs(cluster: &Cluster) -> kube::Result<()> {
     let kubeconfig = Kubeconfig::read_from(cluster.kubeconfig()).expect("a kubeconfig");
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("a config");
     let client = Client::try_from(config)?;
-    let (deployments, pods): (Api<Deployment>, Api<Pod>) = (Api::default_namespaced(client.clone()), Api::default_namespaced(client));
+    let (deployments, pods): (Api<Deployment>, Api<Pod>) =
+        (Api::default_namespaced(client.clone()), Api::default_namespaced(client));
     let labels = json!({"app": "kube-rs"});
     let container = json!({"name": "hello", "image": IMAGE, "args": ["hello", "--port=8080"]});
     let deployment = json!({"metadata": {"name": "kube-rs"}, "spec": {"replicas": 1, "selector": {"matchLabels": labels},
@@ -57,7 +58,10 @@ async fn kube_rs(cluster: &Cluster) -> kube::Result<()> {
     while let Some(change) = changes.try_next().await? {
         if let WatchEvent::Deleted(_) = change {
             assert!(deployments.get_opt("kube-rs").await?.is_none());
-            assert!(pods.list(&ListParams::default().labels("app=kube-rs")).await?.items.is_empty(), "dependents go first");
+            assert!(
+                pods.list(&ListParams::default().labels("app=kube-rs")).await?.items.is_empty(),
+                "dependents go first"
+            );
             return Ok(());
         }
     }
@@ -68,10 +72,12 @@ async fn kube_rs(cluster: &Cluster) -> kube::Result<()> {
 fn python() -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("python");
     let python = folder.join("bin/python");
-    let has_client = || Command::new(&python).args(["-c", "import kubernetes"]).output().is_ok_and(|output| output.status.success());
+    let has_client =
+        || Command::new(&python).args(["-c", "import kubernetes"]).output().is_ok_and(|output| output.status.success());
     if !has_client() {
         let run = |program: &str, arguments: &[&str]| {
-            let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+            let output =
+                Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
             assert!(output.status.success(), "{program} {arguments:?}: {}", text(&output));
         };
         run("python3", &["-m", "venv", &folder.to_string_lossy()]);

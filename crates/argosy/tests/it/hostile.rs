@@ -7,10 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use client::{
-    Api, Client, ListParams,
-    kinds::core::v1::ConfigMap,
-};
+use client::{Api, Client, ListParams, kinds::core::v1::ConfigMap};
 use futures_util::{StreamExt, future::join_all};
 use http::Method;
 use net::https::HttpsClient;
@@ -70,13 +67,16 @@ async fn half_open(server: &ControlPlane, client: &Client) {
         tls.write_all(b"GET /version HTTP/1.1\r\nHost: a\r\nX-Slow: ").await.expect("written");
         slow.push(tls);
         let mut tls = dialler.dial().await.expect("connected");
-        let head = format!("POST {MAPS} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{");
+        let head = format!(
+            "POST {MAPS} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{"
+        );
         tls.write_all(head.as_bytes()).await.expect("written");
         slow.push(tls);
     }
     serves(client, "with 100 requests that never end").await;
     // Handshakes are given up after 10 s, bodies after 60, heads after 90.
-    let closed = timeout(Duration::from_secs(30), join_all(silent.iter_mut().map(|tcp| async { tcp.read(&mut [0; 64]).await })));
+    let closed =
+        timeout(Duration::from_secs(30), join_all(silent.iter_mut().map(|tcp| async { tcp.read(&mut [0; 64]).await })));
     closed.await.expect("connections without a handshake are closed");
     let ends = slow.into_iter().map(|mut tls| async move {
         let mut answer = Vec::new();
@@ -85,8 +85,14 @@ async fn half_open(server: &ControlPlane, client: &Client) {
         String::from_utf8_lossy(&answer).into_owned()
     });
     let answers = timeout(Duration::from_secs(170), join_all(ends)).await.expect("slow requests are ended");
-    let timed_out = answers.iter().filter(|answer| answer.starts_with("HTTP/1.1 504") && answer.contains("\"Timeout\""));
-    assert_eq!(timed_out.count(), 50, "a body that does not come is answered: {:?}", answers.iter().find(|answer| !answer.is_empty()));
+    let timed_out =
+        answers.iter().filter(|answer| answer.starts_with("HTTP/1.1 504") && answer.contains("\"Timeout\""));
+    assert_eq!(
+        timed_out.count(),
+        50,
+        "a body that does not come is answered: {:?}",
+        answers.iter().find(|answer| !answer.is_empty())
+    );
 }
 
 /// Bytes that are no TLS, no HTTP, no end.
@@ -99,7 +105,12 @@ async fn nonsense(server: &ControlPlane, client: &Client) {
     }
     let dialler = dialler(server);
     let endless = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(200_000));
-    for text in ["\0\0\0\0\r\n\r\n", "GET /%zz%ff%00/../.. HTTP/1.1\r\nHost: a\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnonsense", &endless] {
+    for text in [
+        "\0\0\0\0\r\n\r\n",
+        "GET /%zz%ff%00/../.. HTTP/1.1\r\nHost: a\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnonsense",
+        &endless,
+    ] {
         let mut tls = dialler.dial().await.expect("connected");
         let _ = tls.write_all(text.as_bytes()).await;
         let mut answer = Vec::new();
@@ -174,7 +185,9 @@ fn foreign(folder: &Path) -> net::tls::Identity {
         let output = std::process::Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output();
         assert!(output.expect("openssl runs").status.success(), "openssl {arguments}");
     };
-    run("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout foreign.key -out foreign.crt -days 2 -subj /O=system:masters/CN=admin");
+    run(
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout foreign.key -out foreign.crt -days 2 -subj /O=system:masters/CN=admin",
+    );
     net::tls::Identity::files(folder.join("foreign.crt"), folder.join("foreign.key"))
 }
 
@@ -209,7 +222,10 @@ async fn wrong_credentials(server: &ControlPlane, client: &Client) {
     assert_eq!((code, &status["reason"]), (403, &json!("Forbidden")), "nobody is refused: {status}");
     let (code, status) = ask(server, None, Some(foreign(server.folder.path()))).await;
     assert_eq!((code, &status["reason"]), (401, &json!("Unauthorized")), "a stranger's certificate: {status}");
-    client.raw(Method::DELETE, "/api/v1/namespaces/default/serviceaccounts/default", None, Bytes::new()).await.expect("deleted");
+    client
+        .raw(Method::DELETE, "/api/v1/namespaces/default/serviceaccounts/default", None, Bytes::new())
+        .await
+        .expect("deleted");
     let (code, status) = ask(server, Some(&format!("Bearer {good}")), None).await;
     assert_eq!((code, &status["reason"]), (401, &json!("Unauthorized")), "a token outlives its account: {status}");
 }

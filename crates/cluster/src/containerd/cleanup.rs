@@ -87,19 +87,9 @@ impl CleanupPlan {
     /// Processes first, since they hold mounts; the last mount first, since it may lie on an earlier one.
     pub fn new(observed: &Observed) -> CleanupPlan {
         let kills = observed.processes.iter().cloned().map(CleanupStep::Kill);
-        let mounts = observed
-            .mounts
-            .iter()
-            .rev()
-            .cloned()
-            .map(CleanupStep::Unmount);
+        let mounts = observed.mounts.iter().rev().cloned().map(CleanupStep::Unmount);
         let links = observed.links.iter().cloned().map(CleanupStep::DeleteLink);
-        let cgroups = observed
-            .cgroups
-            .iter()
-            .rev()
-            .cloned()
-            .map(CleanupStep::RemoveCgroup);
+        let cgroups = observed.cgroups.iter().rev().cloned().map(CleanupStep::RemoveCgroup);
         CleanupPlan(kills.chain(mounts).chain(links).chain(cgroups).collect())
     }
 }
@@ -108,18 +98,11 @@ impl Observed {
     /// Looks at the machine.
     pub fn now(layout: &Layout, settings: &Settings) -> Observed {
         let table = supervise::table();
-        let rows: Vec<(u32, u32, &[String])> = table
-            .iter()
-            .map(|(p, parent, a)| (p.pid, *parent, &a[..]))
-            .collect();
+        let rows: Vec<(u32, u32, &[String])> = table.iter().map(|(p, parent, a)| (p.pid, *parent, &a[..])).collect();
         let ours = processes_of(&rows, layout);
         let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
         Observed {
-            processes: table
-                .iter()
-                .filter(|(p, ..)| ours.contains(&p.pid))
-                .map(|(p, ..)| p.clone())
-                .collect(),
+            processes: table.iter().filter(|(p, ..)| ours.contains(&p.pid)).map(|(p, ..)| p.clone()).collect(),
             mounts: mounts_below(&mountinfo(), layout.root()),
             links: pod_links(&routes, settings.pod_cidr),
             cgroups: pod_cgroups(Path::new(CGROUP_ROOT)),
@@ -133,19 +116,11 @@ fn processes_of(rows: &[(u32, u32, &[String])], layout: &Layout) -> HashSet<u32>
     let config = layout.containerd_config().to_string_lossy().into_owned();
     let socket = layout.containerd_socket().to_string_lossy().into_owned();
     let is_root = |args: &[String]| {
-        let program = args
-            .first()
-            .and_then(|a| a.rsplit('/').next())
-            .unwrap_or_default();
+        let program = args.first().and_then(|a| a.rsplit('/').next()).unwrap_or_default();
         let has = |wanted: &str| args.iter().any(|a| a == wanted);
-        program == "containerd" && has(&config)
-            || program.starts_with("containerd-shim") && has(&socket)
+        program == "containerd" && has(&config) || program.starts_with("containerd-shim") && has(&socket)
     };
-    let mut found: HashSet<u32> = rows
-        .iter()
-        .filter(|(.., args)| is_root(args))
-        .map(|(pid, ..)| *pid)
-        .collect();
+    let mut found: HashSet<u32> = rows.iter().filter(|(.., args)| is_root(args)).map(|(pid, ..)| *pid).collect();
     loop {
         let more: Vec<u32> = rows
             .iter()
@@ -165,10 +140,7 @@ pub(super) fn mountinfo() -> String {
 
 /// The mount points at or below `root`, in the order of `/proc/self/mountinfo`, which is the order of mounting.
 pub(super) fn mounts_below(mountinfo: &str, root: &Path) -> Vec<PathBuf> {
-    let points = mountinfo
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(unescape);
+    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
     points.filter(|p| p.starts_with(root)).collect()
 }
 
@@ -197,11 +169,7 @@ fn pod_links(routes: &str, pods: Cidr) -> Vec<String> {
         };
         let address = u32::from_str_radix(destination, 16).map(|d| Ipv4Addr::from(u32::from_be(d)));
         let of_pods = address.is_ok_and(|a| pods.contains(IpAddr::V4(a)));
-        if name.starts_with("veth")
-            && mask == "FFFFFFFF"
-            && of_pods
-            && !links.iter().any(|l| l == name)
-        {
+        if name.starts_with("veth") && mask == "FFFFFFFF" && of_pods && !links.iter().any(|l| l == name) {
             links.push(name.to_owned());
         }
     }
@@ -210,23 +178,13 @@ fn pod_links(routes: &str, pods: Cidr) -> Vec<String> {
 
 /// The pods' cgroups: one tree on v2, one per hierarchy on v1.
 fn pod_cgroups(root: &Path) -> Vec<PathBuf> {
-    let hierarchies = fs::read_dir(root)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|e| e.path().join(PODS_CGROUP));
-    let mut found: Vec<PathBuf> = std::iter::once(root.join(PODS_CGROUP))
-        .chain(hierarchies)
-        .filter(|p| p.is_dir())
-        .collect();
+    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|e| e.path().join(PODS_CGROUP));
+    let mut found: Vec<PathBuf> =
+        std::iter::once(root.join(PODS_CGROUP)).chain(hierarchies).filter(|p| p.is_dir()).collect();
     let mut next = 0;
     while next < found.len() {
         let children = fs::read_dir(&found[next]).into_iter().flatten().flatten();
-        found.extend(
-            children
-                .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
-                .map(|e| e.path()),
-        );
+        found.extend(children.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()));
         next += 1;
     }
     found
@@ -269,20 +227,14 @@ async fn remove_pods(layout: &Layout, grace: Duration) {
         }
         while let Some(done) = removals.join_next().await {
             if let Ok(Err(error)) = done {
-                tracing::warn!(
-                    error = progress::chain(&error),
-                    "a pod was not removed in order"
-                );
+                tracing::warn!(error = progress::chain(&error), "a pod was not removed in order");
             }
         }
         Ok::<(), super::CriError>(())
     };
     match tokio::time::timeout(limit, orderly).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(
-            error = progress::chain(&error),
-            "pods were not stopped in order"
-        ),
+        Ok(Err(error)) => tracing::warn!(error = progress::chain(&error), "pods were not stopped in order"),
         Err(_) => tracing::warn!(limit_s = limit.as_secs(), "pods did not stop in time"),
     }
 }
@@ -294,12 +246,7 @@ async fn clean_up(layout: &Layout, settings: &Settings) -> Result<(), CleanupErr
     for socket in &sockets {
         files::remove(socket)?;
     }
-    for leftover in [
-        layout.containerd_state(),
-        layout.runc_root(),
-        layout.cni_ipam_dir(),
-        layout.containerd_socket(),
-    ] {
+    for leftover in [layout.containerd_state(), layout.runc_root(), layout.cni_ipam_dir(), layout.containerd_socket()] {
         files::remove(&leftover)?;
     }
     Ok(())
@@ -307,14 +254,10 @@ async fn clean_up(layout: &Layout, settings: &Settings) -> Result<(), CleanupErr
 
 /// Where shims listen: outside of the data folder, at paths that only their bundles tell.
 fn shim_sockets(layout: &Layout) -> Vec<PathBuf> {
-    let bundles = layout
-        .containerd_state()
-        .join("io.containerd.runtime.v2.task/k8s.io");
+    let bundles = layout.containerd_state().join("io.containerd.runtime.v2.task/k8s.io");
     let bundles = fs::read_dir(bundles).into_iter().flatten().flatten();
     let addresses = bundles.filter_map(|b| fs::read_to_string(b.path().join("address")).ok());
-    addresses
-        .filter_map(|a| a.trim().strip_prefix("unix://").map(PathBuf::from))
-        .collect()
+    addresses.filter_map(|a| a.trim().strip_prefix("unix://").map(PathBuf::from)).collect()
 }
 
 async fn act(plan: &CleanupPlan) -> Result<(), CleanupError> {
@@ -344,10 +287,7 @@ fn take_mount_away(path: &Path) -> Result<(), CleanupError> {
     match unmount(path, flags).or_else(|_| unmount(path, flags | UnmountFlags::DETACH)) {
         // Gone with the mount above it.
         Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
-        Err(e) => Err(CleanupError::Unmount {
-            path: path.to_owned(),
-            source: e.into(),
-        }),
+        Err(e) => Err(CleanupError::Unmount { path: path.to_owned(), source: e.into() }),
     }
 }
 
@@ -360,10 +300,7 @@ mod tests {
         let info = "22 1 254:0 / / rw - ext4 /dev/vda rw\n30 22 0:3 / /data/a\\040b rw - tmpfs t rw\n31 22 0:4 / /data2 rw - \
                     tmpfs t rw\n32 30 0:5 / /data/a\\040b/c rw - tmpfs t rw\n";
         let found = mounts_below(info, Path::new("/data"));
-        assert_eq!(
-            found,
-            [PathBuf::from("/data/a b"), PathBuf::from("/data/a b/c")]
-        );
+        assert_eq!(found, [PathBuf::from("/data/a b"), PathBuf::from("/data/a b/c")]);
         assert!(mounts_below(info, Path::new("/dat")).is_empty());
     }
 
@@ -373,37 +310,16 @@ mod tests {
         let args = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let lines = [
             (1, 0, args("/sbin/init")),
-            (
-                10,
-                1,
-                args("/usr/bin/containerd --config /data/containerd/config.toml"),
-            ),
-            (
-                11,
-                1,
-                args("/usr/bin/containerd --config /etc/containerd/config.toml"),
-            ),
-            (
-                20,
-                1,
-                args(
-                    "/usr/bin/containerd-shim-runc-v2 -address /data/containerd/containerd.sock -id a",
-                ),
-            ),
-            (
-                21,
-                1,
-                args(
-                    "/usr/bin/containerd-shim-runc-v2 -address /data2/containerd/containerd.sock -id b",
-                ),
-            ),
+            (10, 1, args("/usr/bin/containerd --config /data/containerd/config.toml")),
+            (11, 1, args("/usr/bin/containerd --config /etc/containerd/config.toml")),
+            (20, 1, args("/usr/bin/containerd-shim-runc-v2 -address /data/containerd/containerd.sock -id a")),
+            (21, 1, args("/usr/bin/containerd-shim-runc-v2 -address /data2/containerd/containerd.sock -id b")),
             (31, 30, args("sleep 9")),
             (30, 20, args("/pause")),
             (32, 21, args("/pause")),
             (40, 1, args("vi /data/containerd/containerd.sock")),
         ];
-        let rows: Vec<(u32, u32, &[String])> =
-            lines.iter().map(|(p, q, a)| (*p, *q, &a[..])).collect();
+        let rows: Vec<(u32, u32, &[String])> = lines.iter().map(|(p, q, a)| (*p, *q, &a[..])).collect();
         let mut found: Vec<u32> = processes_of(&rows, &layout).into_iter().collect();
         found.sort_unstable();
         assert_eq!(found, [10, 20, 30, 31]);

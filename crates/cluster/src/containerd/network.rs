@@ -26,10 +26,7 @@ pub enum NetworkError {
         source: io::Error,
     },
     #[error("{program} failed: {message}")]
-    Failed {
-        program: &'static str,
-        message: String,
-    },
+    Failed { program: &'static str, message: String },
     #[error("cannot enable IP forwarding (/proc/sys/net/{key}); set it with sysctl")]
     Forwarding {
         key: &'static str,
@@ -50,11 +47,7 @@ pub fn masquerade_table(settings: &Settings) -> String {
 
 /// The CNI configuration list for pods out of `pod_cidr`.
 pub fn conflist(layout: &Layout, settings: &Settings, pod_cidr: Cidr) -> String {
-    let everywhere = if pod_cidr.address().is_ipv4() {
-        "0.0.0.0/0"
-    } else {
-        "::/0"
-    };
+    let everywhere = if pod_cidr.address().is_ipv4() { "0.0.0.0/0" } else { "::/0" };
     let list = json!({
         "cniVersion": "0.4.0",
         "name": network_name(settings),
@@ -76,18 +69,10 @@ pub fn conflist(layout: &Layout, settings: &Settings, pod_cidr: Cidr) -> String 
 }
 
 /// Writes the CNI configuration, from which containerd knows that the network is ready. Returns whether it changed.
-pub fn write_conflist(
-    layout: &Layout,
-    settings: &Settings,
-    pod_cidr: Cidr,
-) -> Result<bool, FileError> {
+pub fn write_conflist(layout: &Layout, settings: &Settings, pod_cidr: Cidr) -> Result<bool, FileError> {
     files::make_dir(&layout.cni_conf_dir())?;
     let path = layout.cni_conf_dir().join("10-argosy.conflist");
-    files::write_if_changed(
-        &path,
-        conflist(layout, settings, pod_cidr).as_bytes(),
-        0o644,
-    )
+    files::write_if_changed(&path, conflist(layout, settings, pod_cidr).as_bytes(), 0o644)
 }
 
 /// The nft script that masquerades what pods of `pod_cidr` send out of the cluster; it replaces an earlier one in one
@@ -95,11 +80,7 @@ pub fn write_conflist(
 pub fn masquerade_ruleset(settings: &Settings, pod_cidr: Cidr) -> String {
     let table = masquerade_table(settings);
     let cluster = settings.cluster_cidr;
-    let (family, multicast) = if pod_cidr.address().is_ipv4() {
-        ("ip", "224.0.0.0/4")
-    } else {
-        ("ip6", "ff00::/8")
-    };
+    let (family, multicast) = if pod_cidr.address().is_ipv4() { ("ip", "224.0.0.0/4") } else { ("ip6", "ff00::/8") };
     format!(
         "add table {family} {table}\ndelete table {family} {table}\ntable {family} {table} {{\n  chain postrouting {{\n    \
          type nat hook postrouting priority srcnat + 1; policy accept;\n    \
@@ -109,39 +90,21 @@ pub fn masquerade_ruleset(settings: &Settings, pod_cidr: Cidr) -> String {
 
 /// Makes the machine a router for its pods: forwarding on, masquerading in place.
 pub async fn set_up(settings: &Settings, pod_cidr: Cidr) -> Result<(), NetworkError> {
-    let key = if pod_cidr.address().is_ipv4() {
-        "ipv4/ip_forward"
-    } else {
-        "ipv6/conf/all/forwarding"
-    };
+    let key = if pod_cidr.address().is_ipv4() { "ipv4/ip_forward" } else { "ipv6/conf/all/forwarding" };
     let path = format!("/proc/sys/net/{key}");
     // Written only where it is off: in some containers the file is read-only and right.
     if std::fs::read_to_string(&path).is_ok_and(|v| v.trim() != "1") {
         std::fs::write(&path, "1").map_err(|source| NetworkError::Forwarding { key, source })?;
     }
-    run("nft", &["-f", "-"], &masquerade_ruleset(settings, pod_cidr))
-        .await
-        .map(drop)
+    run("nft", &["-f", "-"], &masquerade_ruleset(settings, pod_cidr)).await.map(drop)
 }
 
 /// Takes away what [`set_up`] and the port mappings of our network left in the kernel.
 pub async fn tear_down(settings: &Settings) -> Result<(), NetworkError> {
-    let family = if settings.pod_cidr.address().is_ipv4() {
-        "ip"
-    } else {
-        "ip6"
-    };
+    let family = if settings.pod_cidr.address().is_ipv4() { "ip" } else { "ip6" };
     let table = masquerade_table(settings);
-    run(
-        "nft",
-        &["-f", "-"],
-        &format!("add table {family} {table}\ndelete table {family} {table}\n"),
-    )
-    .await?;
-    for (save, restore) in [
-        ("iptables-save", "iptables-restore"),
-        ("ip6tables-save", "ip6tables-restore"),
-    ] {
+    run("nft", &["-f", "-"], &format!("add table {family} {table}\ndelete table {family} {table}\n")).await?;
+    for (save, restore) in [("iptables-save", "iptables-restore"), ("ip6tables-save", "ip6tables-restore")] {
         if crate::machine::find_program(save).is_none() {
             continue;
         }
@@ -159,8 +122,7 @@ pub async fn tear_down(settings: &Settings) -> Result<(), NetworkError> {
 /// Whether an nft listing of a table shows at most base chains that accept: what iptables leaves behind.
 fn is_idle_table(listing: &str) -> bool {
     let idle = |line: &str| {
-        let chain = line.starts_with("chain ")
-            || line.starts_with("type ") && line.ends_with("policy accept;");
+        let chain = line.starts_with("chain ") || line.starts_with("type ") && line.ends_with("policy accept;");
         line.is_empty() || line.starts_with("table ") || line == "}" || chain
     };
     listing.starts_with("table ") && listing.lines().map(str::trim).all(idle)
@@ -169,11 +131,7 @@ fn is_idle_table(listing: &str) -> bool {
 /// Removes the table `nat` of a family where the plugin's rules were all that was in it.
 async fn remove_idle_nat_table(family: &str) -> Result<(), NetworkError> {
     match run("nft", &["list", "table", family, "nat"], "").await {
-        Ok(listing) if is_idle_table(&listing) => {
-            run("nft", &["delete", "table", family, "nat"], "")
-                .await
-                .map(drop)
-        }
+        Ok(listing) if is_idle_table(&listing) => run("nft", &["delete", "table", family, "nat"], "").await.map(drop),
         // In use by others, or not there.
         Ok(_) | Err(NetworkError::Failed { .. }) => Ok(()),
         Err(error) => Err(error),
@@ -195,33 +153,16 @@ pub(super) async fn delete_link(name: &str) -> Result<(), NetworkError> {
 /// The script for `iptables-restore --noflush` that removes a network's port mappings from what `iptables-save` listed,
 /// and the plugin's own chains when no other network has any. `None` where there is nothing to remove.
 pub fn port_mapping_removal(saved: &str, network: &str) -> Option<String> {
-    const OWN: [&str; 3] = [
-        "CNI-HOSTPORT-DNAT",
-        "CNI-HOSTPORT-SETMARK",
-        "CNI-HOSTPORT-MASQ",
-    ];
-    let chains: Vec<&str> = saved
-        .lines()
-        .filter_map(|l| l.strip_prefix(':')?.split(' ').next())
-        .collect();
+    const OWN: [&str; 3] = ["CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-SETMARK", "CNI-HOSTPORT-MASQ"];
+    let chains: Vec<&str> = saved.lines().filter_map(|l| l.strip_prefix(':')?.split(' ').next()).collect();
     if !chains.iter().any(|c| c.starts_with("CNI-")) {
         return None;
     }
     let mark = format!("name: \\\"{network}\\\"");
     let rules: Vec<&str> = saved.lines().filter(|l| l.starts_with("-A ")).collect();
-    let dispatch: Vec<&str> = rules
-        .iter()
-        .copied()
-        .filter(|r| r.starts_with("-A CNI-HOSTPORT-DNAT "))
-        .collect();
-    let (ours, others): (Vec<&str>, Vec<&str>) =
-        dispatch.into_iter().partition(|r| r.contains(&mark));
-    let target = |rule: &str| {
-        rule.split(" -j ")
-            .nth(1)
-            .and_then(|t| t.split(' ').next())
-            .map(str::to_owned)
-    };
+    let dispatch: Vec<&str> = rules.iter().copied().filter(|r| r.starts_with("-A CNI-HOSTPORT-DNAT ")).collect();
+    let (ours, others): (Vec<&str>, Vec<&str>) = dispatch.into_iter().partition(|r| r.contains(&mark));
+    let target = |rule: &str| rule.split(" -j ").nth(1).and_then(|t| t.split(' ').next()).map(str::to_owned);
     let mut gone: Vec<String> = ours.iter().filter_map(|r| target(r)).collect();
     let mut script = String::from("*nat\n");
     let mut delete = |rule: &str| script.push_str(&format!("-D {}\n", &rule[3..]));
@@ -238,10 +179,8 @@ pub fn port_mapping_removal(saved: &str, network: &str) -> Option<String> {
         return None;
     }
     // All are emptied before any is removed: a chain that another one names cannot go.
-    gone.iter()
-        .for_each(|c| script.push_str(&format!("-F {c}\n")));
-    gone.iter()
-        .for_each(|c| script.push_str(&format!("-X {c}\n")));
+    gone.iter().for_each(|c| script.push_str(&format!("-F {c}\n")));
+    gone.iter().for_each(|c| script.push_str(&format!("-X {c}\n")));
     script.push_str("COMMIT\n");
     Some(script)
 }
@@ -265,10 +204,7 @@ async fn run(program: &'static str, args: &[&str], input: &str) -> Result<String
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(NetworkError::Failed {
-        program,
-        message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-    })
+    Err(NetworkError::Failed { program, message: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
 }
 
 #[cfg(test)]
@@ -304,30 +240,14 @@ mod tests {
         };
         let head = "*nat\n:PREROUTING ACCEPT [0:0]\n:CNI-DN-1 - [0:0]\n:CNI-DN-2 - [0:0]\n:CNI-HOSTPORT-DNAT - [0:0]\n\
                     -A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT\n";
-        let both = format!(
-            "{head}{}{}COMMIT\n",
-            of("CNI-DN-1", "argosy"),
-            of("CNI-DN-2", "argosy-b")
-        );
+        let both = format!("{head}{}{}COMMIT\n", of("CNI-DN-1", "argosy"), of("CNI-DN-2", "argosy-b"));
         let script = port_mapping_removal(&both, "argosy").expect("ours is there");
-        assert_eq!(
-            script,
-            format!(
-                "*nat\n-D {}-F CNI-DN-1\n-X CNI-DN-1\nCOMMIT\n",
-                &of("CNI-DN-1", "argosy")[3..]
-            )
-        );
+        assert_eq!(script, format!("*nat\n-D {}-F CNI-DN-1\n-X CNI-DN-1\nCOMMIT\n", &of("CNI-DN-1", "argosy")[3..]));
         let alone = format!("{head}{}COMMIT\n", of("CNI-DN-1", "argosy"));
         let script = port_mapping_removal(&alone, "argosy").expect("ours is there");
-        for line in [
-            "-D PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT\n",
-            "-X CNI-HOSTPORT-DNAT\n",
-        ] {
+        for line in ["-D PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT\n", "-X CNI-HOSTPORT-DNAT\n"] {
             assert!(script.contains(line), "{line} is not in {script}");
         }
-        assert_eq!(
-            port_mapping_removal("*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n", "argosy"),
-            None
-        );
+        assert_eq!(port_mapping_removal("*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n", "argosy"), None);
     }
 }

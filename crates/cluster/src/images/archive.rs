@@ -40,28 +40,16 @@ pub struct Entry {
 
 impl Entry {
     pub fn file(path: impl Into<String>, mode: u32, source: Source) -> Entry {
-        Entry {
-            path: path.into(),
-            mode,
-            kind: Kind::File(source),
-        }
+        Entry { path: path.into(), mode, kind: Kind::File(source) }
     }
 
     /// A symbolic link; `target` is as in `ln -s`.
     pub fn link(path: impl Into<String>, target: impl Into<String>) -> Entry {
-        Entry {
-            path: path.into(),
-            mode: 0o777,
-            kind: Kind::Link(target.into()),
-        }
+        Entry { path: path.into(), mode: 0o777, kind: Kind::Link(target.into()) }
     }
 
     pub fn dir(path: impl Into<String>, mode: u32) -> Entry {
-        Entry {
-            path: path.into(),
-            mode,
-            kind: Kind::Dir,
-        }
+        Entry { path: path.into(), mode, kind: Kind::Dir }
     }
 }
 
@@ -124,11 +112,8 @@ fn config(spec: &ImageSpec, layer: &str) -> Vec<u8> {
         "aarch64" => "arm64",
         other => other,
     };
-    let labels: serde_json::Map<String, Value> = spec
-        .labels
-        .iter()
-        .map(|(k, v)| (k.clone(), v.as_str().into()))
-        .collect();
+    let labels: serde_json::Map<String, Value> =
+        spec.labels.iter().map(|(k, v)| (k.clone(), v.as_str().into())).collect();
     to_bytes(&json!({
         "architecture": architecture,
         "os": "linux",
@@ -160,11 +145,7 @@ fn digest_layer(spec: &ImageSpec) -> io::Result<(String, u64)> {
 fn write_layer(spec: &ImageSpec, out: impl Write) -> io::Result<()> {
     let mut tar = Builder::new(out);
     let mut folders = BTreeSet::new();
-    let own = |path: &str| {
-        spec.entries
-            .iter()
-            .any(|e| e.path == path && matches!(e.kind, Kind::Dir))
-    };
+    let own = |path: &str| spec.entries.iter().any(|e| e.path == path && matches!(e.kind, Kind::Dir));
     for entry in &spec.entries {
         for (end, _) in entry.path.match_indices('/') {
             let parent = &entry.path[..end];
@@ -184,11 +165,7 @@ fn write_entry(tar: &mut Builder<impl Write>, entry: &Entry) -> io::Result<()> {
             let mut folder = header(EntryType::Directory, entry.mode, 0);
             tar.append_data(&mut folder, format!("{}/", entry.path), io::empty())
         }
-        Kind::Link(target) => tar.append_link(
-            &mut header(EntryType::Symlink, entry.mode, 0),
-            &entry.path,
-            target,
-        ),
+        Kind::Link(target) => tar.append_link(&mut header(EntryType::Symlink, entry.mode, 0), &entry.path, target),
         Kind::File(Source::Static(bytes)) => {
             let mut file = header(EntryType::Regular, entry.mode, bytes.len() as u64);
             tar.append_data(&mut file, &entry.path, *bytes)
@@ -197,21 +174,13 @@ fn write_entry(tar: &mut Builder<impl Write>, entry: &Entry) -> io::Result<()> {
             let content = File::open(path)?;
             let size = content.metadata()?.len();
             // A file that grows meanwhile must not spill over its place.
-            tar.append_data(
-                &mut header(EntryType::Regular, entry.mode, size),
-                &entry.path,
-                content.take(size),
-            )
+            tar.append_data(&mut header(EntryType::Regular, entry.mode, size), &entry.path, content.take(size))
         }
     }
 }
 
 fn put(tar: &mut Builder<impl Write>, path: &str, bytes: &[u8]) -> io::Result<()> {
-    tar.append_data(
-        &mut header(EntryType::Regular, 0o644, bytes.len() as u64),
-        path,
-        bytes,
-    )
+    tar.append_data(&mut header(EntryType::Regular, 0o644, bytes.len() as u64), path, bytes)
 }
 
 /// Owner root, time zero: nothing of the machine that builds it is in an image.
@@ -239,9 +208,7 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 fn hex(hash: &[u8]) -> String {
-    hash.iter().fold(String::from("sha256:"), |text, byte| {
-        format!("{text}{byte:02x}")
-    })
+    hash.iter().fold(String::from("sha256:"), |text, byte| format!("{text}{byte:02x}"))
 }
 
 #[cfg(test)]
@@ -287,17 +254,9 @@ mod tests {
         let mut bytes = Vec::new();
         write_layer(&spec(), &mut bytes).expect("written");
         let mut archive = tar::Archive::new(&bytes[..]);
-        let entries = archive
-            .entries()
-            .expect("an archive")
-            .map(|e| e.expect("an entry"));
+        let entries = archive.entries().expect("an archive").map(|e| e.expect("an entry"));
         let listed: Vec<(String, u32)> = entries
-            .map(|e| {
-                (
-                    e.path().expect("a path").to_string_lossy().into_owned(),
-                    e.header().mode().expect("a mode"),
-                )
-            })
+            .map(|e| (e.path().expect("a path").to_string_lossy().into_owned(), e.header().mode().expect("a mode")))
             .collect();
         let want = [
             ("tmp/", 0o1777),

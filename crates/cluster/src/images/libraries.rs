@@ -22,21 +22,14 @@ pub enum LibraryError {
 
 /// The paths under which `program` looks for its loader and libraries; none for a static one.
 pub fn shared_libraries(program: &Path) -> Result<Vec<PathBuf>, LibraryError> {
-    let read_error = |source| LibraryError::Read {
-        path: program.to_owned(),
-        source,
-    };
+    let read_error = |source| LibraryError::Read { path: program.to_owned(), source };
     if !has_interpreter(program).map_err(read_error)? {
         return Ok(Vec::new());
     }
     // ldd would take `/proc/self/exe` for itself.
     let path = std::fs::canonicalize(program).map_err(read_error)?;
-    let output = Command::new("ldd")
-        .arg(&path)
-        .output()
-        .map_err(LibraryError::Ldd)?;
-    parse_ldd(&String::from_utf8_lossy(&output.stdout))
-        .map_err(|library| LibraryError::Missing { path, library })
+    let output = Command::new("ldd").arg(&path).output().map_err(LibraryError::Ldd)?;
+    parse_ldd(&String::from_utf8_lossy(&output.stdout)).map_err(|library| LibraryError::Missing { path, library })
 }
 
 /// Lines are `NAME => PATH (ADDRESS)`, `PATH (ADDRESS)` for the loader, and `NAME (ADDRESS)` for what the kernel brings.
@@ -86,16 +79,9 @@ mod tests {
     fn ldd_lines_are_understood() {
         let text = "\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\t\
                     /lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
-        let want = [
-            "/lib/x86_64-linux-gnu/libc.so.6",
-            "/lib64/ld-linux-x86-64.so.2",
-        ]
-        .map(PathBuf::from);
+        let want = ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"].map(PathBuf::from);
         assert_eq!(parse_ldd(text), Ok(want.to_vec()));
-        assert_eq!(
-            parse_ldd("\tlibx.so.1 => not found\n"),
-            Err("libx.so.1".into())
-        );
+        assert_eq!(parse_ldd("\tlibx.so.1 => not found\n"), Err("libx.so.1".into()));
         assert_eq!(parse_ldd("\tstatically linked\n"), Ok(vec![]));
     }
 }

@@ -36,39 +36,23 @@ pub(super) async fn with_id(
         device: meta.dev(),
         inode: meta.ino(),
         size_bytes: meta.size(),
-        modified_ns: meta
-            .mtime()
-            .saturating_mul(1_000_000_000)
-            .saturating_add(meta.mtime_nsec()),
+        modified_ns: meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec()),
         tools: tools.iter().map(|t| (*t).to_owned()).collect(),
         id: String::new(),
     };
     let path = layout.image_stamps_file();
     // A stamp that cannot be understood is one that is not there: the worst is a hash more.
-    let kept: Option<Stamp> =
-        files::read_optional(&path)?.and_then(|b| serde_json::from_slice(&b).ok());
+    let kept: Option<Stamp> = files::read_optional(&path)?.and_then(|b| serde_json::from_slice(&b).ok());
     if let Some(kept) = kept
-        && (Stamp {
-            id: String::new(),
-            ..kept.clone()
-        }) == now
+        && (Stamp { id: String::new(), ..kept.clone() }) == now
     {
         return Ok((spec, kept.id));
     }
     let hashed = spec.clone();
-    let build = |source| ImageError::Build {
-        image: argosy_image(),
-        source,
-    };
+    let build = |source| ImageError::Build { image: argosy_image(), source };
     let id = tokio::task::spawn_blocking(move || image_id(&hashed)).await;
-    let id = id
-        .map_err(|e| build(std::io::Error::other(e)))?
-        .map_err(build)?;
-    let bytes = serde_json::to_vec(&Stamp {
-        id: id.clone(),
-        ..now
-    })
-    .unwrap_or_default();
+    let id = id.map_err(|e| build(std::io::Error::other(e)))?.map_err(build)?;
+    let bytes = serde_json::to_vec(&Stamp { id: id.clone(), ..now }).unwrap_or_default();
     files::make_dir(&layout.run_dir())?;
     files::write_atomic(&path, &bytes, 0o644)?;
     Ok((spec, id))

@@ -43,10 +43,7 @@ impl Cidr {
     pub fn new(address_in: IpAddr, prefix: u8) -> Cidr {
         let (value, width) = bits(address_in);
         let prefix = prefix.min(width);
-        Cidr {
-            address: address(value & !Cidr::host_mask(prefix, width), width),
-            prefix,
-        }
+        Cidr { address: address(value & !Cidr::host_mask(prefix, width), width), prefix }
     }
 
     pub fn v4(address: [u8; 4], prefix: u8) -> Cidr {
@@ -139,30 +136,14 @@ mod tests {
         ];
         for (range, address, inside) in cases {
             let range: Cidr = range.parse().expect(range);
-            assert_eq!(
-                range.contains(address.parse().expect(address)),
-                inside,
-                "{range} {address}"
-            );
+            assert_eq!(range.contains(address.parse().expect(address)), inside, "{range} {address}");
         }
     }
 
     #[test]
     fn malformed_ranges_are_refused() {
-        for text in [
-            "",
-            "10.0.0.0",
-            "10.0.0.0/33",
-            "10.0.0.0/-1",
-            "10.0.0/8",
-            "x/8",
-            "fd00::/129",
-        ] {
-            assert_eq!(
-                text.parse::<Cidr>(),
-                Err(CidrError::Malformed(text.to_owned())),
-                "{text}"
-            );
+        for text in ["", "10.0.0.0", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0/8", "x/8", "fd00::/129"] {
+            assert_eq!(text.parse::<Cidr>(), Err(CidrError::Malformed(text.to_owned())), "{text}");
         }
         let hint = CidrError::HostBits("10.0.0.1/8".into(), Cidr::v4([10, 0, 0, 0], 8));
         assert_eq!("10.0.0.1/8".parse::<Cidr>(), Err(hint));
@@ -171,9 +152,7 @@ mod tests {
     #[test]
     fn addresses_are_counted_from_the_first() {
         let range = Cidr::v4([10, 96, 0, 0], 30);
-        let listed: Vec<_> = (0..5)
-            .map(|i| range.nth(i).map(|a| a.to_string()))
-            .collect();
+        let listed: Vec<_> = (0..5).map(|i| range.nth(i).map(|a| a.to_string())).collect();
         let want = ["10.96.0.0", "10.96.0.1", "10.96.0.2", "10.96.0.3"].map(|a| Some(a.to_owned()));
         assert_eq!(listed[..4], want);
         assert_eq!(listed[4], None);

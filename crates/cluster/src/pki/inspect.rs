@@ -30,14 +30,9 @@ pub(super) fn facts(pem: &[u8]) -> Option<Facts> {
     let (_, pem) = parse_x509_pem(pem).ok()?;
     let cert = pem.parse_x509().ok()?;
     let subject = cert.subject();
-    let text =
-        |a: &x509_parser::x509::AttributeTypeAndValue<'_>| a.as_str().ok().map(str::to_owned);
+    let text = |a: &x509_parser::x509::AttributeTypeAndValue<'_>| a.as_str().ok().map(str::to_owned);
     let mut facts = Facts {
-        common_name: subject
-            .iter_common_name()
-            .next()
-            .and_then(text)
-            .unwrap_or_default(),
+        common_name: subject.iter_common_name().next().and_then(text).unwrap_or_default(),
         organizations: subject.iter_organization().filter_map(text).collect(),
         not_after: cert.validity().not_after.timestamp(),
         public_key: cert.public_key().subject_public_key.data.to_vec(),
@@ -52,20 +47,14 @@ fn read_extensions(cert: &X509Certificate<'_>, facts: &mut Facts) {
     for extension in cert.extensions() {
         match extension.parsed_extension() {
             ParsedExtension::SubjectAlternativeName(names) => {
-                facts
-                    .sans
-                    .extend(names.general_names.iter().filter_map(san));
+                facts.sans.extend(names.general_names.iter().filter_map(san));
             }
             ParsedExtension::ExtendedKeyUsage(usage) => {
                 (facts.client, facts.serving) = (usage.client_auth, usage.server_auth);
             }
             ParsedExtension::SubjectKeyIdentifier(id) => facts.subject_key_id = id.0.to_vec(),
             ParsedExtension::AuthorityKeyIdentifier(id) => {
-                facts.authority_key_id = id
-                    .key_identifier
-                    .as_ref()
-                    .map(|i| i.0.to_vec())
-                    .unwrap_or_default();
+                facts.authority_key_id = id.key_identifier.as_ref().map(|i| i.0.to_vec()).unwrap_or_default();
             }
             _ => {}
         }
@@ -86,10 +75,7 @@ fn san(name: &GeneralName<'_>) -> Option<San> {
 /// Whether a certificate's end is within the time of renewal.
 pub(super) fn expires_soon(facts: &Facts, now: SystemTime) -> bool {
     let horizon = now + Duration::from_secs(RENEW_BEFORE_DAYS * 24 * 3600);
-    let horizon = horizon
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
+    let horizon = horizon.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     // A negative end lies before 1970.
     u64::try_from(facts.not_after).unwrap_or(0) <= horizon
 }
@@ -101,18 +87,13 @@ pub(super) fn reason_to_issue(
     issuer: &Facts,
     now: SystemTime,
 ) -> Result<Option<Reason>, PkiError> {
-    let (cert, key) = (
-        files::read_optional(&pki.cert(spec.name))?,
-        files::read_optional(&pki.key(spec.name))?,
-    );
+    let (cert, key) = (files::read_optional(&pki.cert(spec.name))?, files::read_optional(&pki.key(spec.name))?);
     let (Some(cert), Some(key)) = (cert, key) else {
         return Ok(Some(Reason::Missing));
     };
     let public = public_key(&key);
     Ok(match facts(&cert) {
-        Some(facts) if Some(&facts.public_key) == public.as_ref() => {
-            judge(&facts, spec, issuer, now)
-        }
+        Some(facts) if Some(&facts.public_key) == public.as_ref() => judge(&facts, spec, issuer, now),
         _ => Some(Reason::Unusable),
     })
 }
@@ -128,11 +109,7 @@ fn judge(facts: &Facts, spec: &CertSpec, issuer: &Facts, now: SystemTime) -> Opt
     if facts.authority_key_id != issuer.subject_key_id {
         Some(Reason::Issuer)
     } else if facts.common_name != spec.common_name
-        || facts
-            .organizations
-            .iter()
-            .map(String::as_str)
-            .ne(spec.organization)
+        || facts.organizations.iter().map(String::as_str).ne(spec.organization)
     {
         Some(Reason::Subject)
     } else if facts.sans != spec.sans {

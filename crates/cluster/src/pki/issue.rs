@@ -3,8 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 
 use super::inspect::{self, Facts};
@@ -34,27 +33,17 @@ pub(super) fn ensure_authority(
     let (cert_path, key_path) = (pki.cert(authority.name()), pki.key(authority.name()));
     let cert = files::read_optional(&cert_path)?;
     let key = match files::read_optional(&key_path)? {
-        Some(pem) => parse_key(&pem).map_err(|source| PkiError::Key {
-            path: key_path,
-            source,
-        })?,
+        Some(pem) => parse_key(&pem).map_err(|source| PkiError::Key { path: key_path, source })?,
         // What an authority of somebody else's signed would lose its trust if a new one took its place.
         None if cert.is_some() => return Err(PkiError::MissingAuthorityKey { path: key_path }),
         None => new_key(pki, authority.name())?,
     };
-    let issue_error = |source| PkiError::Issue {
-        name: authority.name().to_owned(),
-        source,
-    };
+    let issue_error = |source| PkiError::Issue { name: authority.name().to_owned(), source };
     let reason = match &cert {
         None => Some(Reason::Missing),
         Some(pem) => {
-            let facts = inspect::facts(pem).ok_or(PkiError::Certificate {
-                path: cert_path.clone(),
-            })?;
-            if inspect::public_key(key.serialize_pem().as_bytes()).as_ref()
-                != Some(&facts.public_key)
-            {
+            let facts = inspect::facts(pem).ok_or(PkiError::Certificate { path: cert_path.clone() })?;
+            if inspect::public_key(key.serialize_pem().as_bytes()).as_ref() != Some(&facts.public_key) {
                 return Err(PkiError::AuthorityMismatch { path: cert_path });
             }
             inspect::expires_soon(&facts, now).then_some(Reason::Expiring)
@@ -63,9 +52,7 @@ pub(super) fn ensure_authority(
     let pem = match (cert, reason) {
         (Some(pem), None) => pem,
         _ => {
-            let cert = authority_params(authority, now)
-                .self_signed(&key)
-                .map_err(issue_error)?;
+            let cert = authority_params(authority, now).self_signed(&key).map_err(issue_error)?;
             files::write_atomic(&cert_path, cert.pem().as_bytes(), 0o644)?;
             cert.pem().into_bytes()
         }
@@ -80,11 +67,8 @@ fn authority_params(authority: Authority, now: SystemTime) -> CertificateParams 
     let mut params = CertificateParams::default();
     params.distinguished_name = subject(authority.common_name(), None);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![
-        KeyUsagePurpose::DigitalSignature,
-        KeyUsagePurpose::KeyEncipherment,
-        KeyUsagePurpose::KeyCertSign,
-    ];
+    params.key_usages =
+        vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::KeyCertSign];
     params.not_before = (now - BACKDATE).into();
     params.not_after = (now + Duration::from_secs(AUTHORITY_DAYS * DAY_S)).into();
     params
@@ -92,38 +76,21 @@ fn authority_params(authority: Authority, now: SystemTime) -> CertificateParams 
 
 /// Makes a new key and a certificate for it. The key is written first: a crash in between leaves a pair that does not
 /// fit, which the next start replaces.
-pub(super) fn issue(
-    pki: &Pki,
-    spec: &CertSpec,
-    authority: &LoadedAuthority,
-    now: SystemTime,
-) -> Result<(), PkiError> {
-    let issue_error = |source| PkiError::Issue {
-        name: spec.name.to_owned(),
-        source,
-    };
+pub(super) fn issue(pki: &Pki, spec: &CertSpec, authority: &LoadedAuthority, now: SystemTime) -> Result<(), PkiError> {
+    let issue_error = |source| PkiError::Issue { name: spec.name.to_owned(), source };
     let mut params = CertificateParams::default();
     params.distinguished_name = subject(&spec.common_name, spec.organization);
-    params.subject_alt_names = spec
-        .sans
-        .iter()
-        .map(san_type)
-        .collect::<Result<_, _>>()
-        .map_err(issue_error)?;
+    params.subject_alt_names = spec.sans.iter().map(san_type).collect::<Result<_, _>>().map_err(issue_error)?;
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = spec.usages.iter().map(|u| u.purpose()).collect();
     params.use_authority_key_identifier_extension = true;
-    let end = (now + Duration::from_secs(CERTIFICATE_DAYS * DAY_S)).min(
-        SystemTime::UNIX_EPOCH
-            + Duration::from_secs(u64::try_from(authority.facts.not_after).unwrap_or(0)),
-    );
+    let end = (now + Duration::from_secs(CERTIFICATE_DAYS * DAY_S))
+        .min(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(authority.facts.not_after).unwrap_or(0)));
     params.not_before = (now - BACKDATE).into();
     params.not_after = end.into();
     let key = new_key(pki, spec.name)?;
-    let cert = params
-        .signed_by(&key, &authority.issuer)
-        .map_err(issue_error)?;
+    let cert = params.signed_by(&key, &authority.issuer).map_err(issue_error)?;
     files::write_atomic(&pki.cert(spec.name), cert.pem().as_bytes(), 0o644)?;
     Ok(())
 }
@@ -132,25 +99,15 @@ pub(super) fn issue(
 pub(super) fn ensure_service_account_key(pki: &Pki) -> Result<Option<Reason>, PkiError> {
     let path = pki.service_account_key();
     let (key, reason) = match files::read_optional(&path)? {
-        Some(pem) => (
-            parse_key(&pem).map_err(|source| PkiError::Key { path, source })?,
-            None,
-        ),
+        Some(pem) => (parse_key(&pem).map_err(|source| PkiError::Key { path, source })?, None),
         None => (new_key(pki, "sa")?, Some(Reason::Missing)),
     };
-    let rewritten = files::write_if_changed(
-        &pki.service_account_public(),
-        key.public_key_pem().as_bytes(),
-        0o644,
-    )?;
+    let rewritten = files::write_if_changed(&pki.service_account_public(), key.public_key_pem().as_bytes(), 0o644)?;
     Ok(reason.or(rewritten.then_some(Reason::Unusable)))
 }
 
 fn new_key(pki: &Pki, name: &str) -> Result<KeyPair, PkiError> {
-    let key = KeyPair::generate().map_err(|source| PkiError::Issue {
-        name: name.to_owned(),
-        source,
-    })?;
+    let key = KeyPair::generate().map_err(|source| PkiError::Issue { name: name.to_owned(), source })?;
     files::write_atomic(&pki.key(name), key.serialize_pem().as_bytes(), 0o600)?;
     Ok(key)
 }

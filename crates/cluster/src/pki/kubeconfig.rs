@@ -10,11 +10,7 @@ use crate::layout::Layout;
 /// Kubeconfig files of the first start: the file's name, the user's name, and the certificate that proves it.
 const USERS: [(&str, &str, &str); 5] = [
     ("admin", "kubernetes-admin", "admin"),
-    (
-        "controller-manager",
-        "system:kube-controller-manager",
-        "controller-manager",
-    ),
+    ("controller-manager", "system:kube-controller-manager", "controller-manager"),
     ("scheduler", "system:kube-scheduler", "scheduler"),
     ("kube-proxy", "system:kube-proxy", "kube-proxy"),
     ("kubelet", "system:node", "kubelet-client"),
@@ -30,19 +26,9 @@ pub struct KubeconfigTarget {
 }
 
 /// A kubeconfig as text, its certificates and key embedded.
-pub fn kubeconfig(
-    target: &KubeconfigTarget,
-    user: &str,
-    ca_pem: &[u8],
-    cert_pem: &[u8],
-    key_pem: &[u8],
-) -> String {
+pub fn kubeconfig(target: &KubeconfigTarget, user: &str, ca_pem: &[u8], cert_pem: &[u8], key_pem: &[u8]) -> String {
     let KubeconfigTarget { cluster, server } = target;
-    let (ca, cert, key) = (
-        STANDARD.encode(ca_pem),
-        STANDARD.encode(cert_pem),
-        STANDARD.encode(key_pem),
-    );
+    let (ca, cert, key) = (STANDARD.encode(ca_pem), STANDARD.encode(cert_pem), STANDARD.encode(key_pem));
     format!(
         "apiVersion: v1\nkind: Config\nclusters:\n- name: {cluster}\n  cluster:\n    server: {server}\n    \
          certificate-authority-data: {ca}\nusers:\n- name: {user}\n  user:\n    client-certificate-data: {cert}\n    \
@@ -52,21 +38,11 @@ pub fn kubeconfig(
 }
 
 /// Writes the kubeconfigs of all users of the first start below the data folder, mode 0600, those that differ.
-pub fn write_kubeconfigs(
-    layout: &Layout,
-    pki: &Pki,
-    target: &KubeconfigTarget,
-) -> Result<(), PkiError> {
+pub fn write_kubeconfigs(layout: &Layout, pki: &Pki, target: &KubeconfigTarget) -> Result<(), PkiError> {
     let read = |path: std::path::PathBuf| std::fs::read(&path).map_err(fail("read", &path));
     let ca = read(pki.cert("ca"))?;
     for (file, user, certificate) in USERS {
-        let text = kubeconfig(
-            target,
-            user,
-            &ca,
-            &read(pki.cert(certificate))?,
-            &read(pki.key(certificate))?,
-        );
+        let text = kubeconfig(target, user, &ca, &read(pki.cert(certificate))?, &read(pki.key(certificate))?);
         files::write_if_changed(&layout.kubeconfig(file), text.as_bytes(), 0o600)?;
     }
     Ok(())

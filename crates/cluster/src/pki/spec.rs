@@ -113,51 +113,24 @@ pub fn certificates(identity: &Identity) -> Vec<CertSpec> {
         sans,
     };
     vec![
-        serving(
-            "apiserver",
-            "kube-apiserver",
-            None,
-            apiserver_sans(identity),
-        ),
-        client(
-            "apiserver-kubelet-client",
-            "kube-apiserver-kubelet-client",
-            Some("system:masters"),
-        ),
+        serving("apiserver", "kube-apiserver", None, apiserver_sans(identity)),
+        client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", Some("system:masters")),
         client("admin", "kubernetes-admin", Some("system:masters")),
         client("controller-manager", "system:kube-controller-manager", None),
         client("scheduler", "system:kube-scheduler", None),
         client("kube-proxy", "system:kube-proxy", None),
         client("kubelet-client", &node, Some("system:nodes")),
-        serving(
-            "kubelet",
-            &node,
-            Some("system:nodes"),
-            node_sans(identity, false),
-        ),
+        serving("kubelet", &node, Some("system:nodes"), node_sans(identity, false)),
         // The secure ports of controller manager and scheduler, which upstream signs by itself.
-        serving(
-            "components",
-            "kubernetes-components",
-            None,
-            node_sans(identity, true),
-        ),
-        CertSpec {
-            issuer: Authority::FrontProxy,
-            ..client("front-proxy-client", "front-proxy-client", None)
-        },
+        serving("components", "kubernetes-components", None, node_sans(identity, true)),
+        CertSpec { issuer: Authority::FrontProxy, ..client("front-proxy-client", "front-proxy-client", None) },
     ]
 }
 
 /// As kubeadm's `GetAPIServerAltNames` (`cmd/kubeadm/app/util/pkiutil/pki_helpers.go`), with loopback.
 fn apiserver_sans(identity: &Identity) -> Vec<San> {
     let service = format!("kubernetes.default.svc.{}", identity.cluster_domain);
-    let names = [
-        "kubernetes",
-        "kubernetes.default",
-        "kubernetes.default.svc",
-        &service,
-    ];
+    let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", &service];
     let mut sans = node_sans(identity, true);
     sans.extend(names.map(|n| San::Dns(n.to_owned())));
     sans.push(San::Ip(identity.kubernetes_service_ip));
@@ -169,10 +142,7 @@ fn node_sans(identity: &Identity, loopback: bool) -> Vec<San> {
     let mut sans = vec![San::Dns(identity.node_name.clone())];
     sans.extend(identity.node_ips.iter().copied().map(San::Ip));
     if loopback {
-        sans.extend([
-            San::Dns("localhost".into()),
-            San::Ip(Ipv4Addr::LOCALHOST.into()),
-        ]);
+        sans.extend([San::Dns("localhost".into()), San::Ip(Ipv4Addr::LOCALHOST.into())]);
     }
     sorted(sans)
 }

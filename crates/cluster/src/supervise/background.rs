@@ -23,11 +23,7 @@ use crate::progress::Progress;
 
 /// What the process tells its starter, one JSON object per line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(
-    tag = "event",
-    rename_all = "camelCase",
-    rename_all_fields = "camelCase"
-)]
+#[serde(tag = "event", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Event {
     Started {
         step: String,
@@ -71,16 +67,9 @@ pub fn start_background(spec: &BackgroundSpec) -> Result<Started, SuperviseError
     if let Some(folder) = spec.log.parent() {
         files::make_dir(folder)?;
     }
-    let log = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o640)
-        .open(&spec.log)
-        .map_err(fail("open", &spec.log))?;
-    let spawn_error = |source| SuperviseError::Spawn {
-        program: spec.program.clone(),
-        source,
-    };
+    let log =
+        OpenOptions::new().create(true).append(true).mode(0o640).open(&spec.log).map_err(fail("open", &spec.log))?;
+    let spawn_error = |source| SuperviseError::Spawn { program: spec.program.clone(), source };
     let (ours, theirs) = UnixStream::pair().map_err(spawn_error)?;
     let child = Command::new(&spec.program)
         .args(&spec.args)
@@ -90,11 +79,7 @@ pub fn start_background(spec: &BackgroundSpec) -> Result<Started, SuperviseError
         .stderr(log)
         .spawn()
         .map_err(spawn_error)?;
-    Ok(Started {
-        child,
-        events: ours,
-        log: spec.log.clone(),
-    })
+    Ok(Started { child, events: ours, log: spec.log.clone() })
 }
 
 impl Started {
@@ -103,11 +88,7 @@ impl Started {
     }
 
     /// Passes on what the process reports until it is ready. It goes on running when this fails by time.
-    pub async fn follow(
-        mut self,
-        progress: &dyn Progress,
-        limit: Duration,
-    ) -> Result<(), SuperviseError> {
+    pub async fn follow(mut self, progress: &dyn Progress, limit: Duration) -> Result<(), SuperviseError> {
         let log = self.log.clone();
         match tokio::time::timeout(limit, self.events_until_ready(progress)).await {
             Ok(outcome) => outcome,
@@ -117,11 +98,7 @@ impl Started {
 
     async fn events_until_ready(&mut self, progress: &dyn Progress) -> Result<(), SuperviseError> {
         let pid = self.pid();
-        let read_error = |source| SuperviseError::Process {
-            action: "hear from",
-            pid,
-            source,
-        };
+        let read_error = |source| SuperviseError::Process { action: "hear from", pid, source };
         let stream = self.events.try_clone().map_err(read_error)?;
         stream.set_nonblocking(true).map_err(read_error)?;
         let stream = tokio::net::UnixStream::from_std(stream).map_err(read_error)?;
@@ -132,35 +109,21 @@ impl Started {
             };
             match event {
                 Event::Started { step } => progress.started(&step),
-                Event::Finished {
-                    step,
-                    elapsed_us,
-                    note,
-                } => {
+                Event::Finished { step, elapsed_us, note } => {
                     progress.finished(&step, Duration::from_micros(elapsed_us), &note);
                 }
-                Event::Failed {
-                    step,
-                    elapsed_us,
-                    error,
-                } => {
+                Event::Failed { step, elapsed_us, error } => {
                     progress.failed(&step, Duration::from_micros(elapsed_us), &error);
                 }
                 Event::Ready => return Ok(()),
                 Event::Fatal { error } => {
-                    return Err(SuperviseError::Died {
-                        cause: error,
-                        log: self.log.clone(),
-                    });
+                    return Err(SuperviseError::Died { cause: error, log: self.log.clone() });
                 }
             }
         }
         let status = self.child.wait().map(|s| s.to_string()).unwrap_or_default();
         let cause = format!("{status}; its last words: {}", log_tail(&self.log, 5));
-        Err(SuperviseError::Died {
-            cause,
-            log: self.log.clone(),
-        })
+        Err(SuperviseError::Died { cause, log: self.log.clone() })
     }
 }
 
@@ -181,15 +144,9 @@ pub struct Reporter {
 impl Reporter {
     /// Speaks over standard input, which [`start_background`] made a socket.
     pub fn from_stdin() -> Reporter {
-        let stream = io::stdin()
-            .as_fd()
-            .try_clone_to_owned()
-            .ok()
-            .map(UnixStream::from);
+        let stream = io::stdin().as_fd().try_clone_to_owned().ok().map(UnixStream::from);
         // Anything but a socket has no peer: a terminal, a file, /dev/null.
-        Reporter {
-            stream: Mutex::new(stream.filter(|s| s.peer_addr().is_ok())),
-        }
+        Reporter { stream: Mutex::new(stream.filter(|s| s.peer_addr().is_ok())) }
     }
 
     /// Says that the start succeeded and hangs up.
@@ -199,18 +156,12 @@ impl Reporter {
 
     /// Says why the start failed and hangs up.
     pub fn fatal(&self, error: &str) {
-        self.last_words(&Event::Fatal {
-            error: error.to_owned(),
-        });
+        self.last_words(&Event::Fatal { error: error.to_owned() });
     }
 
     fn last_words(&self, event: &Event) {
         self.send(event);
-        let stream = self
-            .stream
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner).take();
         // A starter that has gone hears nothing, and need not.
         let _ = stream.map(|s| s.shutdown(std::net::Shutdown::Both));
     }
@@ -237,18 +188,10 @@ impl Progress for Reporter {
     }
 
     fn finished(&self, step: &str, elapsed: Duration, note: &str) {
-        self.send(&Event::Finished {
-            step: step.into(),
-            elapsed_us: micros(elapsed),
-            note: note.into(),
-        });
+        self.send(&Event::Finished { step: step.into(), elapsed_us: micros(elapsed), note: note.into() });
     }
 
     fn failed(&self, step: &str, elapsed: Duration, error: &str) {
-        self.send(&Event::Failed {
-            step: step.into(),
-            elapsed_us: micros(elapsed),
-            error: error.into(),
-        });
+        self.send(&Event::Failed { step: step.into(), elapsed_us: micros(elapsed), error: error.into() });
     }
 }

@@ -35,21 +35,12 @@ impl Lock {
         if let Some(folder) = path.parent() {
             files::make_dir(folder)?;
         }
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)
-            .map_err(fail("open", path))?;
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(fail("open", path))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Lock { _file: file }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(LockError::Held {
-                path: path.to_owned(),
-            }),
-            Err(e) => Err(LockError::Lock {
-                path: path.to_owned(),
-                source: e.into(),
-            }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(LockError::Held { path: path.to_owned() }),
+            Err(e) => Err(LockError::Lock { path: path.to_owned(), source: e.into() }),
         }
     }
 }

@@ -27,13 +27,8 @@ pub struct Process {
 impl Process {
     /// The process that has this pid now; `None` where there is none, or only what is left of one until its parent asks.
     pub fn of_pid(pid: u32) -> Option<Process> {
-        let (state, start_ticks) =
-            parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
-        (state != 'Z' && state != 'X').then(|| Process {
-            pid,
-            start_ticks,
-            boot_id: boot_id(),
-        })
+        let (state, start_ticks) = parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+        (state != 'Z' && state != 'X').then(|| Process { pid, start_ticks, boot_id: boot_id() })
     }
 
     /// This very process.
@@ -89,11 +84,7 @@ impl Process {
     }
 
     fn failed(&self, action: &'static str, source: io::Error) -> SuperviseError {
-        SuperviseError::Process {
-            action,
-            pid: self.pid,
-            source,
-        }
+        SuperviseError::Process { action, pid: self.pid, source }
     }
 }
 
@@ -108,10 +99,7 @@ fn parse_stat(stat: &str) -> Option<(char, u64)> {
 
 /// Changes with every start of the machine.
 pub(crate) fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// All processes, each with its parent's pid and its command line's arguments.
@@ -121,18 +109,9 @@ pub(crate) fn table() -> Vec<(Process, u32, Vec<String>)> {
     pids.filter_map(|pid| {
         let process = Process::of_pid(pid)?;
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let parent = stat
-            .rsplit_once(')')?
-            .1
-            .split_whitespace()
-            .nth(1)?
-            .parse()
-            .ok()?;
+        let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let arguments = line
-            .split(|b| *b == 0)
-            .map(|a| String::from_utf8_lossy(a).into_owned())
-            .collect();
+        let arguments = line.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect();
         Some((process, parent, arguments))
     })
     .collect()
@@ -143,9 +122,7 @@ pub fn processes_with_argument(program: &str, argument: &str) -> Vec<Process> {
     let named = |first: &str| first.rsplit('/').next() == Some(program);
     table()
         .into_iter()
-        .filter(|(_, _, args)| {
-            args.first().is_some_and(|a| named(a)) && args.iter().any(|a| a == argument)
-        })
+        .filter(|(_, _, args)| args.first().is_some_and(|a| named(a)) && args.iter().any(|a| a == argument))
         .map(|(process, ..)| process)
         .collect()
 }
@@ -166,19 +143,7 @@ mod tests {
     fn another_start_time_or_boot_is_another_process() {
         let current = Process::current().expect("this process");
         assert!(current.is_alive());
-        assert!(
-            !Process {
-                start_ticks: current.start_ticks + 1,
-                ..current.clone()
-            }
-            .is_alive()
-        );
-        assert!(
-            !Process {
-                boot_id: "another".into(),
-                ..current
-            }
-            .is_alive()
-        );
+        assert!(!Process { start_ticks: current.start_ticks + 1, ..current.clone() }.is_alive());
+        assert!(!Process { boot_id: "another".into(), ..current }.is_alive());
     }
 }

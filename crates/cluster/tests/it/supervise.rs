@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use cluster::progress::Progress;
 use cluster::supervise::{
-    BackgroundSpec, Lock, LockError, Process, SuperviseError, read_pid_file, start_background,
-    stop, stop_by_pid_file, write_pid_file,
+    BackgroundSpec, Lock, LockError, Process, SuperviseError, read_pid_file, start_background, stop, stop_by_pid_file,
+    write_pid_file,
 };
 
 #[derive(Default)]
@@ -16,34 +16,21 @@ struct Heard(Mutex<Vec<String>>);
 
 impl Progress for Heard {
     fn started(&self, step: &str) {
-        self.0
-            .lock()
-            .expect("no panic")
-            .push(format!("started {step}"));
+        self.0.lock().expect("no panic").push(format!("started {step}"));
     }
 
     fn finished(&self, step: &str, elapsed: Duration, note: &str) {
-        self.0
-            .lock()
-            .expect("no panic")
-            .push(format!("finished {step} {} {note}", elapsed.as_micros()));
+        self.0.lock().expect("no panic").push(format!("finished {step} {} {note}", elapsed.as_micros()));
     }
 
     fn failed(&self, step: &str, _: Duration, error: &str) {
-        self.0
-            .lock()
-            .expect("no panic")
-            .push(format!("failed {step} {error}"));
+        self.0.lock().expect("no panic").push(format!("failed {step} {error}"));
     }
 }
 
 fn shell(script: &str, folder: &std::path::Path) -> BackgroundSpec {
     let args = ["-c", script].map(OsString::from).to_vec();
-    BackgroundSpec {
-        program: "/bin/sh".into(),
-        args,
-        log: folder.join("logs/argosy.log"),
-    }
+    BackgroundSpec { program: "/bin/sh".into(), args, log: folder.join("logs/argosy.log") }
 }
 
 #[tokio::test]
@@ -54,25 +41,11 @@ async fn a_background_start_is_followed_until_it_is_ready() {
     let started = start_background(&shell(script, folder.path())).expect("started");
     let process = Process::of_pid(started.pid()).expect("it runs");
     let heard = Heard::default();
-    started
-        .follow(&heard, Duration::from_secs(10))
-        .await
-        .expect("ready");
-    assert_eq!(
-        *heard.0.lock().expect("no panic"),
-        ["started one", "finished one 7 new"]
-    );
-    assert_eq!(
-        std::fs::read_to_string(folder.path().join("logs/argosy.log")).expect("a log"),
-        "to the log\n"
-    );
-    assert!(
-        process.is_alive(),
-        "it goes on when its starter has heard enough"
-    );
-    stop(&process, Duration::from_secs(5))
-        .await
-        .expect("stopped");
+    started.follow(&heard, Duration::from_secs(10)).await.expect("ready");
+    assert_eq!(*heard.0.lock().expect("no panic"), ["started one", "finished one 7 new"]);
+    assert_eq!(std::fs::read_to_string(folder.path().join("logs/argosy.log")).expect("a log"), "to the log\n");
+    assert!(process.is_alive(), "it goes on when its starter has heard enough");
+    stop(&process, Duration::from_secs(5)).await.expect("stopped");
     assert!(!process.is_alive());
 }
 
@@ -81,39 +54,24 @@ async fn a_start_that_dies_or_hangs_says_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let cases = [
         ("echo broken config; exit 3", "broken config"),
-        (
-            r#"echo '{"event":"fatal","error":"no disk"}' >&0; exec sleep 60"#,
-            "no disk",
-        ),
+        (r#"echo '{"event":"fatal","error":"no disk"}' >&0; exec sleep 60"#, "no disk"),
     ];
     for (script, wanted) in cases {
         let started = start_background(&shell(script, folder.path())).expect("started");
         let process = Process::of_pid(started.pid());
-        match started
-            .follow(&Heard::default(), Duration::from_secs(10))
-            .await
-        {
+        match started.follow(&Heard::default(), Duration::from_secs(10)).await {
             Err(SuperviseError::Died { cause, .. }) => assert!(cause.contains(wanted), "{cause}"),
             other => panic!("{script}: {other:?}"),
         }
         if let Some(process) = process {
-            stop(&process, Duration::from_secs(5))
-                .await
-                .expect("stopped");
+            stop(&process, Duration::from_secs(5)).await.expect("stopped");
         }
     }
     let started = start_background(&shell("exec sleep 60", folder.path())).expect("started");
     let process = Process::of_pid(started.pid()).expect("it runs");
-    let hung = started
-        .follow(&Heard::default(), Duration::from_millis(50))
-        .await;
-    assert!(
-        matches!(hung, Err(SuperviseError::NotReady { .. })),
-        "{hung:?}"
-    );
-    stop(&process, Duration::from_secs(5))
-        .await
-        .expect("stopped");
+    let hung = started.follow(&Heard::default(), Duration::from_millis(50)).await;
+    assert!(matches!(hung, Err(SuperviseError::NotReady { .. })), "{hung:?}");
+    stop(&process, Duration::from_secs(5)).await.expect("stopped");
 }
 
 #[tokio::test]
@@ -131,22 +89,10 @@ async fn a_process_that_ignores_the_request_is_killed() {
     let process = Process::of_pid(child.id()).expect("it runs");
     write_pid_file(&path, &process).expect("written");
     assert_eq!(read_pid_file(&path).expect("read"), Some(process.clone()));
-    assert!(
-        stop_by_pid_file(&path, Duration::from_millis(100))
-            .await
-            .expect("stopped")
-    );
+    assert!(stop_by_pid_file(&path, Duration::from_millis(100)).await.expect("stopped"));
     assert!(!process.is_alive());
-    assert_eq!(
-        child.wait().expect("reaped").code(),
-        None,
-        "ended by a signal"
-    );
-    assert!(
-        !stop_by_pid_file(&path, Duration::from_millis(100))
-            .await
-            .expect("nothing to stop")
-    );
+    assert_eq!(child.wait().expect("reaped").code(), None, "ended by a signal");
+    assert!(!stop_by_pid_file(&path, Duration::from_millis(100)).await.expect("nothing to stop"));
 }
 
 #[test]

@@ -14,8 +14,8 @@ use rustls::{RootCertStore, crypto::CryptoProvider};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 pub use client::{ClientTls, ReloadingClientConfig, Trust, client_config, dial_tls};
-pub use peer::{UnverifiedCertificate, VerifiedBy};
 pub(crate) use peer::{Certificate, describe};
+pub use peer::{UnverifiedCertificate, VerifiedBy};
 pub use server::{ReloadingServerConfig, ServerTls, server_config};
 
 pub(crate) use client::handshake;

@@ -68,7 +68,8 @@ async fn certificates_of_others_and_expired_ones_count_for_nobody() {
 async fn a_connection_does_not_outlive_its_certificate() {
     let authority = Authority::new("cluster");
     let server = start(&authority, who()).await;
-    let user = client(server.address, &authority, Some(identity(authority.short_lived("user", Duration::from_secs(3)))));
+    let user =
+        client(server.address, &authority, Some(identity(authority.short_lived("user", Duration::from_secs(3)))));
     assert_eq!(get(&user, "/").await.unwrap().1, "CN=user,O= [0]");
     tokio::time::sleep(Duration::from_millis(4100)).await;
     assert_eq!(get(&user, "/").await.unwrap().1, "a stranger");

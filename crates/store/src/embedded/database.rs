@@ -8,8 +8,7 @@ use super::{
     disk::{Backend, Disk, Trouble},
     fault::{Fault, WAY_OUT, contained, fault},
     format::{
-        EMPTY_REVISION, EXPIRIES, META, Meta, ROWS, Row, Tally, expiry_checksum, expiry_key,
-        key_text, split_expiry_key,
+        EMPTY_REVISION, EXPIRIES, META, Meta, ROWS, Row, Tally, expiry_checksum, expiry_key, key_text, split_expiry_key,
     },
 };
 use crate::Revision;
@@ -31,10 +30,7 @@ pub struct Report {
 /// Opens redb on `disk`. Its own integrity check always runs: it verifies every page and builds the free list anew, so
 /// that a damaged free list cannot have live pages overwritten later.
 pub(super) fn open(disk: &Arc<dyn Disk>, trouble: &Arc<Trouble>) -> Result<Database, Fault> {
-    let backend = Backend {
-        disk: Arc::clone(disk),
-        trouble: Arc::clone(trouble),
-    };
+    let backend = Backend { disk: Arc::clone(disk), trouble: Arc::clone(trouble) };
     contained(|| {
         Builder::new()
             .set_cache_size(CACHE_BYTES)
@@ -46,20 +42,12 @@ pub(super) fn open(disk: &Arc<dyn Disk>, trouble: &Arc<Trouble>) -> Result<Datab
 
 /// Writes the tables and the head record of an empty store.
 pub(super) fn initialize(database: &Database, id: u64) -> Result<Meta, Fault> {
-    let meta = Meta {
-        id,
-        revision: EMPTY_REVISION,
-        ..Meta::default()
-    };
+    let meta = Meta { id, revision: EMPTY_REVISION, ..Meta::default() };
     let mut transaction = database.begin_write().map_err(fault)?;
     transaction.set_two_phase_commit(true);
     transaction.open_table(ROWS).map_err(fault)?;
     transaction.open_table(EXPIRIES).map_err(fault)?;
-    transaction
-        .open_table(META)
-        .map_err(fault)?
-        .insert((), meta.encode().as_slice())
-        .map_err(fault)?;
+    transaction.open_table(META).map_err(fault)?.insert((), meta.encode().as_slice()).map_err(fault)?;
     transaction.commit().map_err(fault)?;
     Ok(meta)
 }
@@ -80,27 +68,15 @@ pub(super) fn verify(database: &Database) -> Result<(Meta, Report), Fault> {
     contained(|| {
         let transaction = database.begin_read().map_err(fault)?;
         let meta = meta(&transaction)?;
-        let mut report = Report {
-            revision: Revision(meta.revision),
-            rows: 0,
-            bytes: 0,
-            expiring: 0,
-        };
+        let mut report = Report { revision: Revision(meta.revision), rows: 0, bytes: 0, expiring: 0 };
         let (mut rows, mut due) = (Tally::default(), Tally::default());
-        for item in transaction
-            .open_table(ROWS)
-            .map_err(fault)?
-            .iter()
-            .map_err(fault)?
-        {
+        for item in transaction.open_table(ROWS).map_err(fault)?.iter().map_err(fault)? {
             let (key, bytes) = item.map_err(fault)?;
             let key = key.value();
             let (row, checksum) = Row::decode(key, bytes.value())?;
             let name = key_text(key)?;
             if row.modified > meta.revision || row.created > row.modified {
-                return Err(Fault::Damaged(format!(
-                    "key {name} has an impossible revision; {WAY_OUT}"
-                )));
+                return Err(Fault::Damaged(format!("key {name} has an impossible revision; {WAY_OUT}")));
             }
             rows.add(checksum);
             report.bytes += (key.len() + row.value.len()) as u64;
@@ -109,12 +85,7 @@ pub(super) fn verify(database: &Database) -> Result<(Meta, Report), Fault> {
             }
         }
         let mut indexed = Tally::default();
-        for item in transaction
-            .open_table(EXPIRIES)
-            .map_err(fault)?
-            .iter()
-            .map_err(fault)?
-        {
+        for item in transaction.open_table(EXPIRIES).map_err(fault)?.iter().map_err(fault)? {
             indexed.add(expiry_checksum(item.map_err(fault)?.0.value()));
         }
         (report.rows, report.expiring) = (rows.count, due.count);
@@ -129,9 +100,7 @@ pub(super) fn verify(database: &Database) -> Result<(Meta, Report), Fault> {
 }
 
 /// The time at which the next row expires.
-pub(super) fn next_expiry(
-    table: &impl ReadableTable<&'static [u8], ()>,
-) -> Result<Option<u64>, Fault> {
+pub(super) fn next_expiry(table: &impl ReadableTable<&'static [u8], ()>) -> Result<Option<u64>, Fault> {
     let first = table.first().map_err(fault)?;
     Ok(first.and_then(|(index, _)| split_expiry_key(index.value()).map(|(at, _)| at)))
 }

@@ -58,11 +58,7 @@ pub(super) struct Backend {
 impl Backend {
     fn noted(&self, result: io::Result<()>) -> io::Result<()> {
         if let Err(error) = &result {
-            self.trouble.note(if is_no_space(error) {
-                Trouble::NO_SPACE
-            } else {
-                Trouble::DOUBTFUL
-            });
+            self.trouble.note(if is_no_space(error) { Trouble::NO_SPACE } else { Trouble::DOUBTFUL });
         }
         result
     }
@@ -123,14 +119,7 @@ const OVERLAY_PAGE_BYTES: u64 = 4096;
 impl Overlay {
     pub(crate) fn new(base: Arc<dyn Disk>) -> io::Result<Self> {
         let len = base.len()?;
-        Ok(Self {
-            base,
-            state: Mutex::new(OverlayState {
-                len,
-                base_len: len,
-                pages: BTreeMap::new(),
-            }),
-        })
+        Ok(Self { base, state: Mutex::new(OverlayState { len, base_len: len, pages: BTreeMap::new() }) })
     }
 
     fn load(&self, state: &OverlayState, page: u64) -> io::Result<Box<[u8]>> {
@@ -164,10 +153,7 @@ impl Disk for Overlay {
 
     fn read_at(&self, offset: u64, mut out: &mut [u8]) -> io::Result<()> {
         let state = self.state.lock();
-        if offset
-            .checked_add(out.len() as u64)
-            .is_none_or(|end| end > state.len)
-        {
+        if offset.checked_add(out.len() as u64).is_none_or(|end| end > state.len) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         for (page, start, count) in pieces(offset, out.len()) {
@@ -203,9 +189,7 @@ impl Disk for Overlay {
         let mut state = self.state.lock();
         state.len = len;
         state.base_len = state.base_len.min(len);
-        state
-            .pages
-            .retain(|page, _| page * OVERLAY_PAGE_BYTES < len);
+        state.pages.retain(|page, _| page * OVERLAY_PAGE_BYTES < len);
         if let Some(bytes) = state.pages.get_mut(&(len / OVERLAY_PAGE_BYTES)) {
             bytes[(len % OVERLAY_PAGE_BYTES) as usize..].fill(0);
         }

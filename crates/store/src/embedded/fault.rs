@@ -43,10 +43,7 @@ impl Fault {
 }
 
 pub(super) fn is_no_space(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-    )
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 /// Reads redb's error; use as `.map_err(fault)`.
@@ -74,11 +71,7 @@ pub(super) fn fault(error: impl Into<redb::Error>) -> Fault {
 pub(super) fn contained<T, E: From<Fault>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result,
-        Err(panic) => Err(Fault::Damaged(format!(
-            "the engine panicked: {}; {WAY_OUT}",
-            panic_text(&*panic)
-        ))
-        .into()),
+        Err(panic) => Err(Fault::Damaged(format!("the engine panicked: {}; {WAY_OUT}", panic_text(&*panic))).into()),
     }
 }
 

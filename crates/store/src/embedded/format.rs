@@ -53,12 +53,8 @@ impl<'a> Row<'a> {
         if row_checksum(key, &header[..24], value) != stored {
             return Err(damaged_row(key, "does not match its checksum"));
         }
-        let row = Self {
-            created: u64_at(header, 0),
-            modified: u64_at(header, 8),
-            expires_ms: u64_at(header, 16),
-            value,
-        };
+        let row =
+            Self { created: u64_at(header, 0), modified: u64_at(header, 8), expires_ms: u64_at(header, 16), value };
         Ok((row, stored))
     }
 }
@@ -72,10 +68,7 @@ fn row_checksum(key: &[u8], header: &[u8], value: &[u8]) -> u32 {
 }
 
 fn damaged_row(key: &[u8], what: &str) -> Fault {
-    Fault::Damaged(format!(
-        "the row of key {} {what}; {WAY_OUT}",
-        String::from_utf8_lossy(key)
-    ))
+    Fault::Damaged(format!("the row of key {} {what}; {WAY_OUT}", String::from_utf8_lossy(key)))
 }
 
 /// The key as text. Keys enter as text, so anything else is damage.
@@ -132,21 +125,8 @@ impl Tally {
 impl Meta {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(META_BYTES);
-        let Meta {
-            id,
-            revision,
-            rows,
-            expiries,
-        } = *self;
-        for field in [
-            FORMAT_VERSION,
-            id,
-            revision,
-            rows.count,
-            rows.sum,
-            expiries.count,
-            expiries.sum,
-        ] {
+        let Meta { id, revision, rows, expiries } = *self;
+        for field in [FORMAT_VERSION, id, revision, rows.count, rows.sum, expiries.count, expiries.sum] {
             bytes.extend_from_slice(&field.to_le_bytes());
         }
         let checksum = crc32fast::hash(&bytes);
@@ -155,9 +135,7 @@ impl Meta {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Fault> {
-        let version = bytes
-            .first_chunk::<8>()
-            .map(|version| u64::from_le_bytes(*version));
+        let version = bytes.first_chunk::<8>().map(|version| u64::from_le_bytes(*version));
         match version {
             Some(FORMAT_VERSION) => {}
             Some(other) if bytes.len() != META_BYTES || checksum_holds(bytes) => {
@@ -166,34 +144,23 @@ impl Meta {
                 )));
             }
             _ => {
-                return Err(Fault::Damaged(format!(
-                    "its head record is unreadable; {WAY_OUT}"
-                )));
+                return Err(Fault::Damaged(format!("its head record is unreadable; {WAY_OUT}")));
             }
         }
         if bytes.len() != META_BYTES || !checksum_holds(bytes) {
-            return Err(Fault::Damaged(format!(
-                "its head record does not match its checksum; {WAY_OUT}"
-            )));
+            return Err(Fault::Damaged(format!("its head record does not match its checksum; {WAY_OUT}")));
         }
         Ok(Self {
             id: u64_at(bytes, 8),
             revision: u64_at(bytes, 16),
-            rows: Tally {
-                count: u64_at(bytes, 24),
-                sum: u64_at(bytes, 32),
-            },
-            expiries: Tally {
-                count: u64_at(bytes, 40),
-                sum: u64_at(bytes, 48),
-            },
+            rows: Tally { count: u64_at(bytes, 24), sum: u64_at(bytes, 32) },
+            expiries: Tally { count: u64_at(bytes, 40), sum: u64_at(bytes, 48) },
         })
     }
 }
 
 fn checksum_holds(meta: &[u8]) -> bool {
-    meta.split_last_chunk::<4>()
-        .is_some_and(|(head, checksum)| crc32fast::hash(head) == u32::from_le_bytes(*checksum))
+    meta.split_last_chunk::<4>().is_some_and(|(head, checksum)| crc32fast::hash(head) == u32::from_le_bytes(*checksum))
 }
 
 /// `bytes` must hold at least `at + 8` bytes.
@@ -209,40 +176,24 @@ mod tests {
 
     #[test]
     fn rows_round_trip_and_every_flipped_bit_is_noticed() {
-        let row = Row {
-            created: 2,
-            modified: 7,
-            expires_ms: 1234,
-            value: b"value",
-        };
+        let row = Row { created: 2, modified: 7, expires_ms: 1234, value: b"value" };
         let mut bytes = Vec::new();
         let checksum = row.encode(b"/a", &mut bytes);
         assert_eq!(Row::decode(b"/a", &bytes).ok(), Some((row, checksum)));
-        assert!(
-            Row::decode(b"/b", &bytes).is_err(),
-            "a row under another key"
-        );
+        assert!(Row::decode(b"/b", &bytes).is_err(), "a row under another key");
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(Row::decode(b"/a", &flipped).is_err(), "bit {bit}");
         }
         for length in 0..bytes.len() {
-            assert!(
-                Row::decode(b"/a", &bytes[..length]).is_err(),
-                "length {length}"
-            );
+            assert!(Row::decode(b"/a", &bytes[..length]).is_err(), "length {length}");
         }
     }
 
     #[test]
     fn meta_round_trips_and_every_flipped_bit_is_noticed() {
-        let meta = Meta {
-            id: 9,
-            revision: 5,
-            rows: Tally { count: 1, sum: 77 },
-            expiries: Tally::default(),
-        };
+        let meta = Meta { id: 9, revision: 5, rows: Tally { count: 1, sum: 77 }, expiries: Tally::default() };
         let bytes = meta.encode();
         assert_eq!(Meta::decode(&bytes).ok(), Some(meta));
         for bit in 0..bytes.len() * 8 {

@@ -16,10 +16,7 @@ pub struct HistoryLimits {
 
 impl Default for HistoryLimits {
     fn default() -> Self {
-        Self {
-            events: 100_000,
-            bytes: 16 << 20,
-        }
+        Self { events: 100_000, bytes: 16 << 20 }
     }
 }
 
@@ -46,13 +43,7 @@ const RECORD_OVERHEAD: usize = size_of::<(Record, usize)>();
 
 impl History {
     pub(super) fn new(limits: HistoryLimits, revision: u64) -> Self {
-        Self {
-            limits,
-            start: revision,
-            compacted: 0,
-            records: VecDeque::new(),
-            bytes: 0,
-        }
+        Self { limits, start: revision, compacted: 0, records: VecDeque::new(), bytes: 0 }
     }
 
     pub(super) fn newest(&self) -> u64 {
@@ -62,11 +53,7 @@ impl History {
     pub(super) fn push(&mut self, mut record: Record) {
         debug_assert_eq!(record.event.revision.0, self.newest() + 1);
         let shared = self.share_previous(&mut record);
-        let previous = record
-            .previous
-            .as_ref()
-            .filter(|_| !shared)
-            .map_or(0, |entry| entry.value.len());
+        let previous = record.previous.as_ref().filter(|_| !shared).map_or(0, |entry| entry.value.len());
         let value = match &record.event.change {
             Change::Put { value, .. } => value.len(),
             Change::Delete => 0,
@@ -95,13 +82,7 @@ impl History {
 
     fn value_at(&self, revision: Revision) -> Option<&Bytes> {
         let index = revision.0.checked_sub(self.start + 1)?;
-        match &self
-            .records
-            .get(usize::try_from(index).ok()?)?
-            .0
-            .event
-            .change
-        {
+        match &self.records.get(usize::try_from(index).ok()?)?.0.event.change {
             Change::Put { value, .. } => Some(value),
             Change::Delete => None,
         }
@@ -123,50 +104,31 @@ impl History {
 
     /// Forgets everything, for a state that was read from disk anew.
     pub(super) fn reset(&mut self, revision: u64) {
-        *self = Self {
-            compacted: self.compacted,
-            ..Self::new(self.limits, revision)
-        };
+        *self = Self { compacted: self.compacted, ..Self::new(self.limits, revision) };
     }
 
     /// Whether everything after `revision` is known.
     pub(super) fn check(&self, revision: Revision) -> Result<()> {
         if revision.0 < self.start {
-            return Err(Error::Compacted {
-                requested: revision,
-                oldest: Revision(self.start),
-            });
+            return Err(Error::Compacted { requested: revision, oldest: Revision(self.start) });
         }
         if revision.0 > self.newest() {
-            return Err(Error::Future {
-                requested: revision,
-                newest: Revision(self.newest()),
-            });
+            return Err(Error::Future { requested: revision, newest: Revision(self.newest()) });
         }
         Ok(())
     }
 
     /// Goes through at most `limit` writes after `after`: those under `prefix`, and the last revision looked at.
-    pub(super) fn events(
-        &self,
-        prefix: &str,
-        after: u64,
-        limit: usize,
-    ) -> Result<(Vec<Event>, u64)> {
+    pub(super) fn events(&self, prefix: &str, after: u64, limit: usize) -> Result<(Vec<Event>, u64)> {
         let Some(skip) = after.checked_sub(self.start) else {
             let requested = Revision(after);
             return Err(if after < self.compacted {
-                Error::Compacted {
-                    requested,
-                    oldest: Revision(self.start),
-                }
+                Error::Compacted { requested, oldest: Revision(self.start) }
             } else {
                 Error::Lagged
             });
         };
-        let skip = usize::try_from(skip)
-            .unwrap_or(usize::MAX)
-            .min(self.records.len());
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(self.records.len());
         let end = (skip + limit).min(self.records.len());
         let events = self
             .records
@@ -180,25 +142,13 @@ impl History {
 
     /// What to lay over the state at `newest` to see the state at `at`: keys under `prefix` that were written since, and
     /// what they held then.
-    pub(super) fn undo(
-        &self,
-        prefix: &str,
-        at: Revision,
-        newest: u64,
-    ) -> Result<BTreeMap<String, Option<Entry>>> {
+    pub(super) fn undo(&self, prefix: &str, at: Revision, newest: u64) -> Result<BTreeMap<String, Option<Entry>>> {
         self.check(at)?;
-        let index = |revision: u64| {
-            usize::try_from(revision - self.start)
-                .unwrap_or(usize::MAX)
-                .min(self.records.len())
-        };
+        let index =
+            |revision: u64| usize::try_from(revision - self.start).unwrap_or(usize::MAX).min(self.records.len());
         let mut undone = BTreeMap::new();
         // Newest first, so that the oldest write after `at` has the last word.
-        for (record, _) in self
-            .records
-            .range(index(at.0)..index(newest.max(at.0)))
-            .rev()
-        {
+        for (record, _) in self.records.range(index(at.0)..index(newest.max(at.0))).rev() {
             if record.event.key.starts_with(prefix) {
                 undone.insert(record.event.key.to_string(), record.previous.clone());
             }
@@ -217,10 +167,7 @@ mod tests {
             event: Event {
                 revision: Revision(revision),
                 key: key.into(),
-                change: Change::Put {
-                    value,
-                    created: Revision(revision),
-                },
+                change: Change::Put { value, created: Revision(revision) },
             },
             previous: previous.map(|(modified, value)| Entry {
                 key: key.into(),
@@ -234,14 +181,8 @@ mod tests {
     #[test]
     fn both_bounds_hold_and_what_is_left_has_no_holes() {
         for limits in [
-            HistoryLimits {
-                events: 3,
-                bytes: usize::MAX,
-            },
-            HistoryLimits {
-                events: usize::MAX,
-                bytes: 3 * (RECORD_OVERHEAD + 102),
-            },
+            HistoryLimits { events: 3, bytes: usize::MAX },
+            HistoryLimits { events: usize::MAX, bytes: 3 * (RECORD_OVERHEAD + 102) },
         ] {
             let mut history = History::new(limits, 10);
             for revision in 11..=20 {
@@ -250,23 +191,11 @@ mod tests {
             assert_eq!(history.start, 17, "{limits:?}");
             assert_eq!(history.newest(), 20);
             let (events, to) = history.events("/a", 18, 100).unwrap();
-            assert_eq!(
-                events
-                    .iter()
-                    .map(|event| event.revision.0)
-                    .collect::<Vec<_>>(),
-                [19, 20]
-            );
+            assert_eq!(events.iter().map(|event| event.revision.0).collect::<Vec<_>>(), [19, 20]);
             assert_eq!(to, 20);
             assert!(matches!(history.events("/a", 16, 100), Err(Error::Lagged)));
-            assert!(matches!(
-                history.check(Revision(16)),
-                Err(Error::Compacted { .. })
-            ));
-            assert!(matches!(
-                history.check(Revision(21)),
-                Err(Error::Future { .. })
-            ));
+            assert!(matches!(history.check(Revision(16)), Err(Error::Compacted { .. })));
+            assert!(matches!(history.check(Revision(21)), Err(Error::Future { .. })));
         }
     }
 
@@ -277,15 +206,9 @@ mod tests {
         history.push(put(12, "/b", None));
         history.push(put(13, "/a", Some((11, b"newer"))));
         let undone = history.undo("/", Revision(10), 13).unwrap();
-        assert_eq!(
-            undone["/a"].as_ref().map(|entry| &entry.value[..]),
-            Some(&b"old"[..])
-        );
+        assert_eq!(undone["/a"].as_ref().map(|entry| &entry.value[..]), Some(&b"old"[..]));
         assert_eq!(undone["/b"], None);
         let undone = history.undo("/a", Revision(11), 12).unwrap();
-        assert!(
-            undone.is_empty(),
-            "a write after the state that was read must not be undone: {undone:?}"
-        );
+        assert!(undone.is_empty(), "a write after the state that was read must not be undone: {undone:?}");
     }
 }

@@ -59,9 +59,7 @@ use self::{
     transaction::Operation,
     writer::{Command, Write, Writer},
 };
-use crate::{
-    Entry, Error, ListOptions, ListPage, Result, Revision, Store, VALUE_BYTES_MAX, WatchStream,
-};
+use crate::{Entry, Error, ListOptions, ListPage, Result, Revision, Store, VALUE_BYTES_MAX, WatchStream};
 
 /// The name of the store's file in its directory.
 pub const FILE_NAME: &str = "store.redb";
@@ -86,9 +84,7 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods, reason = "this is the seam")]
     fn now_unix_ms(&self) -> u64 {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis() as u64)
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
     }
 }
 
@@ -140,12 +136,7 @@ impl Embedded {
         let file = open_file(&path, sidecar.witness())?;
         let opened = Self::start(Arc::new(file), Some(sidecar), path.clone(), &options);
         let (store, report) = opened.map_err(|fault| fault.in_file(&path))?;
-        let Report {
-            revision,
-            rows,
-            bytes,
-            ..
-        } = report;
+        let Report { revision, rows, bytes, .. } = report;
         tracing::info!(path = %path.display(), %revision, rows, bytes, elapsed = ?started.elapsed(), "opened the store");
         Ok(store)
     }
@@ -218,35 +209,20 @@ impl Embedded {
 
     fn send(&self, command: Command) -> Result<()> {
         let commands = self.commands.lock();
-        commands
-            .as_ref()
-            .and_then(|commands| commands.send(command).ok())
-            .ok_or(Error::Closed)
+        commands.as_ref().and_then(|commands| commands.send(command).ok()).ok_or(Error::Closed)
     }
 
     async fn write(&self, key: &str, operation: Operation) -> Result<Revision> {
         let bytes = operation.bytes();
         if bytes > self.value_bytes_max {
-            return Err(Error::TooLarge {
-                key: key.to_owned(),
-                bytes,
-                limit: self.value_bytes_max,
-            });
+            return Err(Error::TooLarge { key: key.to_owned(), bytes, limit: self.value_bytes_max });
         }
         // A value above the whole queue's size (a limit set that high) takes all of it.
         let units = (1 + bytes / QUEUE_UNIT_BYTES).min(QUEUE_BYTES / QUEUE_UNIT_BYTES) as u32;
-        let permit = Arc::clone(&self.queue)
-            .acquire_many_owned(units)
-            .await
-            .map_err(|_| Error::Closed)?;
+        let permit = Arc::clone(&self.queue).acquire_many_owned(units).await.map_err(|_| Error::Closed)?;
         let (reply, answer) = oneshot::channel();
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        self.send(Command::Write(Write {
-            key: key.into(),
-            operation,
-            reply,
-            _permit: permit,
-        }))?;
+        self.send(Command::Write(Write { key: key.into(), operation, reply, _permit: permit }))?;
         // The writer answers every write it takes; one that was still queued when it closed was not written.
         answer.await.map_err(|_| Error::Closed)?
     }
@@ -271,11 +247,7 @@ fn open_file(path: &Path, witness: Option<Witness>) -> Result<LockedFile> {
         }
         create_file(path)?;
     }
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(|error| io_error("open", path, error))?;
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| io_error("open", path, error))?;
     LockedFile::lock(file, path)
 }
 
@@ -313,10 +285,7 @@ fn check_witness(meta: Meta, sidecar: Option<&Sidecar>) -> Result<(), Fault> {
             meta.revision, witness.revision
         )));
     }
-    sidecar.testify(Witness {
-        id: meta.id,
-        revision: meta.revision,
-    });
+    sidecar.testify(Witness { id: meta.id, revision: meta.revision });
     Ok(())
 }
 
@@ -326,14 +295,10 @@ fn new_id() -> u64 {
     RandomState::new().hash_one(SystemClock.now_unix_ms())
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     spawn_blocking(work)
         .await
-        .map_err(|error| Error::Unavailable {
-            message: format!("a read was stopped: {error}"),
-        })?
+        .map_err(|error| Error::Unavailable { message: format!("a read was stopped: {error}") })?
 }
 
 fn ttl_ms(ttl: Option<Duration>) -> Option<u64> {
@@ -353,32 +318,11 @@ impl Store for Embedded {
     }
 
     async fn create(&self, key: &str, value: Bytes, ttl: Option<Duration>) -> Result<Revision> {
-        self.write(
-            key,
-            Operation::Create {
-                value,
-                ttl_ms: ttl_ms(ttl),
-            },
-        )
-        .await
+        self.write(key, Operation::Create { value, ttl_ms: ttl_ms(ttl) }).await
     }
 
-    async fn update(
-        &self,
-        key: &str,
-        value: Bytes,
-        expected: Revision,
-        ttl: Option<Duration>,
-    ) -> Result<Revision> {
-        self.write(
-            key,
-            Operation::Update {
-                value,
-                ttl_ms: ttl_ms(ttl),
-                expected,
-            },
-        )
-        .await
+    async fn update(&self, key: &str, value: Bytes, expected: Revision, ttl: Option<Duration>) -> Result<Revision> {
+        self.write(key, Operation::Update { value, ttl_ms: ttl_ms(ttl), expected }).await
     }
 
     async fn delete(&self, key: &str, expected: Revision) -> Result<Revision> {
@@ -402,10 +346,7 @@ impl Store for Embedded {
         }
         let mut history = self.shared.history.lock();
         if revision.0 > history.newest() {
-            return Err(Error::Future {
-                requested: revision,
-                newest: Revision(history.newest()),
-            });
+            return Err(Error::Future { requested: revision, newest: Revision(history.newest()) });
         }
         history.compact(revision.0);
         Ok(())
@@ -416,12 +357,8 @@ impl Store for Embedded {
             return Ok(());
         };
         let (reply, answer) = oneshot::channel();
-        commands
-            .send(Command::Close(reply))
-            .map_err(|_| Error::Closed)?;
-        answer.await.map_err(|_| Error::Unavailable {
-            message: "the writer stopped while closing".to_owned(),
-        })?
+        commands.send(Command::Close(reply)).map_err(|_| Error::Closed)?;
+        answer.await.map_err(|_| Error::Unavailable { message: "the writer stopped while closing".to_owned() })?
     }
 }
 

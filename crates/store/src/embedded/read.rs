@@ -34,17 +34,10 @@ pub(super) fn list(shared: &Shared, counts: &Counts, options: &ListOptions) -> R
         let undone = {
             let history = shared.history.lock();
             if at.0 > meta.revision {
-                return Err(Error::Future {
-                    requested: at,
-                    newest: Revision(meta.revision),
-                });
+                return Err(Error::Future { requested: at, newest: Revision(meta.revision) });
             }
             // The newest state needs no history, which may have moved on since the transaction began.
-            if at.0 == meta.revision {
-                Default::default()
-            } else {
-                history.undo(&options.prefix, at, meta.revision)?
-            }
+            if at.0 == meta.revision { Default::default() } else { history.undo(&options.prefix, at, meta.revision)? }
         };
         let mut state = State::new(transaction, options, undone)?;
         let mut entries = Vec::new();
@@ -52,26 +45,16 @@ pub(super) fn list(shared: &Shared, counts: &Counts, options: &ListOptions) -> R
             match state.next_entry()? {
                 Some(entry) => entries.push(entry),
                 None => {
-                    return Ok(ListPage {
-                        entries,
-                        revision: at,
-                        remaining: 0,
-                    });
+                    return Ok(ListPage { entries, revision: at, remaining: 0 });
                 }
             }
         }
-        let known = counts
-            .remaining(options, at)
-            .map(|remaining| remaining.saturating_sub(entries.len() as u64));
+        let known = counts.remaining(options, at).map(|remaining| remaining.saturating_sub(entries.len() as u64));
         let remaining = known.map_or_else(|| state.count(), Ok)?;
         if let Some(last) = entries.last() {
             counts.note(&options.prefix, at, &last.key, remaining);
         }
-        Ok(ListPage {
-            entries,
-            revision: at,
-            remaining,
-        })
+        Ok(ListPage { entries, revision: at, remaining })
     })
 }
 
@@ -96,10 +79,7 @@ struct State<'p> {
     undone: Peekable<Undone>,
 }
 
-type Ahead = (
-    redb::AccessGuard<'static, &'static [u8]>,
-    redb::AccessGuard<'static, &'static [u8]>,
-);
+type Ahead = (redb::AccessGuard<'static, &'static [u8]>, redb::AccessGuard<'static, &'static [u8]>);
 
 enum Item {
     Stored(Ahead),
@@ -118,19 +98,12 @@ impl<'p> State<'p> {
             _ => Bound::Included(prefix),
         };
         let table = transaction.open_table(ROWS).map_err(fault)?;
-        let rows = table
-            .range::<&[u8]>((from, Bound::Unbounded))
-            .map_err(fault)?;
+        let rows = table.range::<&[u8]>((from, Bound::Unbounded)).map_err(fault)?;
         let mut undone = undone.into_iter().peekable();
         if let Some(after) = &options.after {
             while undone.next_if(|(key, _)| key <= after).is_some() {}
         }
-        Ok(Self {
-            prefix,
-            rows,
-            ahead: None,
-            undone,
-        })
+        Ok(Self { prefix, rows, ahead: None, undone })
     }
 
     fn next_entry(&mut self) -> Result<Option<Entry>, Fault> {
@@ -153,11 +126,9 @@ impl<'p> State<'p> {
         loop {
             let stored = self.next_stored()?;
             // The undone state of a key takes the place of its stored row, if it comes first or has the same key.
-            let undone = self.undone.next_if(|(key, _)| {
-                stored
-                    .as_ref()
-                    .is_none_or(|(stored, _)| key.as_bytes() <= stored.value())
-            });
+            let undone = self
+                .undone
+                .next_if(|(key, _)| stored.as_ref().is_none_or(|(stored, _)| key.as_bytes() <= stored.value()));
             let Some((key, then)) = undone else {
                 return Ok(stored.map(Item::Stored));
             };
@@ -173,10 +144,7 @@ impl<'p> State<'p> {
             return Ok(Some(ahead));
         }
         match self.rows.next() {
-            Some(row) => {
-                Ok(Some(row.map_err(fault)?)
-                    .filter(|(key, _)| key.value().starts_with(self.prefix)))
-            }
+            Some(row) => Ok(Some(row.map_err(fault)?).filter(|(key, _)| key.value().starts_with(self.prefix))),
             None => Ok(None),
         }
     }
@@ -200,9 +168,8 @@ impl Counts {
     fn remaining(&self, options: &ListOptions, at: Revision) -> Option<u64> {
         let after = options.after.as_deref()?;
         let counts = self.0.lock();
-        let count = counts.iter().find(|count| {
-            count.at == at && count.prefix == options.prefix && *count.last == *after
-        })?;
+        let count =
+            counts.iter().find(|count| count.at == at && count.prefix == options.prefix && *count.last == *after)?;
         Some(count.remaining)
     }
 
@@ -212,11 +179,6 @@ impl Counts {
         }
         let mut counts = self.0.lock();
         counts.truncate(COUNTS_KEPT - 1);
-        counts.push_front(Count {
-            prefix: prefix.to_owned(),
-            at,
-            last: Arc::clone(last),
-            remaining,
-        });
+        counts.push_front(Count { prefix: prefix.to_owned(), at, last: Arc::clone(last), remaining });
     }
 }

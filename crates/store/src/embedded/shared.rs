@@ -53,10 +53,7 @@ impl Shared {
             published: Condvar::new(),
             revision: AtomicU64::new(revision),
             poison: Mutex::new(None),
-            signal: watch::Sender::new(Signal {
-                revision,
-                closed: false,
-            }),
+            signal: watch::Sender::new(Signal { revision, closed: false }),
         })
     }
 
@@ -69,10 +66,7 @@ impl Shared {
     }
 
     pub(super) fn poison(&self, fault: Fault) {
-        tracing::error!(
-            ?fault,
-            "the store takes no more writes until it is opened again"
-        );
+        tracing::error!(?fault, "the store takes no more writes until it is opened again");
         self.poison.lock().get_or_insert(fault);
     }
 
@@ -110,10 +104,7 @@ impl Shared {
     }
 
     /// Runs `work` on one consistent state whose writes have all been published. Blocks: call it from a blocking thread.
-    pub(super) fn read<T>(
-        &self,
-        work: impl FnOnce(&ReadTransaction, Meta) -> Result<T>,
-    ) -> Result<T> {
+    pub(super) fn read<T>(&self, work: impl FnOnce(&ReadTransaction, Meta) -> Result<T>) -> Result<T> {
         let database = self.database.read();
         let Some(database) = database.as_ref() else {
             return Err(self.absence().into());
@@ -130,9 +121,9 @@ impl Shared {
         if self.is_closed() {
             return Fault::Closed;
         }
-        self.check_poison().err().unwrap_or_else(|| {
-            Fault::Unavailable("the disk is full and the store cannot be reopened".to_owned())
-        })
+        self.check_poison()
+            .err()
+            .unwrap_or_else(|| Fault::Unavailable("the disk is full and the store cannot be reopened".to_owned()))
     }
 
     fn wait_published(&self, revision: u64) -> Result<(), Fault> {
@@ -141,14 +132,8 @@ impl Shared {
         }
         let mut history = self.history.lock();
         while history.newest() < revision {
-            if self
-                .published
-                .wait_for(&mut history, PUBLISH_WAIT)
-                .timed_out()
-            {
-                return Err(Fault::Unavailable(
-                    "the writer did not finish a commit".to_owned(),
-                ));
+            if self.published.wait_for(&mut history, PUBLISH_WAIT).timed_out() {
+                return Err(Fault::Unavailable("the writer did not finish a commit".to_owned()));
             }
         }
         Ok(())

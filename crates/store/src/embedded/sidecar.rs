@@ -36,9 +36,7 @@ impl LockedFile {
     pub(super) fn lock(file: File, path: &Path) -> Result<Self> {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self(file)),
-            Err(Errno::WOULDBLOCK) => Err(Error::InUse {
-                path: path.display().to_string(),
-            }),
+            Err(Errno::WOULDBLOCK) => Err(Error::InUse { path: path.display().to_string() }),
             Err(errno) => Err(io_error("lock", path, errno.into())),
         }
     }
@@ -92,9 +90,7 @@ impl Sidecar {
             .truncate(false)
             .open(path)
             .map_err(|source| io_error("open", path, source))?;
-        Ok(Self {
-            file: LockedFile::lock(file, path)?,
-        })
+        Ok(Self { file: LockedFile::lock(file, path)? })
     }
 
     pub(super) fn witness(&self) -> Option<Witness> {
@@ -104,15 +100,8 @@ impl Sidecar {
         if !head.starts_with(MAGIC) || crc32fast::hash(head) != u32::from_le_bytes(*checksum) {
             return None;
         }
-        let field = |at: usize| {
-            head[at..]
-                .first_chunk::<8>()
-                .map(|field| u64::from_le_bytes(*field))
-        };
-        Some(Witness {
-            id: field(8)?,
-            revision: field(16)?,
-        })
+        let field = |at: usize| head[at..].first_chunk::<8>().map(|field| u64::from_le_bytes(*field));
+        Some(Witness { id: field(8)?, revision: field(16)? })
     }
 
     /// A failure is only logged: an older witness is a true one.
@@ -133,8 +122,5 @@ pub(super) fn io_error(action: &str, path: &Path, source: std::io::Error) -> Err
     if super::fault::is_no_space(&source) {
         return Fault::NoSpace(format!("cannot {action} {}: {source}", path.display())).into();
     }
-    Error::Io {
-        context: format!("cannot {action} {}", path.display()),
-        source,
-    }
+    Error::Io { context: format!("cannot {action} {}", path.display()), source }
 }

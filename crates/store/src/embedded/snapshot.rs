@@ -31,21 +31,14 @@ const CHUNK_BYTES: u64 = 4 << 20;
 /// [`crate::Error::InUse`] while a process has the store open, [`crate::Error::Damaged`] with what was found.
 pub fn check(path: &Path) -> Result<Report> {
     // Opened for writing for the sake of the lock alone.
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(|error| io_error("open", path, error))?;
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| io_error("open", path, error))?;
     let file = LockedFile::lock(file, path)?;
     if file.len().map_err(|error| io_error("read", path, error))? == 0 {
-        return Err(Fault::Damaged("it is empty".to_owned())
-            .in_file(path)
-            .into());
+        return Err(Fault::Damaged("it is empty".to_owned()).in_file(path).into());
     }
     let overlay = Overlay::new(Arc::new(file)).map_err(|error| io_error("read", path, error))?;
     let disk: Arc<dyn Disk> = Arc::new(overlay);
-    let verified =
-        database::open(&disk, &Arc::default()).and_then(|database| database::verify(&database));
+    let verified = database::open(&disk, &Arc::default()).and_then(|database| database::verify(&database));
     let (_, report) = verified.map_err(|fault| fault.in_file(path))?;
     Ok(report)
 }
@@ -88,30 +81,18 @@ fn copy(transaction: &ReadTransaction, meta: Meta, partial: &Path) -> Result<Rep
         Ok(report)
     });
     match copied {
-        Err(_) if trouble.is_only_no_space() => Err(Fault::NoSpace(format!(
-            "the disk is full; no snapshot was written to {}",
-            partial.display()
-        ))
-        .into()),
+        Err(_) if trouble.is_only_no_space() => {
+            Err(Fault::NoSpace(format!("the disk is full; no snapshot was written to {}", partial.display())).into())
+        }
         other => other.map_err(|fault: Fault| fault.into()),
     }
 }
 
-fn copy_rows(
-    transaction: &ReadTransaction,
-    meta: Meta,
-    copy: &Database,
-    id: u64,
-) -> Result<Report, Fault> {
+fn copy_rows(transaction: &ReadTransaction, meta: Meta, copy: &Database, id: u64) -> Result<Report, Fault> {
     let source = transaction.open_table(ROWS).map_err(fault)?;
     let mut source = source.range::<&[u8]>(..).map_err(fault)?;
     let (mut rows, mut expiries) = (Tally::default(), Tally::default());
-    let mut report = Report {
-        revision: Revision(meta.revision),
-        rows: 0,
-        bytes: 0,
-        expiring: 0,
-    };
+    let mut report = Report { revision: Revision(meta.revision), rows: 0, bytes: 0, expiring: 0 };
     let mut done = false;
     while !done {
         let mut write = copy.begin_write().map_err(fault)?;
@@ -127,32 +108,16 @@ fn copy_rows(
                 };
                 let (key, bytes) = item.map_err(fault)?;
                 let tallies = (&mut rows, &mut expiries);
-                report.bytes += copy_row(
-                    &mut row_table,
-                    &mut expiry_table,
-                    tallies,
-                    (key.value(), bytes.value()),
-                )?;
+                report.bytes += copy_row(&mut row_table, &mut expiry_table, tallies, (key.value(), bytes.value()))?;
             }
-            let head = Meta {
-                rows,
-                expiries,
-                revision: meta.revision,
-                id,
-            };
-            write
-                .open_table(META)
-                .map_err(fault)?
-                .insert((), head.encode().as_slice())
-                .map_err(fault)?;
+            let head = Meta { rows, expiries, revision: meta.revision, id };
+            write.open_table(META).map_err(fault)?.insert((), head.encode().as_slice()).map_err(fault)?;
         }
         write.commit().map_err(fault)?;
     }
     (report.rows, report.expiring) = (rows.count, expiries.count);
     if rows != meta.rows || expiries != meta.expiries {
-        return Err(Fault::Damaged(
-            "the running store lost rows; no snapshot was written".to_owned(),
-        ));
+        return Err(Fault::Damaged("the running store lost rows; no snapshot was written".to_owned()));
     }
     Ok(report)
 }
@@ -166,10 +131,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// Renames a finished file and makes the name durable.
 pub(super) fn put_in_place(from: &Path, to: &Path) -> Result<()> {
     std::fs::rename(from, to).map_err(|error| io_error("rename", from, error))?;
-    let directory = to
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let sync = File::open(directory).and_then(|directory| directory.sync_all());
     sync.map_err(|error| io_error("sync", directory, error))
 }

@@ -69,33 +69,20 @@ impl TornDisk {
             match pending {
                 Pending::SetLen(_) => kept.push(pending.clone()),
                 Pending::Write(offset, data) => {
-                    let sectors = data
-                        .chunks(SECTOR_BYTES)
-                        .enumerate()
-                        .filter(|_| random.random_bool(chance));
-                    kept.extend(sectors.map(|(n, part)| {
-                        Pending::Write(offset + (n * SECTOR_BYTES) as u64, part.to_vec())
-                    }));
+                    let sectors = data.chunks(SECTOR_BYTES).enumerate().filter(|_| random.random_bool(chance));
+                    kept.extend(
+                        sectors.map(|(n, part)| Pending::Write(offset + (n * SECTOR_BYTES) as u64, part.to_vec())),
+                    );
                 }
             }
         }
-        let len = kept.iter().rev().find_map(|p| {
-            if let Pending::SetLen(len) = p {
-                Some(*len as usize)
-            } else {
-                None
-            }
-        });
+        let len = kept.iter().rev().find_map(|p| if let Pending::SetLen(len) = p { Some(*len as usize) } else { None });
         let len = len.unwrap_or(bytes.len());
         for pending in &kept {
             apply(&mut bytes, pending);
         }
         bytes.resize(len, 0);
-        Self(Mutex::new(State {
-            seen: bytes.clone(),
-            synced: bytes,
-            ..State::default()
-        }))
+        Self(Mutex::new(State { seen: bytes.clone(), synced: bytes, ..State::default() }))
     }
 
     fn fail(&self, failure: Option<Failure>) {
@@ -111,10 +98,7 @@ impl Disk for TornDisk {
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let state = self.0.lock();
         let start = offset as usize;
-        let bytes = state
-            .seen
-            .get(start..start + out.len())
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        let bytes = state.seen.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(bytes);
         Ok(())
     }
@@ -153,9 +137,7 @@ impl Disk for TornDisk {
 fn start(disk: &Arc<TornDisk>) -> Embedded {
     let options = EmbeddedOptions::new("/nowhere");
     let disk: Arc<dyn Disk> = Arc::clone(disk) as Arc<dyn Disk>;
-    Embedded::start(disk, None, "torn.redb".into(), &options)
-        .unwrap()
-        .0
+    Embedded::start(disk, None, "torn.redb".into(), &options).unwrap().0
 }
 
 fn empty() -> Arc<TornDisk> {
@@ -176,25 +158,15 @@ async fn power_loss_at_any_write_keeps_what_was_acknowledged() {
     let mut random = StdRng::seed_from_u64(7);
     let disk = empty();
     let store = Arc::new(start(&disk));
-    let (acknowledged, stop) = (
-        Arc::new(AtomicUsize::new(0)),
-        Arc::new(AtomicBool::new(false)),
-    );
+    let (acknowledged, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let writer = tokio::spawn({
-        let (store, acknowledged, stop) = (
-            Arc::clone(&store),
-            Arc::clone(&acknowledged),
-            Arc::clone(&stop),
-        );
+        let (store, acknowledged, stop) = (Arc::clone(&store), Arc::clone(&acknowledged), Arc::clone(&stop));
         async move {
             for n in 0.. {
                 if stop.load(Ordering::SeqCst) {
                     return;
                 }
-                store
-                    .create(&format!("/k/{n:06}"), size(n), None)
-                    .await
-                    .unwrap();
+                store.create(&format!("/k/{n:06}"), size(n), None).await.unwrap();
                 acknowledged.store(n + 1, Ordering::SeqCst);
             }
         }
@@ -209,29 +181,14 @@ async fn power_loss_at_any_write_keeps_what_was_acknowledged() {
     stop.store(true, Ordering::SeqCst);
     writer.await.unwrap();
     store.close().await.unwrap();
-    assert!(
-        acknowledged.load(Ordering::SeqCst) > 80,
-        "hardly anything was written"
-    );
+    assert!(acknowledged.load(Ordering::SeqCst) > 80, "hardly anything was written");
     for (count, image) in images {
         let image = Arc::new(image);
         let store = start(&image);
-        let entries = store
-            .list(crate::ListOptions::default())
-            .await
-            .unwrap()
-            .entries;
-        assert!(
-            entries.len() >= count,
-            "{} of {count} acknowledged",
-            entries.len()
-        );
+        let entries = store.list(crate::ListOptions::default()).await.unwrap().entries;
+        assert!(entries.len() >= count, "{} of {count} acknowledged", entries.len());
         for (n, entry) in entries.iter().enumerate() {
-            assert!(
-                *entry.key == format!("/k/{n:06}") && entry.value == size(n),
-                "{}",
-                entry.key
-            );
+            assert!(*entry.key == format!("/k/{n:06}") && entry.value == size(n), "{}", entry.key);
         }
         store.create("/new", size(100), None).await.unwrap();
         store.close().await.unwrap();
@@ -246,10 +203,7 @@ async fn a_failed_sync_ends_writing_until_the_store_is_opened_again() {
     let before = store.revision().await.unwrap();
     disk.fail(Some(Failure::SyncsFail));
     let failed = store.create("/b", size(10), None).await;
-    assert!(
-        matches!(failed, Err(Error::Unavailable { .. })),
-        "{failed:?}"
-    );
+    assert!(matches!(failed, Err(Error::Unavailable { .. })), "{failed:?}");
     disk.fail(None);
     let refused = store.create("/c", size(10), None).await;
     assert!(
@@ -268,28 +222,17 @@ async fn a_full_disk_fails_the_batch_alone() {
     let disk = empty();
     let store = start(&disk);
     for n in 0..50 {
-        store
-            .create(&format!("/k/{n}"), size(n), None)
-            .await
-            .unwrap();
+        store.create(&format!("/k/{n}"), size(n), None).await.unwrap();
     }
     let before = store.list(crate::ListOptions::default()).await.unwrap();
     disk.fail(Some(Failure::WritesFindNoSpace));
-    let failed = store
-        .create("/large", Bytes::from(vec![1; 1_000_000]), None)
-        .await;
+    let failed = store.create("/large", Bytes::from(vec![1; 1_000_000]), None).await;
     assert!(matches!(failed, Err(Error::NoSpace { .. })), "{failed:?}");
-    assert_eq!(
-        store.list(crate::ListOptions::default()).await.unwrap(),
-        before
-    );
+    assert_eq!(store.list(crate::ListOptions::default()).await.unwrap(), before);
     disk.fail(None);
     let entry = before.entries[0].clone();
     let revision = store.delete(&entry.key, entry.modified).await.unwrap();
     assert_eq!(revision.0, before.revision.0 + 1);
-    store
-        .create("/large", Bytes::from(vec![1; 1_000_000]), None)
-        .await
-        .unwrap();
+    store.create("/large", Bytes::from(vec![1; 1_000_000]), None).await.unwrap();
     store.close().await.unwrap();
 }

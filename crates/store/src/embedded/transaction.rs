@@ -8,28 +8,16 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use super::{
     database::{next_expiry, read_meta},
     fault::{Fault, fault},
-    format::{
-        EXPIRIES, META, Meta, ROWS, Row, Tally, expiry_checksum, expiry_key, key_text,
-        split_expiry_key,
-    },
+    format::{EXPIRIES, META, Meta, ROWS, Row, Tally, expiry_checksum, expiry_key, key_text, split_expiry_key},
     history::Record,
 };
 use crate::{Change, Entry, Error, Event, Revision};
 
 #[derive(Debug)]
 pub(super) enum Operation {
-    Create {
-        value: Bytes,
-        ttl_ms: Option<u64>,
-    },
-    Update {
-        value: Bytes,
-        ttl_ms: Option<u64>,
-        expected: Revision,
-    },
-    Delete {
-        expected: Revision,
-    },
+    Create { value: Bytes, ttl_ms: Option<u64> },
+    Update { value: Bytes, ttl_ms: Option<u64>, expected: Revision },
+    Delete { expected: Revision },
 }
 
 impl Operation {
@@ -86,11 +74,7 @@ impl<'t> Batch<'t> {
     }
 
     /// The outer error fails the batch, the inner one this write alone.
-    pub(super) fn apply(
-        &mut self,
-        key: &Arc<str>,
-        operation: &Operation,
-    ) -> Result<Result<Revision, Error>, Fault> {
+    pub(super) fn apply(&mut self, key: &Arc<str>, operation: &Operation) -> Result<Result<Revision, Error>, Fault> {
         let present = match self.present(key)? {
             Ok(present) => present,
             Err(damage) => return Ok(Err(damage.into())),
@@ -101,20 +85,11 @@ impl<'t> Batch<'t> {
         };
         match (&present, expected) {
             (Some(_), None) => {
-                return Ok(Err(Error::Exists {
-                    key: key.to_string(),
-                }));
+                return Ok(Err(Error::Exists { key: key.to_string() }));
             }
-            (present, Some(expected))
-                if present.as_ref().map(|p| p.entry.modified) != Some(expected) =>
-            {
-                let current = present
-                    .as_ref()
-                    .map(|present| Box::new(present.entry.clone()));
-                return Ok(Err(Error::Conflict {
-                    key: key.to_string(),
-                    current,
-                }));
+            (present, Some(expected)) if present.as_ref().map(|p| p.entry.modified) != Some(expected) => {
+                let current = present.as_ref().map(|present| Box::new(present.entry.clone()));
+                return Ok(Err(Error::Conflict { key: key.to_string(), current }));
             }
             _ => {}
         }
@@ -126,32 +101,15 @@ impl<'t> Batch<'t> {
                 Change::Delete
             }
             Operation::Create { value, ttl_ms } | Operation::Update { value, ttl_ms, .. } => {
-                let created = present
-                    .as_ref()
-                    .map_or(revision, |present| present.entry.created);
+                let created = present.as_ref().map_or(revision, |present| present.entry.created);
                 self.put(
                     key,
-                    Row {
-                        created: created.0,
-                        modified: revision.0,
-                        expires_ms: self.expiry(*ttl_ms),
-                        value,
-                    },
+                    Row { created: created.0, modified: revision.0, expires_ms: self.expiry(*ttl_ms), value },
                 )?;
-                Change::Put {
-                    value: value.clone(),
-                    created,
-                }
+                Change::Put { value: value.clone(), created }
             }
         };
-        self.record(
-            Event {
-                revision,
-                key: Arc::clone(key),
-                change,
-            },
-            present,
-        );
+        self.record(Event { revision, key: Arc::clone(key), change }, present);
         Ok(Ok(revision))
     }
 
@@ -163,9 +121,7 @@ impl<'t> Batch<'t> {
                 None => break,
             };
             let Some((expires_ms, key)) = split_expiry_key(&index) else {
-                return Err(Fault::Damaged(
-                    "an entry of its expiry index is too short".to_owned(),
-                ));
+                return Err(Fault::Damaged("an entry of its expiry index is too short".to_owned()));
             };
             if expires_ms > self.now_ms {
                 break;
@@ -173,17 +129,11 @@ impl<'t> Batch<'t> {
             let key: Arc<str> = key_text(key)?.into();
             // A damaged row must be seen by a person, not reaped: the fault stops the reaper and the write path.
             let Some(present) = self.present(&key)?? else {
-                return Err(Fault::Damaged(format!(
-                    "its expiry index names {key}, which is not there"
-                )));
+                return Err(Fault::Damaged(format!("its expiry index names {key}, which is not there")));
             };
             self.retire(key.as_bytes(), Some(&present))?;
             self.remove(key.as_bytes())?;
-            let event = Event {
-                revision: Revision(self.meta.revision + 1),
-                key,
-                change: Change::Delete,
-            };
+            let event = Event { revision: Revision(self.meta.revision + 1), key, change: Change::Delete };
             self.record(event, Some(present));
         }
         Ok(())
@@ -192,16 +142,10 @@ impl<'t> Batch<'t> {
     /// Writes the head record and lets go of the tables, so that the transaction can be committed.
     pub(super) fn finish(mut self) -> Result<Outcome, Fault> {
         if !self.records.is_empty() {
-            self.head
-                .insert((), self.meta.encode().as_slice())
-                .map_err(fault)?;
+            self.head.insert((), self.meta.encode().as_slice()).map_err(fault)?;
         }
         let next_expiry = next_expiry(&self.expiries)?;
-        Ok(Outcome {
-            meta: self.meta,
-            records: self.records,
-            next_expiry,
-        })
+        Ok(Outcome { meta: self.meta, records: self.records, next_expiry })
     }
 
     fn expiry(&self, ttl_ms: Option<u64>) -> u64 {
@@ -223,19 +167,13 @@ impl<'t> Batch<'t> {
             created: Revision(row.created),
             modified: Revision(row.modified),
         };
-        Ok(Ok(Some(Present {
-            entry,
-            expires_ms: row.expires_ms,
-            checksum,
-        })))
+        Ok(Ok(Some(Present { entry, expires_ms: row.expires_ms, checksum })))
     }
 
     fn put(&mut self, key: &Arc<str>, row: Row<'_>) -> Result<(), Fault> {
         let key = key.as_bytes();
         let checksum = row.encode(key, &mut self.buffer);
-        self.rows
-            .insert(key, self.buffer.as_slice())
-            .map_err(fault)?;
+        self.rows.insert(key, self.buffer.as_slice()).map_err(fault)?;
         self.meta.rows.add(checksum);
         if row.expires_ms != 0 {
             let index = expiry_key(row.expires_ms, key);
@@ -266,10 +204,7 @@ impl<'t> Batch<'t> {
 
     fn record(&mut self, event: Event, present: Option<Present>) {
         self.meta.revision = event.revision.0;
-        self.records.push(Record {
-            event,
-            previous: present.map(|present| present.entry),
-        });
+        self.records.push(Record { event, previous: present.map(|present| present.entry) });
     }
 }
 

@@ -47,11 +47,7 @@ impl Watcher {
         loop {
             let signal = *self.signal.borrow_and_update();
             while self.seen != signal.revision {
-                let (events, seen) =
-                    self.shared
-                        .history
-                        .lock()
-                        .events(&self.prefix, self.seen, LOOK_AHEAD)?;
+                let (events, seen) = self.shared.history.lock().events(&self.prefix, self.seen, LOOK_AHEAD)?;
                 if seen == self.seen {
                     break;
                 }

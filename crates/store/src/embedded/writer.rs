@@ -109,9 +109,7 @@ impl Writer {
             return None;
         }
         let now = self.clock.now_unix_ms();
-        let full_until = self
-            .full_since
-            .map_or(0, |since| since.saturating_add(FULL_DISK_WAIT_MS));
+        let full_until = self.full_since.map_or(0, |since| since.saturating_add(FULL_DISK_WAIT_MS));
         let wait = due.max(full_until).saturating_sub(now);
         Some(Duration::from_millis(wait).min(EXPIRY_WAIT_MAX))
     }
@@ -140,9 +138,7 @@ impl Writer {
             if batch.len() < BATCH_WRITES && bytes < BATCH_BYTES {
                 next = commands.try_recv().ok();
                 if next.is_none() && batch.len() < self.pace.crowd {
-                    next = commands
-                        .recv_timeout(gather_until.saturating_duration_since(Instant::now()))
-                        .ok();
+                    next = commands.recv_timeout(gather_until.saturating_duration_since(Instant::now())).ok();
                 }
             }
         }
@@ -166,10 +162,7 @@ impl Writer {
             })
         });
         let crowd = self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
-        self.pace = Pace {
-            crowd,
-            took: started.elapsed(),
-        };
+        self.pace = Pace { crowd, took: started.elapsed() };
         match result {
             // A receiver that went away does not want to know; its write stands.
             Ok(()) => {
@@ -191,25 +184,18 @@ impl Writer {
             return Ok(());
         };
         let elapsed_ms = self.clock.now_unix_ms().saturating_sub(since);
-        if elapsed_ms < FULL_DISK_WAIT_MS && !batch.iter().all(|write| write.operation.is_delete())
-        {
+        if elapsed_ms < FULL_DISK_WAIT_MS && !batch.iter().all(|write| write.operation.is_delete()) {
             return Err(self.no_space());
         }
         Ok(())
     }
 
     fn no_space(&self) -> Fault {
-        Fault::NoSpace(format!(
-            "the disk that holds {} is full; free some space on it",
-            self.path.display()
-        ))
+        Fault::NoSpace(format!("the disk that holds {} is full; free some space on it", self.path.display()))
     }
 
     /// One redb transaction. `Ok` means: what `work` did is durable and published.
-    fn transact(
-        &mut self,
-        work: impl FnOnce(&mut Batch<'_>) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+    fn transact(&mut self, work: impl FnOnce(&mut Batch<'_>) -> Result<(), Fault>) -> Result<(), Fault> {
         if self.shared.database.read().is_none() {
             self.resume()?;
         }
@@ -256,20 +242,12 @@ impl Writer {
         }
         self.shared.publish(outcome.records);
         if let Some(sidecar) = &self.sidecar {
-            sidecar.testify(Witness {
-                id: self.id,
-                revision: outcome.meta.revision,
-            });
+            sidecar.testify(Witness { id: self.id, revision: outcome.meta.revision });
         }
     }
 
     /// Decides whether the engine can go on. `Ok` means that the batch turned out to be committed.
-    fn after_failure(
-        &mut self,
-        failure: Fault,
-        before: u64,
-        outcome: Option<&Outcome>,
-    ) -> Result<(), Fault> {
+    fn after_failure(&mut self, failure: Fault, before: u64, outcome: Option<&Outcome>) -> Result<(), Fault> {
         if !self.trouble.is_only_no_space() {
             self.shared.poison(failure.clone());
             return Err(failure);
@@ -282,9 +260,8 @@ impl Writer {
             Some(outcome) if outcome.meta.revision == found && found > before => Ok(()),
             _ if found == before => Err(self.no_space()),
             _ => {
-                let fault = Fault::Damaged(format!(
-                    "the store is at revision {found} after a failed write behind {before}"
-                ));
+                let fault =
+                    Fault::Damaged(format!("the store is at revision {found} after a failed write behind {before}"));
                 self.shared.poison(fault.clone());
                 Err(fault)
             }
@@ -296,9 +273,7 @@ impl Writer {
         let expected = self.shared.revision().0;
         let found = self.reopen()?;
         if found < expected {
-            let fault = Fault::Damaged(format!(
-                "the store is at revision {found} and was at {expected}; {WAY_OUT}"
-            ));
+            let fault = Fault::Damaged(format!("the store is at revision {found} and was at {expected}; {WAY_OUT}"));
             self.shared.poison(fault.clone());
             return Err(fault);
         }
@@ -328,9 +303,7 @@ impl Writer {
             Err(fault) => {
                 drop(place);
                 if self.trouble.is_only_no_space() {
-                    return Err(Fault::Unavailable(
-                        "the disk is full, and the store cannot be reopened".to_owned(),
-                    ));
+                    return Err(Fault::Unavailable("the disk is full, and the store cannot be reopened".to_owned()));
                 }
                 self.shared.poison(fault.clone());
                 Err(fault)
@@ -350,10 +323,7 @@ impl Writer {
     }
 
     fn expire_all(&mut self) -> Result<()> {
-        while self
-            .next_expiry
-            .is_some_and(|due| due <= self.clock.now_unix_ms())
-        {
+        while self.next_expiry.is_some_and(|due| due <= self.clock.now_unix_ms()) {
             self.shared.check_poison()?;
             self.transact(|transaction| transaction.expire(BATCH_EXPIRIES))?;
         }

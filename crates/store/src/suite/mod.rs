@@ -19,9 +19,7 @@ pub use lists::{at_a_revision, pages_stay_on_their_revision, prefix_edges};
 pub use model::{Operation, run as run_model};
 pub use time::{compaction, expiry, reopening};
 pub use watches::{progress, watch_from_any_revision, watch_under_writes};
-pub use writes::{
-    compare_and_swap, concurrent_increments, create_races, revision_order, value_sizes,
-};
+pub use writes::{compare_and_swap, concurrent_increments, create_races, revision_order, value_sizes};
 
 use crate::{Event, Revision, Store, WatchItem, WatchStream};
 
@@ -81,10 +79,7 @@ pub(crate) async fn events_to(watch: &mut WatchStream, revision: Revision) -> Ve
             WatchItem::Progress(progress) if progress >= revision => return all,
             WatchItem::Progress(_) => {}
         }
-        if all
-            .last()
-            .is_some_and(|event: &Event| event.revision >= revision)
-        {
+        if all.last().is_some_and(|event: &Event| event.revision >= revision) {
             return all;
         }
     }
@@ -92,9 +87,6 @@ pub(crate) async fn events_to(watch: &mut WatchStream, revision: Revision) -> Ve
 
 pub(crate) fn assert_ordered(events: &[Event]) {
     for pair in events.windows(2) {
-        assert!(
-            pair[0].revision < pair[1].revision,
-            "out of order: {pair:?}"
-        );
+        assert!(pair[0].revision < pair[1].revision, "out of order: {pair:?}");
     }
 }

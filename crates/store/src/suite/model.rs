@@ -61,11 +61,7 @@ struct Model {
 const PREFIXES: [&str; 4] = ["", "/", "/a", "/a/"];
 
 fn key_name(key: u8) -> String {
-    format!(
-        "{}{}",
-        ["/a", "/a/", "/ab/", "/b"][usize::from(key % 4)],
-        key / 4 % 3
-    )
+    format!("{}{}", ["/a", "/a/", "/ab/", "/b"][usize::from(key % 4)], key / 4 % 3)
 }
 
 impl Model {
@@ -74,20 +70,9 @@ impl Model {
         let revision = Revision(self.revision);
         let change = match put {
             Some((value, ttl)) => {
-                let created = self
-                    .rows
-                    .get(key)
-                    .map_or(revision, |(entry, _)| entry.created);
-                let entry = Entry {
-                    key: key.into(),
-                    value: value.clone(),
-                    created,
-                    modified: revision,
-                };
-                self.rows.insert(
-                    key.to_owned(),
-                    (entry, ttl.map(|ttl| self.now + u64::from(ttl))),
-                );
+                let created = self.rows.get(key).map_or(revision, |(entry, _)| entry.created);
+                let entry = Entry { key: key.into(), value: value.clone(), created, modified: revision };
+                self.rows.insert(key.to_owned(), (entry, ttl.map(|ttl| self.now + u64::from(ttl))));
                 Change::Put { value, created }
             }
             None => {
@@ -95,15 +80,8 @@ impl Model {
                 Change::Delete
             }
         };
-        self.events.push(Event {
-            revision,
-            key: key.into(),
-            change,
-        });
-        self.states.insert(
-            self.revision,
-            self.rows.values().map(|(entry, _)| entry.clone()).collect(),
-        );
+        self.events.push(Event { revision, key: key.into(), change });
+        self.states.insert(self.revision, self.rows.values().map(|(entry, _)| entry.clone()).collect());
         revision
     }
 
@@ -111,9 +89,7 @@ impl Model {
         let mut due: Vec<_> = self
             .rows
             .iter()
-            .filter_map(|(key, (_, at))| {
-                at.filter(|at| *at <= self.now).map(|at| (at, key.clone()))
-            })
+            .filter_map(|(key, (_, at))| at.filter(|at| *at <= self.now).map(|at| (at, key.clone())))
             .collect();
         due.sort();
         for (_, key) in due {
@@ -130,18 +106,12 @@ impl Model {
 pub async fn run(engine: &impl Engine, operations: &[Operation]) {
     let mut store = engine.open().await;
     let revision = store.revision().await.unwrap().0;
-    let mut model = Model {
-        revision,
-        oldest: revision,
-        ..Model::default()
-    };
+    let mut model = Model { revision, oldest: revision, ..Model::default() };
     model.states.insert(revision, Vec::new());
     for operation in operations {
         match operation {
             Operation::Advance { seconds } => {
-                engine
-                    .advance(&store, Duration::from_secs(u64::from(*seconds)))
-                    .await;
+                engine.advance(&store, Duration::from_secs(u64::from(*seconds))).await;
                 model.now += u64::from(*seconds);
                 model.expire();
             }
@@ -165,11 +135,7 @@ pub async fn run(engine: &impl Engine, operations: &[Operation]) {
             }
             _ => write(&store, &mut model, operation).await,
         }
-        assert_eq!(
-            store.revision().await.unwrap().0,
-            model.revision,
-            "after {operation:?}"
-        );
+        assert_eq!(store.revision().await.unwrap().0, model.revision, "after {operation:?}");
     }
     store.close().await.unwrap();
 }
@@ -185,27 +151,16 @@ async fn write(store: &Arc<dyn Store>, model: &mut Model, operation: &Operation)
     let bytes = bytes::Bytes::from(vec![size as u8; usize::from(size)]);
     let duration = ttl.map(|ttl| Duration::from_secs(u64::from(ttl)));
     let present = model.rows.get(&key).map(|(entry, _)| entry.clone());
-    let modified = present
-        .as_ref()
-        .map_or(Revision(model.revision), |entry| entry.modified);
+    let modified = present.as_ref().map_or(Revision(model.revision), |entry| entry.modified);
     let (result, fits) = match operation {
-        Operation::Create { .. } => (
-            store.create(&key, bytes.clone(), duration).await,
-            present.is_none(),
-        ),
+        Operation::Create { .. } => (store.create(&key, bytes.clone(), duration).await, present.is_none()),
         Operation::Update { stale, .. } => {
             let expected = Revision(modified.0 - u64::from(*stale));
-            (
-                store.update(&key, bytes.clone(), expected, duration).await,
-                present.is_some() && !stale,
-            )
+            (store.update(&key, bytes.clone(), expected, duration).await, present.is_some() && !stale)
         }
         Operation::Delete { stale, .. } => {
             let expected = Revision(modified.0 - u64::from(*stale));
-            (
-                store.delete(&key, expected).await,
-                present.is_some() && !stale,
-            )
+            (store.delete(&key, expected).await, present.is_some() && !stale)
         }
         other => unreachable!("{other:?} does not write"),
     };
@@ -230,29 +185,16 @@ async fn read(store: &Arc<dyn Store>, model: &Model, operation: &Operation) {
     match operation {
         Operation::Get { key } => {
             let key = key_name(*key);
-            assert_eq!(
-                store.get(&key).await.unwrap(),
-                model.rows.get(&key).map(|(entry, _)| entry.clone())
-            );
+            assert_eq!(store.get(&key).await.unwrap(), model.rows.get(&key).map(|(entry, _)| entry.clone()));
         }
-        Operation::List {
-            prefix,
-            limit,
-            back,
-        } => {
+        Operation::List { prefix, limit, back } => {
             let (prefix, at) = (PREFIXES[usize::from(prefix % 4)], model.back(*back));
             match list_all(store, prefix, at, usize::from(*limit)).await {
                 Err(Error::Compacted { .. }) => assert!(at.0 < model.oldest, "{operation:?}"),
                 listed => {
                     assert!(at.0 >= model.oldest, "{operation:?}");
-                    let state = model.states[&at.0]
-                        .iter()
-                        .filter(|entry| entry.key.starts_with(prefix));
-                    assert_eq!(
-                        listed.unwrap(),
-                        state.cloned().collect::<Vec<_>>(),
-                        "{operation:?}"
-                    );
+                    let state = model.states[&at.0].iter().filter(|entry| entry.key.starts_with(prefix));
+                    assert_eq!(listed.unwrap(), state.cloned().collect::<Vec<_>>(), "{operation:?}");
                 }
             }
         }
@@ -261,12 +203,8 @@ async fn read(store: &Arc<dyn Store>, model: &Model, operation: &Operation) {
             match store.watch(prefix, after).await {
                 Err(Error::Compacted { .. }) => assert!(after.0 < model.oldest, "{operation:?}"),
                 watch => {
-                    let events =
-                        super::events_to(&mut watch.unwrap(), Revision(model.revision)).await;
-                    let wanted = model
-                        .events
-                        .iter()
-                        .filter(|e| e.revision > after && e.key.starts_with(prefix));
+                    let events = super::events_to(&mut watch.unwrap(), Revision(model.revision)).await;
+                    let wanted = model.events.iter().filter(|e| e.revision > after && e.key.starts_with(prefix));
                     assert_eq!(events, wanted.cloned().collect::<Vec<_>>(), "{operation:?}");
                 }
             }
@@ -275,21 +213,11 @@ async fn read(store: &Arc<dyn Store>, model: &Model, operation: &Operation) {
     }
 }
 
-async fn list_all(
-    store: &Arc<dyn Store>,
-    prefix: &str,
-    at: Revision,
-    limit: usize,
-) -> Result<Vec<Entry>> {
+async fn list_all(store: &Arc<dyn Store>, prefix: &str, at: Revision, limit: usize) -> Result<Vec<Entry>> {
     let mut all: Vec<Entry> = Vec::new();
     loop {
         let after = all.last().map(|entry| entry.key.to_string());
-        let options = ListOptions {
-            prefix: prefix.to_owned(),
-            after,
-            limit,
-            at: Some(at),
-        };
+        let options = ListOptions { prefix: prefix.to_owned(), after, limit, at: Some(at) };
         let page = store.list(options).await?;
         assert_eq!(page.revision, at);
         let complete = page.remaining == 0;

@@ -15,23 +15,9 @@ pub async fn watch_from_any_revision(engine: &impl Engine) {
     for n in 0..20 {
         let key = format!("/{}/{n}", if n % 2 == 0 { "even" } else { "odd" });
         let created = store.create(&key, value(n), None).await.unwrap();
-        expected.push(event(
-            created,
-            &key,
-            Change::Put {
-                value: value(n),
-                created,
-            },
-        ));
+        expected.push(event(created, &key, Change::Put { value: value(n), created }));
         let updated = store.update(&key, value("x"), created, None).await.unwrap();
-        expected.push(event(
-            updated,
-            &key,
-            Change::Put {
-                value: value("x"),
-                created,
-            },
-        ));
+        expected.push(event(updated, &key, Change::Put { value: value("x"), created }));
         if n % 4 < 2 {
             let deleted = store.delete(&key, updated).await.unwrap();
             expected.push(event(deleted, &key, Change::Delete));
@@ -42,26 +28,16 @@ pub async fn watch_from_any_revision(engine: &impl Engine) {
         for prefix in ["", "/even/", "/od"] {
             let mut watch = store.watch(prefix, after).await.unwrap();
             let events = events_to(&mut watch, newest).await;
-            let wanted: Vec<_> = expected
-                .iter()
-                .filter(|event| event.revision > after && event.key.starts_with(prefix))
-                .collect();
-            assert_eq!(
-                events.iter().collect::<Vec<_>>(),
-                wanted,
-                "{prefix} after {after}"
-            );
+            let wanted: Vec<_> =
+                expected.iter().filter(|event| event.revision > after && event.key.starts_with(prefix)).collect();
+            assert_eq!(events.iter().collect::<Vec<_>>(), wanted, "{prefix} after {after}");
         }
     }
     store.close().await.unwrap();
 }
 
 fn event(revision: Revision, key: &str, change: Change) -> Event {
-    Event {
-        revision,
-        key: key.into(),
-        change,
-    }
+    Event { revision, key: key.into(), change }
 }
 
 /// Watches that begin while many write see every later write once, in order, and agree with the final list.
@@ -77,23 +53,14 @@ pub async fn watch_under_writes(engine: &impl Engine) {
                 match store.get(&key).await.unwrap() {
                     None => store.create(&key, value(n), None).await.unwrap(),
                     Some(entry) if n % 7 == 0 => store.delete(&key, entry.modified).await.unwrap(),
-                    Some(entry) => store
-                        .update(&key, value(n), entry.modified, None)
-                        .await
-                        .unwrap(),
+                    Some(entry) => store.update(&key, value(n), entry.modified, None).await.unwrap(),
                 };
             }
         });
     }
     let mut watchers = JoinSet::new();
     for _ in 0..6 {
-        let page = store
-            .list(ListOptions {
-                prefix: "/w/".to_owned(),
-                ..ListOptions::default()
-            })
-            .await
-            .unwrap();
+        let page = store.list(ListOptions { prefix: "/w/".to_owned(), ..ListOptions::default() }).await.unwrap();
         let watch = store.watch("/w/", page.revision).await.unwrap();
         let end = Revision(start.0 + 8 * 40);
         watchers.spawn(async move {
@@ -104,47 +71,22 @@ pub async fn watch_under_writes(engine: &impl Engine) {
     while let Some(result) = writers.join_next().await {
         result.unwrap();
     }
-    let last = store
-        .list(ListOptions {
-            prefix: "/w/".to_owned(),
-            ..ListOptions::default()
-        })
-        .await
-        .unwrap();
-    assert_eq!(
-        last.revision.0,
-        start.0 + 8 * 40,
-        "each write succeeded, as no two share a key"
-    );
+    let last = store.list(ListOptions { prefix: "/w/".to_owned(), ..ListOptions::default() }).await.unwrap();
+    assert_eq!(last.revision.0, start.0 + 8 * 40, "each write succeeded, as no two share a key");
     while let Some(result) = watchers.join_next().await {
         let (page, events) = result.unwrap();
         assert_ordered(&events);
-        assert_eq!(
-            events.len() as u64,
-            last.revision.0 - page.revision.0,
-            "no gap and no repeat"
-        );
-        let mut state: BTreeMap<_, _> = page
-            .entries
-            .into_iter()
-            .map(|entry| (entry.key, (entry.value, entry.modified)))
-            .collect();
+        assert_eq!(events.len() as u64, last.revision.0 - page.revision.0, "no gap and no repeat");
+        let mut state: BTreeMap<_, _> =
+            page.entries.into_iter().map(|entry| (entry.key, (entry.value, entry.modified))).collect();
         for event in events {
             match event.change {
                 Change::Put { value, .. } => state.insert(event.key, (value, event.revision)),
                 Change::Delete => state.remove(&event.key),
             };
         }
-        let wanted: BTreeMap<_, _> = last
-            .entries
-            .iter()
-            .map(|entry| {
-                (
-                    Arc::clone(&entry.key),
-                    (entry.value.clone(), entry.modified),
-                )
-            })
-            .collect();
+        let wanted: BTreeMap<_, _> =
+            last.entries.iter().map(|entry| (Arc::clone(&entry.key), (entry.value.clone(), entry.modified))).collect();
         assert_eq!(state, wanted);
     }
     store.close().await.unwrap();
@@ -160,17 +102,7 @@ pub async fn progress(engine: &impl Engine) {
     assert!(events_to(&mut watch, second).await.is_empty());
     let third = store.create("/quiet/1", value(1), None).await.unwrap();
     let events = events_to(&mut watch, third).await;
-    assert_eq!(
-        events,
-        [event(
-            third,
-            "/quiet/1",
-            Change::Put {
-                value: value(1),
-                created: third
-            }
-        )]
-    );
+    assert_eq!(events, [event(third, "/quiet/1", Change::Put { value: value(1), created: third })]);
     let fourth = store.create("/loud/4", value(1), None).await.unwrap();
     loop {
         match next(&mut watch).await.unwrap() {

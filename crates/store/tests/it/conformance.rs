@@ -44,14 +44,8 @@ proptest! {
 async fn a_second_opening_is_refused_until_the_first_is_gone() {
     let engine = EmbeddedEngine::new();
     let first = engine.open().await;
-    assert!(matches!(
-        Embedded::open(engine.options()),
-        Err(Error::InUse { .. })
-    ));
-    assert!(matches!(
-        check(&engine.options().path.join("store.redb")),
-        Err(Error::InUse { .. })
-    ));
+    assert!(matches!(Embedded::open(engine.options()), Err(Error::InUse { .. })));
+    assert!(matches!(check(&engine.options().path.join("store.redb")), Err(Error::InUse { .. })));
     first.close().await.unwrap();
     drop(Embedded::open(engine.options()).unwrap());
     drop(Embedded::open(engine.options()).unwrap());
@@ -61,10 +55,7 @@ async fn a_second_opening_is_refused_until_the_first_is_gone() {
 async fn the_reaper_acts_by_itself() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path()).unwrap();
-    let created = store
-        .create("/a", Bytes::new(), Some(Duration::from_millis(50)))
-        .await
-        .unwrap();
+    let created = store.create("/a", Bytes::new(), Some(Duration::from_millis(50))).await.unwrap();
     let mut watch = store.watch("/", created).await.unwrap();
     let deleted = async {
         loop {
@@ -73,9 +64,7 @@ async fn the_reaper_acts_by_itself() {
             }
         }
     };
-    let events = tokio::time::timeout(Duration::from_secs(10), deleted)
-        .await
-        .expect("the row goes in time");
+    let events = tokio::time::timeout(Duration::from_secs(10), deleted).await.expect("the row goes in time");
     assert_eq!(events[0].revision, Revision(created.0 + 1));
     assert_eq!(store.get("/a").await.unwrap(), None);
 }
@@ -83,31 +72,15 @@ async fn the_reaper_acts_by_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watcher_behind_the_bounds_of_history_is_told() {
     let engine = EmbeddedEngine::new();
-    let history = HistoryLimits {
-        events: 10,
-        ..HistoryLimits::default()
-    };
-    let store = Embedded::open(EmbeddedOptions {
-        history,
-        ..engine.options()
-    })
-    .unwrap();
+    let history = HistoryLimits { events: 10, ..HistoryLimits::default() };
+    let store = Embedded::open(EmbeddedOptions { history, ..engine.options() }).unwrap();
     let mut watch = store.watch("/", Revision(1)).await.unwrap();
     for n in 0..11 {
-        store
-            .create(&format!("/{n}"), Bytes::new(), None)
-            .await
-            .unwrap();
+        store.create(&format!("/{n}"), Bytes::new(), None).await.unwrap();
     }
     assert!(matches!(watch.next().await, Some(Err(Error::Lagged))));
     assert!(watch.next().await.is_none());
-    assert!(matches!(
-        store.watch("/", Revision(1)).await,
-        Err(Error::Compacted {
-            oldest: Revision(2),
-            ..
-        })
-    ));
+    assert!(matches!(store.watch("/", Revision(1)).await, Err(Error::Compacted { oldest: Revision(2), .. })));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,11 +89,7 @@ async fn a_snapshot_under_writes_is_a_store_of_one_revision() {
     let store = Arc::new(open(&directory.path().join("live")).unwrap());
     for n in 0..500 {
         store
-            .create(
-                &format!("/k/{n:04}"),
-                Bytes::from(vec![7; 20_000]),
-                Some(Duration::from_secs(9999)),
-            )
+            .create(&format!("/k/{n:04}"), Bytes::from(vec![7; 20_000]), Some(Duration::from_secs(9999)))
             .await
             .unwrap();
     }
@@ -128,10 +97,7 @@ async fn a_snapshot_under_writes_is_a_store_of_one_revision() {
         let store = Arc::clone(&store);
         tokio::spawn(async move {
             for n in 500..700 {
-                store
-                    .create(&format!("/k/{n:04}"), Bytes::from(vec![7; 2000]), None)
-                    .await
-                    .unwrap();
+                store.create(&format!("/k/{n:04}"), Bytes::from(vec![7; 2000]), None).await.unwrap();
             }
         })
     };
@@ -139,24 +105,14 @@ async fn a_snapshot_under_writes_is_a_store_of_one_revision() {
     std::fs::create_dir(&restored).unwrap();
     let to = restored.join("store.redb");
     let report = store.snapshot(&to).await.unwrap();
-    assert!(
-        store.snapshot(&to).await.is_err(),
-        "an existing file is not overwritten"
-    );
+    assert!(store.snapshot(&to).await.is_err(), "an existing file is not overwritten");
     writing.await.unwrap();
     assert_eq!(check(&to).unwrap(), report);
     assert_eq!(report.rows, report.revision.0 - 1);
     assert_eq!(report.expiring, 500);
     let copy = open(&restored).unwrap();
-    let at = ListOptions {
-        prefix: "/".into(),
-        at: Some(report.revision),
-        ..ListOptions::default()
-    };
-    assert_eq!(
-        copy.list(at.clone()).await.unwrap(),
-        store.list(at).await.unwrap()
-    );
+    let at = ListOptions { prefix: "/".into(), at: Some(report.revision), ..ListOptions::default() };
+    assert_eq!(copy.list(at.clone()).await.unwrap(), store.list(at).await.unwrap());
     store.close().await.unwrap();
 
     // A snapshot is another store: it may take the place of a newer file without being taken for a loss.

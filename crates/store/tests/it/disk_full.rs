@@ -14,10 +14,7 @@ use store::{Entry, Error, ListOptions, Store, embedded::Embedded};
 use crate::support::open;
 
 /// A tmpfs of a few MiB, gone when dropped.
-struct SmallDisk(
-    PathBuf,
-    #[expect(dead_code, reason = "keeps the mount point")] tempfile::TempDir,
-);
+struct SmallDisk(PathBuf, #[expect(dead_code, reason = "keeps the mount point")] tempfile::TempDir);
 
 impl SmallDisk {
     /// `None` where this user may not mount.
@@ -25,13 +22,7 @@ impl SmallDisk {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().to_owned();
         let options = std::ffi::CString::new(format!("size={mib}m,mode=700")).unwrap();
-        match mount(
-            "tmpfs",
-            &path,
-            "tmpfs",
-            MountFlags::NODEV | MountFlags::NOSUID,
-            options.as_c_str(),
-        ) {
+        match mount("tmpfs", &path, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, options.as_c_str()) {
             Ok(()) => Some(Self(path, directory)),
             Err(rustix::io::Errno::PERM) => {
                 eprintln!("mounting needs root: the full disk was not tried");
@@ -66,27 +57,13 @@ fn fill(path: &Path) {
 }
 
 async fn all(store: &Embedded) -> Vec<Entry> {
-    store
-        .list(ListOptions {
-            prefix: "/".into(),
-            ..ListOptions::default()
-        })
-        .await
-        .unwrap()
-        .entries
+    store.list(ListOptions { prefix: "/".into(), ..ListOptions::default() }).await.unwrap().entries
 }
 
 /// Creates keys until the disk is full; answers how many there are.
 async fn create_until_full(store: &Embedded, from: usize) -> usize {
     for n in from..100_000 {
-        match store
-            .create(
-                &format!("/k/{n:06}"),
-                Bytes::from(vec![n as u8; 3000]),
-                None,
-            )
-            .await
-        {
+        match store.create(&format!("/k/{n:06}"), Bytes::from(vec![n as u8; 3000]), None).await {
             Ok(_) => {}
             Err(Error::NoSpace { message }) => {
                 assert!(message.contains("full"), "{message}");
@@ -115,20 +92,13 @@ async fn a_full_disk_refuses_writes_and_loses_nothing() {
 
     let mut refused = 0;
     for n in 0..20 {
-        match store
-            .create(&format!("/big/{n}"), Bytes::from(vec![9; 500_000]), None)
-            .await
-        {
+        match store.create(&format!("/big/{n}"), Bytes::from(vec![9; 500_000]), None).await {
             Err(Error::NoSpace { .. }) => refused += 1,
             other => panic!("{other:?}"),
         }
     }
     assert_eq!(refused, 20);
-    assert_eq!(
-        all(&store).await,
-        before,
-        "reads go on and show what was there"
-    );
+    assert_eq!(all(&store).await, before, "reads go on and show what was there");
     assert_eq!(store.revision().await.unwrap(), revision);
     let mut watch = store.watch("/", revision).await.unwrap();
 
@@ -146,11 +116,7 @@ async fn a_full_disk_refuses_writes_and_loses_nothing() {
         }
     };
     assert_eq!(revived.0, revision.0 + 1, "refused writes took no revision");
-    match futures_util::StreamExt::next(&mut watch)
-        .await
-        .unwrap()
-        .unwrap()
-    {
+    match futures_util::StreamExt::next(&mut watch).await.unwrap().unwrap() {
         store::WatchItem::Events(events) => assert_eq!(events[0].revision, revived),
         // The state at the start may be told first.
         store::WatchItem::Progress(progress) => assert_eq!(progress, revision),
@@ -159,10 +125,7 @@ async fn a_full_disk_refuses_writes_and_loses_nothing() {
         store.delete(&entry.key, entry.modified).await.unwrap();
     }
     let again = create_until_full(&store, count).await;
-    assert!(
-        again > count + count / 4,
-        "what deletes freed is used again: {count} and {again}"
-    );
+    assert!(again > count + count / 4, "what deletes freed is used again: {count} and {again}");
     let last = all(&store).await;
     store.close().await.unwrap();
     drop(store);
@@ -185,10 +148,7 @@ async fn making_a_store_or_a_snapshot_on_a_full_disk_says_so_and_leaves_nothing_
     let elsewhere = tempfile::tempdir().unwrap();
     let store = open(elsewhere.path()).unwrap();
     for n in 0..10 {
-        store
-            .create(&format!("/k/{n}"), Bytes::from(vec![1; 1_000_000]), None)
-            .await
-            .unwrap();
+        store.create(&format!("/k/{n}"), Bytes::from(vec![1; 1_000_000]), None).await.unwrap();
     }
     match store.snapshot(&disk.0.join("snapshot")).await {
         Err(Error::NoSpace { .. }) => {}

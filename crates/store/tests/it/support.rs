@@ -36,18 +36,11 @@ pub struct EmbeddedEngine {
 impl EmbeddedEngine {
     pub fn new() -> Self {
         let clock = Arc::new(ManualClock(AtomicU64::new(1_000_000)));
-        Self {
-            directory: tempfile::tempdir().unwrap(),
-            clock,
-            open: Mutex::new(None),
-        }
+        Self { directory: tempfile::tempdir().unwrap(), clock, open: Mutex::new(None) }
     }
 
     pub fn options(&self) -> EmbeddedOptions {
-        EmbeddedOptions {
-            clock: self.clock.clone(),
-            ..EmbeddedOptions::new(self.directory.path())
-        }
+        EmbeddedOptions { clock: self.clock.clone(), ..EmbeddedOptions::new(self.directory.path()) }
     }
 }
 
@@ -61,9 +54,7 @@ impl Engine for EmbeddedEngine {
     }
 
     async fn advance(&self, _store: &Arc<dyn Store>, by: Duration) {
-        self.clock
-            .0
-            .fetch_add(by.as_millis() as u64, Ordering::SeqCst);
+        self.clock.0.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
         let store = self.open.lock().clone().expect("open first");
         store.expire_due().await.unwrap();
     }
@@ -74,9 +65,5 @@ pub fn open(directory: &Path) -> store::Result<Embedded> {
 }
 
 pub fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }

@@ -21,7 +21,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("testkit", &[]),
     (
         "argosy",
-        &["api", "apiserver", "client", "cluster", "controllers", "dns", "kubelet", "net", "proxy", "scheduler", "store"],
+        &[
+            "api",
+            "apiserver",
+            "client",
+            "cluster",
+            "controllers",
+            "dns",
+            "kubelet",
+            "net",
+            "proxy",
+            "scheduler",
+            "store",
+        ],
     ),
 ];
 
@@ -44,8 +56,11 @@ fn crates_look_only_where_the_architecture_lets_them() {
     let mut wrong = Vec::new();
     for package in packages {
         let name = package["name"].as_str().unwrap_or_default();
-        let allowed = ALLOWED.iter().find(|(listed, _)| *listed == name).map(|(_, allowed)| *allowed).unwrap_or_default();
-        for dependency in package["dependencies"].as_array().into_iter().flatten().filter(|dependency| dependency["kind"].is_null()) {
+        let allowed =
+            ALLOWED.iter().find(|(listed, _)| *listed == name).map(|(_, allowed)| *allowed).unwrap_or_default();
+        for dependency in
+            package["dependencies"].as_array().into_iter().flatten().filter(|dependency| dependency["kind"].is_null())
+        {
             let target = dependency["name"].as_str().unwrap_or_default();
             if members.contains(target) && !allowed.contains(&target) {
                 wrong.push(format!("{name} -> {target}"));

@@ -57,7 +57,8 @@ fn production(text: &str) -> &str {
 
 #[test]
 fn every_file_says_what_it_is_for() {
-    let bare: Vec<String> = sources().into_iter().filter(|(_, text)| !text.starts_with("//!")).map(|(path, _)| path).collect();
+    let bare: Vec<String> =
+        sources().into_iter().filter(|(_, text)| !text.starts_with("//!")).map(|(path, _)| path).collect();
     assert!(bare.is_empty(), "these files do not open with a `//!` line: {bare:#?}");
 }
 
@@ -77,7 +78,8 @@ fn nothing_banned_is_written() {
 #[test]
 fn no_test_is_ignored() {
     let marker = concat!("#[", "ignore");
-    let ignored: Vec<String> = sources().into_iter().filter(|(_, text)| text.contains(marker)).map(|(path, _)| path).collect();
+    let ignored: Vec<String> =
+        sources().into_iter().filter(|(_, text)| text.contains(marker)).map(|(path, _)| path).collect();
     assert!(ignored.is_empty(), "tests are run or not there: {ignored:#?}");
 }
 
@@ -158,6 +160,7 @@ fn files_and_functions_stay_short() {
 #[test]
 fn a_long_function_is_seen() {
     let body = "        step();\n".repeat(80);
-    let text = format!("impl X {{\n    pub(crate) async fn long(&self) {{\n{body}    }}\n\n    fn short() {{\n    }}\n}}\n");
+    let text =
+        format!("impl X {{\n    pub(crate) async fn long(&self) {{\n{body}    }}\n\n    fn short() {{\n    }}\n}}\n");
     assert_eq!(functions(&text), [("long".to_owned(), 82), ("short".to_owned(), 2)]);
 }

@@ -43,7 +43,8 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     for number in 0..flags.runs {
         let name = format!("argosy-bench-{}-{number}", std::process::id());
         let timed = tokio::time::timeout(PATIENCE, one(&client, &flags, &name)).await;
-        let (to_ready, to_gone) = timed.map_err(|_| anyhow!("pod {name} is neither Ready nor gone after {PATIENCE:?}"))??;
+        let (to_ready, to_gone) =
+            timed.map_err(|_| anyhow!("pod {name} is neither Ready nor gone after {PATIENCE:?}"))??;
         ready.add(to_ready);
         gone.add(to_gone);
     }
