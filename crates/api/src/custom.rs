@@ -28,6 +28,8 @@ pub struct CustomResource {
     pub warning: Option<String>,
     /// The definition is being deleted: nothing new is created.
     pub is_terminating: bool,
+    /// Changes with the definition's spec and names.
+    pub digest: u64,
     /// The definition's schema as it was written.
     published: Value,
 }
@@ -79,12 +81,20 @@ pub fn versions(definition: &Value) -> Option<Versions> {
     let mut indexed: Vec<Arc<str>> = versions.iter().flat_map(selectable).collect();
     indexed.sort_unstable();
     indexed.dedup();
-    let builder = Builder { definition, stored: stored.str_at(&["name"]), indexed: indexed.into() };
+    let builder = Builder { definition, digest: digest(definition), stored: stored.str_at(&["name"]), indexed: indexed.into() };
     let entry = |version: &Value| Arc::new(builder.entry(version));
     let stored_entry = entry(stored);
     let served = versions.iter().filter(|version| is(version, "served"));
     let served = served.map(|version| if std::ptr::eq(version, stored) { stored_entry.clone() } else { entry(version) }).collect();
     Some(Versions { served, stored: stored_entry })
+}
+
+/// A number that changes with a definition's spec and accepted names, and with nothing else.
+pub fn digest(definition: &Value) -> u64 {
+    let parts = [definition.get("spec"), definition.at(&["status", "acceptedNames"])];
+    let bytes = parts.into_iter().flatten().flat_map(Value::to_json);
+    // FNV-1a: any stable hash of eight bytes will do.
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn selectable(version: &Value) -> Vec<Arc<str>> {
@@ -94,6 +104,7 @@ fn selectable(version: &Value) -> Vec<Arc<str>> {
 
 struct Builder<'a> {
     definition: &'a Value,
+    digest: u64,
     stored: &'a str,
     indexed: Arc<[Arc<str>]>,
 }
@@ -151,6 +162,7 @@ impl Builder<'_> {
             indexed: self.indexed.clone(),
             scale: version.at(&["subresources", "scale"]).map(scale),
             warning: is_deprecated.then(warning),
+            digest: self.digest,
             is_terminating: is_true(self.definition, "Terminating"),
             published,
         };
