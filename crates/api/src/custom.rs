@@ -120,10 +120,6 @@ impl Builder<'_> {
         let kind = Gvk::new(group, name, names("kind"));
         let custom = self.custom(version, &kind);
         let ty = custom.1;
-        let is_terminating = custom.0.is_terminating;
-        let all = Verb::ALL.into_iter();
-        // Upstream's discovery leaves out what it refuses then.
-        let verbs = all.filter(|verb| !is_terminating || !matches!(verb, Verb::Create | Verb::Patch | Verb::Update));
         Resource {
             group: group.into(),
             version: name.into(),
@@ -133,7 +129,7 @@ impl Builder<'_> {
             namespaced: self.text(&["spec", "scope"]) == "Namespaced",
             short_names: texts(self.definition.at(&["status", "acceptedNames", "shortNames"])),
             categories: texts(self.definition.at(&["status", "acceptedNames", "categories"])),
-            verbs: verbs.collect(),
+            verbs: Verb::ALL.to_vec(),
             subresources: subresources(version, &kind),
             storage: format!("{group}/{}", names("plural")).into(),
             stored_as: Gvk { version: self.stored.into(), ..kind.clone() },

@@ -116,6 +116,13 @@ impl Resource {
         self.custom.as_ref().map_or_else(|| Model::builtin(), |custom| &custom.model)
     }
 
+    /// The verbs that discovery lists: without those that make something, where the definition is being deleted.
+    pub fn listed_verbs(&self) -> Vec<Verb> {
+        let is_terminating = self.custom.as_ref().is_some_and(|custom| custom.is_terminating);
+        let makes = |verb: &Verb| matches!(verb, Verb::Create | Verb::Patch | Verb::Update);
+        self.verbs.iter().copied().filter(|verb| !is_terminating || !makes(verb)).collect()
+    }
+
     /// The kind of a list of its objects.
     pub fn list_kind(&self) -> String {
         self.custom.as_ref().map_or_else(|| format!("{}List", self.kind.kind), |custom| custom.list_kind.to_string())

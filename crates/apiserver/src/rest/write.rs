@@ -15,7 +15,7 @@ use net::Body;
 use store::{Error as StoreError, Revision};
 
 use super::{
-    Call, RestError,
+    RestError,
     management::{self, Management},
     store_status,
 };
@@ -53,7 +53,7 @@ impl FieldValidation {
 }
 
 /// Reads an object of `kind_of` from a client's tree. Gives the warnings that go with the answer.
-pub(crate) fn read_object(call: &Call<'_>, resource: &Resource, parsed: Parsed, validation: FieldValidation) -> Result<(Value, Vec<String>), Status> {
+pub(crate) fn read_object(resource: &Resource, parsed: Parsed, validation: FieldValidation) -> Result<(Value, Vec<String>), Status> {
     let mut object = parsed.value;
     check_kind(resource, &object)?;
     let findings = decode::decode(resource.model(), resource.ty, &mut object, Defaults::On).map_err(|error| {
