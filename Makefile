@@ -4,13 +4,17 @@ ARGOSY_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR = $(ARGOSY_TARGET_DIR)
 
 # Static, so that the binary is its own container image.
+comma   := ,
 TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 ARGOSY  := $(CARGO_TARGET_DIR)/$(TRIPLE)/release/argosy
+# lld, which rustc links with on this target, folds functions that were compiled to the same code.
+LINK    := $(if $(filter x86_64-unknown-linux-gnu,$(TRIPLE)),-C link-arg=-Wl$(comma)--icf=all)
 DATA_DIR ?= /var/lib/argosy
 SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DEMO    ?= 1
+FUZZ_S  ?= 60
 
-.PHONY: help setup build up down demo test test-e2e lint bench
+.PHONY: help setup setup-tests build up down demo test test-e2e lint bench fuzz
 
 help:
 	@echo "make setup   install what is missing on this machine"
@@ -18,15 +22,21 @@ help:
 	@echo "make up      build it, start a cluster in $(DATA_DIR), run the demo (DEMO=0: without)"
 	@echo "make demo    run examples/hello.yaml on the cluster and show its answer"
 	@echo "make down    stop the cluster (its data stays)"
-	@echo "make test    the tests of every crate; make test-e2e: those of a whole cluster on this machine"
-	@echo "make lint: formatting and clippy; make bench: the numbers of docs/specification.md"
+	@echo "make test    every test; make test-e2e: only those of whole clusters on this machine"
+	@echo "make lint    formatting and clippy"
+	@echo "make bench   the numbers of docs/specification.md"
+	@echo "make fuzz    each decoder's fuzz target for FUZZ_S seconds ($(FUZZ_S)); needs cargo-fuzz"
 
 setup:
 	scripts/setup.sh
 
+setup-tests:
+	scripts/setup.sh --tests
+
 # A target triple of its own keeps the static flag away from build scripts and procedural macros.
 build: setup
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(TRIPLE) -p argosy
+	RUSTFLAGS="-C target-feature=+crt-static" \
+	  cargo rustc --release --locked --target $(TRIPLE) -p argosy --bin argosy -- $(LINK)
 
 up: build
 	$(SUDO) $(ARGOSY) up --data-dir $(DATA_DIR)
@@ -38,12 +48,13 @@ down:
 demo:
 	$(SUDO) scripts/demo.sh $(DATA_DIR)
 
-test: setup
+# The end-to-end tests start whole clusters on this machine and need root; the others do not.
+test: setup-tests
 	cargo test --workspace --locked
+	$(MAKE) --no-print-directory test-e2e
 
-# A whole cluster on this machine: its life from first start to last trace, and the tour of kubectl.
-test-e2e: setup
-	$(SUDO) -E cargo test --locked -p argosy --test it
+test-e2e: setup-tests
+	$(if $(SUDO),sudo -E) env "PATH=$$PATH" cargo test --locked -p argosy --test it
 
 lint:
 	cargo fmt --all --check
@@ -51,3 +62,9 @@ lint:
 
 bench: build
 	$(SUDO) scripts/bench.sh $(ARGOSY)
+
+# Sanitizers need a nightly toolchain; without them a crash or a hang is found just as well.
+fuzz:
+	@for target in $$(cargo fuzz list); do \
+	  cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_S) -max_len=65536 -timeout=10 || exit 1; \
+	done

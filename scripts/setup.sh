@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Installs what building and running Argosy needs and this machine lacks. Changes nothing that is there already.
 #
-# usage: scripts/setup.sh
+# usage: scripts/setup.sh [--tests]      --tests: also what only the tests need
+#        env: KUBECTL_URL  where a kubectl is fetched from, with its .sha256 beside it, when none is on PATH
 set -euo pipefail
 
-# The oldest kubectl that the tour is tested with.
+# The oldest kubectl that the tour is tested with, and where a new one comes from.
 KUBECTL_MIN=1.27
+case $(uname -m) in aarch64) arch=arm64 ;; *) arch=amd64 ;; esac
+KUBECTL_URL=${KUBECTL_URL:-https://dl.k8s.io/release/v1.36.2/bin/linux/$arch/kubectl}
 
 # program (or file) that shows a package is there : Debian's package
 NEEDED=(
@@ -13,8 +16,10 @@ NEEDED=(
   iptables:iptables conntrack:conntrack ip:iproute2 etcd:etcd-server nginx:nginx
   /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream protoc:protobuf-compiler
   /usr/include/google/protobuf/descriptor.proto:libprotobuf-dev cmake:cmake cc:gcc g++:g++ make:make
-  openssl:openssl curl:curl busybox:busybox-static
+  curl:curl
 )
+NEEDED_BY_TESTS=(openssl:openssl busybox:busybox-static python3-venv:python3-venv)
+[[ ${1:-} != --tests ]] || NEEDED+=("${NEEDED_BY_TESTS[@]}")
 # Services that their packages start, and that a cluster brings up by itself.
 SERVICES=(containerd etcd nginx)
 
@@ -25,6 +30,7 @@ present() {
   case $1 in
     /usr/lib/cni/*) [[ -x $1 || -x /opt/cni/bin/${1##*/} || -x /usr/libexec/cni/${1##*/} ]] ;;
     /*) [[ -e $1 ]] ;;
+    python3-venv) python3 -m ensurepip --version >/dev/null 2>&1 ;;
     *) PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
   esac
 }
@@ -62,7 +68,7 @@ install_packages() {
   done
 }
 
-# From the distribution, where that has one new enough: nothing is fetched from elsewhere. A cluster runs without it.
+# From the distribution where that has one new enough, else from Kubernetes' own place. A cluster runs without it.
 install_kubectl() {
   local package candidate sudo=()
   [[ $EUID -eq 0 ]] || sudo=(sudo)
@@ -75,9 +81,24 @@ install_kubectl() {
       return
     fi
   done
-  say "note: no kubectl on PATH, and this machine's package sources have none of version $KUBECTL_MIN or newer." \
-    "Install one from https://kubernetes.io/docs/tasks/tools/ and put it on PATH; the cluster runs without it," \
-    "the demo and the end-to-end tests need it."
+  if fetch_kubectl; then
+    say "installed /usr/local/bin/kubectl from $KUBECTL_URL"
+    return
+  fi
+  say "note: no kubectl on PATH, none of version $KUBECTL_MIN or newer in this machine's package sources, and" \
+    "$KUBECTL_URL is out of reach. Install one from https://kubernetes.io/docs/tasks/tools/ and put it on PATH;" \
+    "the cluster runs without it, the demo and the end-to-end tests need it."
+}
+
+fetch_kubectl() {
+  local folder sum sudo=()
+  [[ $EUID -eq 0 ]] || sudo=(sudo)
+  folder=$(mktemp -d)
+  trap 'rm -rf "$folder"' RETURN
+  curl -fsSL --connect-timeout 10 --max-time 300 -o "$folder/kubectl" "$KUBECTL_URL" 2>/dev/null || return 1
+  sum=$(curl -fsSL --connect-timeout 10 --max-time 60 "$KUBECTL_URL.sha256") || return 1
+  echo "${sum%% *}  $folder/kubectl" | sha256sum --check --status || die "$KUBECTL_URL is not what its checksum says"
+  "${sudo[@]}" install -m 0755 "$folder/kubectl" /usr/local/bin/kubectl
 }
 
 mapfile -t packages < <(missing_packages)

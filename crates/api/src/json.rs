@@ -334,9 +334,11 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// Whether a member was there before: by looking through a narrow map, by a set once it is wide.
+/// Whether a member was there before. Mostly members come sorted, and then it is enough to look at the last one; else by
+/// looking through a narrow map, by a set once it is wide.
 #[derive(Default)]
 struct Seen {
+    is_unsorted: bool,
     wide: Option<std::collections::HashSet<Box<str>>>,
 }
 
@@ -344,6 +346,12 @@ impl Seen {
     const NARROW: usize = 24;
 
     fn again(&mut self, map: &Map, name: &str) -> bool {
+        if !self.is_unsorted {
+            if map.last_key().is_none_or(|last| last < name) {
+                return false;
+            }
+            self.is_unsorted = true;
+        }
         if map.len() < Self::NARROW {
             return map.contains_key(name);
         }

@@ -155,8 +155,8 @@ impl Value {
 }
 
 impl Map {
-    pub fn new() -> Map {
-        Map::default()
+    pub const fn new() -> Map {
+        Map { entries: Vec::new() }
     }
 
     pub fn with_capacity(members: usize) -> Map {
@@ -204,6 +204,10 @@ impl Map {
         let name = name.into();
         self.remove(&name);
         self.entries.insert(0, (name, value.into()));
+    }
+
+    pub(crate) fn last_key(&self) -> Option<&str> {
+        self.entries.last().map(|(name, _)| &**name)
     }
 
     /// Adds a member that is known not to be there yet.

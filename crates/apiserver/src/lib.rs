@@ -97,6 +97,7 @@ impl Server {
         });
         bootstrap::run(&server).await.map_err(|status| StartError::Bootstrap(Box::new(status)))?;
         tokio::spawn(definitions::run(server.clone()));
+        tokio::spawn(alloc::repair::run(server.clone(), server.shutdown.clone()));
         Ok(server)
     }
 

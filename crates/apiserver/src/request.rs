@@ -133,10 +133,10 @@ impl RequestInfo {
             "delete" if collection => "deletecollection",
             verb => verb,
         };
-        if watch_prefix || self.verb != "watch" {
+        if watch_prefix || !matches!(self.verb, "watch" | "list") {
             return;
         }
-        // A watch narrowed to one name is authorized for that name.
+        // What is narrowed to one name is authorized for that name.
         if let Some(name) = query.get("fieldSelector").and_then(|selector| selector.strip_prefix("metadata.name="))
             && !name.contains([',', '!', '='])
         {

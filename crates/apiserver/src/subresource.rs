@@ -3,6 +3,7 @@
 
 mod eviction;
 mod objects;
+mod resize;
 mod scale;
 
 use api::{Status, Value, json::Parsed};

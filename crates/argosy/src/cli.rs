@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::Path};
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    commands::{agent, dns, down, hello, image, server, status, up},
+    commands::{agent, bench, dns, down, hello, image, server, status, store, up},
     components::{apiserver, controller_manager, kubelet, proxy, scheduler},
     flags,
 };
@@ -36,6 +36,12 @@ pub enum Command {
     /// Images in the node's containerd
     #[command(subcommand)]
     Image(image::Command),
+    /// The embedded store of a stopped cluster: check, snapshot, restore
+    #[command(subcommand)]
+    Store(store::Command),
+    /// Measure a cluster
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Run cluster DNS
     Dns(dns::Flags),
     /// Answer HTTP requests with a greeting, or ask for one
@@ -109,8 +115,8 @@ mod tests {
 
     #[test]
     fn flags_that_only_upstream_has_are_refused_by_name() {
-        let error = parsed(&["kubelet", "--eviction-hard=memory.available<1Gi"]).expect_err("not supported");
-        assert!(error.contains("flag --eviction-hard of upstream's kubelet is not supported by Argosy"), "{error}");
+        let error = parsed(&["kubelet", "--topology-manager-policy=none"]).expect_err("not supported");
+        assert!(error.contains("flag --topology-manager-policy of upstream's kubelet is not supported by Argosy"), "{error}");
         assert!(parsed(&["kubelet", "--sail"]).expect_err("unknown").contains("kubelet has no flag --sail"));
     }
 

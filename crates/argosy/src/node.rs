@@ -20,7 +20,16 @@ use kubelet::{Kubelet, KubeletConfig, Serving};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{cli::TOOLS, components::proxy, local, process::step, supervisor::Supervisor};
+use crate::{
+    cli::TOOLS,
+    components::{
+        kubelet_limits::{ONE_MACHINE_EVICTION_HARD, hard_eviction},
+        proxy,
+    },
+    local,
+    process::step,
+    supervisor::Supervisor,
+};
 
 /// Resolver files in the order of choice: where systemd-resolved runs, `/etc/resolv.conf` names a server on loopback,
 /// which means another machine to a pod.
@@ -92,7 +101,7 @@ pub fn start(
         keep_containerd(supervisor, layout, containerd);
     }
     let (client, _) = local::client(server, "kubelet", local::node_user(&settings.node_name));
-    let config = kubelet_config(layout, settings, pki);
+    let config = kubelet_config(layout, settings, pki)?;
     supervisor.run("kubelet", move |cancel| {
         let (config, client) = (config.clone(), client.clone());
         async move { Ok(Kubelet::run(config, client, cancel).await?) }
@@ -123,9 +132,11 @@ pub fn keep_containerd(supervisor: &Supervisor, layout: &Layout, started: Contai
     });
 }
 
-fn kubelet_config(layout: &Layout, settings: &Settings, pki: &Pki) -> KubeletConfig {
+fn kubelet_config(layout: &Layout, settings: &Settings, pki: &Pki) -> anyhow::Result<KubeletConfig> {
     let own = format!("unix://{}", layout.containerd_socket().display());
-    KubeletConfig {
+    let thresholds = settings.eviction_hard.as_deref().unwrap_or(ONE_MACHINE_EVICTION_HARD);
+    Ok(KubeletConfig {
+        eviction: hard_eviction(thresholds)?,
         node_name: settings.node_name.clone(),
         root_dir: layout.kubelet_dir(),
         pod_logs_dir: layout.log_dir().join("pods"),
@@ -143,7 +154,7 @@ fn kubelet_config(layout: &Layout, settings: &Settings, pki: &Pki) -> KubeletCon
             client_ca_file: pki.cert("ca"),
         }),
         ..KubeletConfig::default()
-    }
+    })
 }
 
 pub fn resolv_conf() -> Option<PathBuf> {

@@ -173,6 +173,9 @@ pub struct Settings {
     /// A runtime that somebody else runs; without it the cluster starts a containerd of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_endpoint: Option<String>,
+    /// What evicts pods, as the kubelet's `--eviction-hard` spells it; without it, thresholds that suit one machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eviction_hard: Option<String>,
     /// Names what belongs to this cluster in places that all clusters of the machine share: the CNI network and the
     /// nftables table `argosy-masq` get it as a suffix. Empty for the first cluster.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -215,6 +218,7 @@ impl Settings {
             cluster_domain: "cluster.local".into(),
             ports: Ports::default(),
             runtime_endpoint: None,
+            eviction_hard: None,
             instance: String::new(),
         }
     }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use super::{
     path::{PathElement, same},
-    schema::{Form, ListForm, MapForm, Schema, Spot, is_by_value, pairs},
+    schema::{Form, ListForm, MapForm, Schema, Spot, pairs, unsaid},
     set::{Set, Step},
 };
 use crate::{
     model::{Model, TypeId},
-    value::Value,
+    value::{Map, Value},
 };
 
 /// No path is in more than one of the sets; all are empty where the objects are equal.
@@ -28,8 +28,7 @@ impl Comparison {
 
 /// Compares two objects of a type. Members of `skip`, and everything below them, are not looked at.
 pub fn compare(model: &Model, ty: TypeId, left: &Value, right: &Value, skip: &Set) -> Comparison {
-    let empty = Value::object();
-    let mut walk = Walk { schema: Schema { model }, path: Vec::new(), out: Comparison::default(), empty: &empty };
+    let mut walk = Walk { schema: Schema { model }, path: Vec::new(), out: Comparison::default() };
     walk.value(Spot::Type(ty), Some(left), Some(right), Some(skip));
     walk.out
 }
@@ -38,8 +37,6 @@ struct Walk<'m, 'a> {
     schema: Schema<'m>,
     path: Vec<Step<'a>>,
     out: Comparison,
-    /// What a Go type that is held by value is where nothing was said of it.
-    empty: &'a Value,
 }
 
 /// What came of a value: whether it was taken as one, without looking inside.
@@ -113,9 +110,9 @@ impl<'m: 'a, 'a> Walk<'m, 'a> {
     }
 
     fn map(&mut self, form: &MapForm<'m>, left: Option<&'a Value>, right: Option<&'a Value>, skip: Option<&Set>) {
-        let nothing = self.empty.as_object();
-        let members = |value: Option<&'a Value>| value.and_then(Value::as_object).or(nothing);
-        let (Some(old), Some(new)) = (members(left), members(right)) else { return };
+        static NOTHING: Map = Map::new();
+        let members = |value: Option<&'a Value>| value.and_then(Value::as_object).unwrap_or(&NOTHING);
+        let (old, new) = (members(left), members(right));
         for (name, from, to) in pairs(old, new) {
             let below = skip.and_then(|skip| skip.node(Step::Field(name)));
             if below.is_some_and(|node| node.member) {
@@ -123,8 +120,8 @@ impl<'m: 'a, 'a> Walk<'m, 'a> {
             }
             let (spot, _) = form.member_or_deduced(name);
             let (from, to) = match spot {
-                Spot::Field(field) if form.ty.is_some() && is_by_value(field) => {
-                    (from.or_else(|| left.map(|_| self.empty)), to.or_else(|| right.map(|_| self.empty)))
+                Spot::Field(field) => {
+                    (from.or_else(|| left.and(unsaid(field))), to.or_else(|| right.and(unsaid(field))))
                 }
                 _ => (from, to),
             };
@@ -137,18 +134,16 @@ impl<'m: 'a, 'a> Walk<'m, 'a> {
         }
     }
 
-    /// Objects held by value that neither side mentions, where only one side is there at all.
+    /// Fields that neither side mentions, where only one side is there at all.
     fn unsaid(&mut self, form: &MapForm<'m>, left: Option<&'a Value>, right: Option<&'a Value>, skip: Option<&Set>) {
         let says = |value: Option<&Value>, name: &str| value.and_then(|value| value.get(name)).is_some();
-        for field in form.by_value() {
-            if says(left, &field.name)
-                || says(right, &field.name)
-                || skip.and_then(|skip| skip.node(Step::Field(&field.name))).is_some_and(|node| node.member)
-            {
+        for (field, value) in form.unsaid() {
+            let is_skipped = skip.and_then(|skip| skip.node(Step::Field(&field.name))).is_some_and(|node| node.member);
+            if says(left, &field.name) || says(right, &field.name) || is_skipped {
                 continue;
             }
             self.path.push(Step::Field(&field.name));
-            self.leaf(left.map(|_| self.empty), right.map(|_| self.empty));
+            self.leaf(left.map(|_| value), right.map(|_| value));
             self.path.pop();
         }
     }

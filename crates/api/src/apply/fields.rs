@@ -119,22 +119,35 @@ fn key(element: &PathElement) -> Box<str> {
 /// Sets this wide are decoded instead of looked up one by one.
 const LOOKUPS_MAX: usize = 16;
 
+/// What stands for an element in a text form.
+fn find<'f>(map: &'f Map, element: &PathElement) -> Option<&'f Value> {
+    match element {
+        PathElement::Field(name) => {
+            map.iter().find(|(key, _)| key.strip_prefix("f:") == Some(name)).map(|(_, below)| below)
+        }
+        other => map.get(&key(other)),
+    }
+}
+
 /// Whether a change of `changed` can matter to fields that are still in their text form. May say so where it does not.
 pub(super) fn touches(fields: &Value, changed: &Set) -> bool {
     let Value::Object(map) = fields else { return true };
-    if map.is_empty() {
+    if map.is_empty() || changed.nodes.len() > LOOKUPS_MAX {
+        return !map.is_empty();
+    }
+    let touched =
+        |node: &Node| find(map, &node.element).is_some_and(|below| node.member || touches(below, &node.children));
+    changed.nodes.iter().any(touched)
+}
+
+/// Whether fields in their text form have all of `wanted`. May say no where they do.
+pub(super) fn covers(fields: &Value, wanted: &Set) -> bool {
+    let Value::Object(map) = fields else { return false };
+    if wanted.nodes.len() > LOOKUPS_MAX {
         return false;
     }
-    if changed.nodes.len() > LOOKUPS_MAX {
-        return true;
-    }
-    changed.nodes.iter().any(|node| {
-        let below = match &node.element {
-            PathElement::Field(name) => {
-                map.iter().find(|(key, _)| key.strip_prefix("f:") == Some(name)).map(|(_, below)| below)
-            }
-            other => map.get(&key(other)),
-        };
-        below.is_some_and(|below| node.member || touches(below, &node.children))
+    wanted.nodes.iter().all(|node| {
+        let has = |below: &Value| below.as_object().is_some_and(|map| map.is_empty() || map.contains_key("."));
+        find(map, &node.element).is_some_and(|below| (!node.member || has(below)) && covers(below, &node.children))
     })
 }

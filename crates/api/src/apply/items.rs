@@ -118,7 +118,7 @@ impl<'m> Pick<'m> {
                 }
             }
         }
-        if kept.is_empty() && !(went_inside && !self.extract) { Value::Null } else { Value::Array(kept) }
+        if kept.is_empty() && (self.extract || !went_inside) { Value::Null } else { Value::Array(kept) }
     }
 
     fn map(&self, form: &MapForm<'m>, members: &Map, set: &Set) -> Value {
@@ -140,7 +140,7 @@ impl<'m> Pick<'m> {
             };
             kept.push_unchecked(name.into(), value);
         }
-        if kept.is_empty() && !(went_inside && !self.extract) { Value::Null } else { Value::Object(kept) }
+        if kept.is_empty() && (self.extract || !went_inside) { Value::Null } else { Value::Object(kept) }
     }
 
     /// A container that has lost everything in it stays, empty.

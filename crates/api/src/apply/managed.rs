@@ -1,7 +1,7 @@
 //! `metadata.managedFields`: who owns which fields since when (`managedfields/internal/managedfields.go`, `capmanagers.go`).
 
 use super::{
-    fields::{FieldsError, touches},
+    fields::{FieldsError, covers, touches},
     set::Set,
 };
 use crate::value::{Map, Value};
@@ -91,6 +91,13 @@ impl Entry {
         match &self.fields {
             Fields::Set(_) => true,
             Fields::Text(fields) => touches(fields, changed),
+        }
+    }
+
+    pub(super) fn covers(&self, wanted: &Set) -> bool {
+        match &self.fields {
+            Fields::Set(_) => false,
+            Fields::Text(fields) => covers(fields, wanted),
         }
     }
 

@@ -81,15 +81,23 @@ impl<'m> MapForm<'m> {
         self.member(name).unwrap_or((Spot::Deduced, false))
     }
 
-    /// Objects that upstream's Go types hold by value: there wherever their parent is, possibly empty.
-    pub fn by_value(&self) -> impl Iterator<Item = &'m Field> {
+    /// Fields that are there wherever their parent is, and what they are then: see [`unsaid`].
+    pub fn unsaid(&self) -> impl Iterator<Item = (&'m Field, &'static Value)> {
         let fields = self.ty.map(|ty| ty.fields.as_slice()).unwrap_or_default();
-        fields.iter().filter(|field| is_by_value(field))
+        fields.iter().filter_map(|field| Some((field, unsaid(field)?)))
     }
 }
 
-pub(super) fn is_by_value(field: &Field) -> bool {
-    !field.nullable && matches!(field.shape, Shape::Type(_))
+/// What upstream's Go types say of a field that nobody mentioned, once its parent is there: an object held by value is
+/// empty, a list or map that is always written is null.
+pub(super) fn unsaid(field: &Field) -> Option<&'static Value> {
+    static EMPTY: Value = Value::Object(Map::new());
+    static NULL: Value = Value::Null;
+    match field.shape {
+        Shape::Type(_) if !field.nullable => Some(&EMPTY),
+        Shape::List(_) | Shape::Map(_) if field.required => Some(&NULL),
+        _ => None,
+    }
 }
 
 impl Form<'_> {

@@ -167,6 +167,29 @@ impl Set {
         })
     }
 
+    /// [`Set::difference`] in place: cheap where the other is small.
+    pub(super) fn subtract(&mut self, other: &Set) {
+        for theirs in &other.nodes {
+            let Ok(at) = self.search(Step::Element(&theirs.element)) else { continue };
+            let mine = &mut self.nodes[at];
+            mine.member &= !theirs.member;
+            mine.children.subtract(&theirs.children);
+            if !mine.member && mine.children.is_empty() {
+                self.nodes.remove(at);
+            }
+        }
+    }
+
+    /// [`Set::union`] in place: cheap where the other is small.
+    pub(super) fn add(&mut self, other: &Set) {
+        for theirs in &other.nodes {
+            let at = self.place(Step::Element(&theirs.element));
+            let mine = &mut self.nodes[at];
+            mine.member |= theirs.member;
+            mine.children.add(&theirs.children);
+        }
+    }
+
     /// The same, but what stands below a member of the other goes with it.
     pub fn recursive_difference(&self, other: &Set) -> Set {
         self.combine(other, |mine, theirs| match (mine, theirs) {
@@ -238,5 +261,30 @@ impl FromIterator<Path> for Set {
         let mut set = Set::new();
         paths.into_iter().for_each(|path| set.insert(&path));
         set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_place_is_the_same() {
+        let set = |paths: &[&[&str]]| paths.iter().map(|path| Path::of(path)).collect::<Set>();
+        let sets = [
+            set(&[]),
+            set(&[&["a"], &["a", "x"], &["b"]]),
+            set(&[&["a", "x"], &["a", "y"], &["c"]]),
+            set(&[&["a"], &["b", "z", "q"]]),
+            set(&[&["b", "z"], &["a", "x"], &["d"]]),
+        ];
+        for (one, other) in sets.iter().flat_map(|one| sets.iter().map(move |other| (one, other))) {
+            let mut less = one.clone();
+            less.subtract(other);
+            assert_eq!(less, one.difference(other));
+            let mut more = one.clone();
+            more.add(other);
+            assert_eq!(more, one.union(other));
+        }
     }
 }

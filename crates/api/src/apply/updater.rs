@@ -37,23 +37,30 @@ impl Updater<'_> {
             return Ok(false);
         }
         let taken = comparison.modified.union(&comparison.added);
-        self.release(managed, &taken.union(&comparison.removed), None)?;
-        let mut set = stripped(&taken);
+        self.release(managed, &taken.union(&comparison.removed), Some(&me))?;
+        let set = stripped(&taken);
         let took = !set.is_empty();
-        if took {
-            match managed.position(&me) {
-                Some(at) => {
-                    let mine = &mut managed.entries[at];
-                    set = set.union(&mine.set()?);
-                    mine.put(set);
+        match managed.position(&me) {
+            Some(at) => {
+                let mine = &mut managed.entries[at];
+                let loses = mine.is_touched_by(&comparison.removed);
+                // Who writes the same fields again and again owns them already.
+                if loses || !mine.covers(&set) {
+                    let mut left = self.set(mine)?;
+                    left.subtract(&comparison.removed);
+                    left.add(&set);
+                    mine.put(left);
+                }
+                if took {
                     mine.time = me.time;
                 }
-                None => {
-                    let mut me = me;
-                    me.put(set);
-                    managed.entries.push(me);
-                }
             }
+            None if took => {
+                let mut me = me;
+                me.put(set);
+                managed.entries.push(me);
+            }
+            None => {}
         }
         managed.drop_empty();
         Ok(took)
@@ -113,7 +120,8 @@ impl Updater<'_> {
             if me.is_some_and(|me| entry.is_of(me)) || !entry.is_touched_by(changed) {
                 continue;
             }
-            let left = self.set(entry)?.difference(changed);
+            let mut left = self.set(entry)?;
+            left.subtract(changed);
             entry.put(left);
         }
         Ok(())

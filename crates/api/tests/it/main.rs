@@ -1,5 +1,6 @@
 //! The crate's integration tests, one module per subject.
 
+mod apply;
 mod names;
 mod openapi;
 mod patch;

@@ -245,8 +245,10 @@ impl Change<'_> {
         }
         self.server.admission.validate(&review, &object).await?;
         *warnings = review.warnings.into_inner();
-        self.server.before_update(self, &before, &mut object).await?;
-        self.commit(old, &before, object).await
+        let exchange = self.server.before_update(self, &before, &mut object).await?;
+        let committed = self.commit(old, &before, object).await;
+        self.server.settle(exchange, committed.is_ok()).await;
+        committed
     }
 
     async fn commit(&self, old: &Arc<Object>, before: &Value, object: Value) -> Result<Outcome, Attempt> {

@@ -5,7 +5,7 @@ mod core;
 mod custom;
 mod definition;
 mod meta;
-mod pod;
+pub(crate) mod pod;
 mod service;
 mod workload;
 

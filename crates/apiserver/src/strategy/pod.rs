@@ -130,7 +130,7 @@ pub(crate) fn qos_class(pod: &Value) -> &'static str {
 }
 
 /// What is wrong with a pod's spec, wherever it stands.
-pub(super) fn validate_spec(spec: Option<&Value>, field: &str) -> Vec<FieldError> {
+pub(crate) fn validate_spec(spec: Option<&Value>, field: &str) -> Vec<FieldError> {
     let Some(spec) = spec else { return vec![FieldError::required(format!("{field}.containers"), "")] };
     let mut errors = Vec::new();
     let mut seen: Vec<&str> = Vec::new();

@@ -3,7 +3,7 @@
 use api::{Status, Value, status::FieldError};
 use http::StatusCode;
 
-use super::{answer, body};
+use super::{answer, body, resize};
 use crate::rest::{
     Answer, Call, Change, Edit, Scope, WriteOptions,
     management::{MANAGED_FIELDS, Management},
@@ -89,7 +89,6 @@ fn owned(subresource: &str) -> &'static [&'static [&'static str]] {
     match subresource {
         "ephemeralcontainers" => &[&["spec", "ephemeralContainers"]],
         "approval" => &[&["status", "conditions"]],
-        "resize" => &[&["spec", "containers"], &["spec", "initContainers"]],
         _ => &[],
     }
 }
@@ -129,8 +128,18 @@ pub(super) async fn partial(call: Call<'_>) -> Answer {
                     None => object.take(path).is_some(),
                 };
             }
-            if call.info.subresource == "ephemeralcontainers" {
-                check_ephemeral(before, &object, &call.info.name)?;
+            match &*call.info.subresource {
+                "ephemeralcontainers" => check_ephemeral(before, &object, &call.info.name)?,
+                "resize" => {
+                    let spec = resize::resized(before, &wanted, &call.info.name)?.take(&["spec"]);
+                    object.set(&["spec"], spec.unwrap_or_default());
+                }
+                _ => {}
+            }
+            // A pod's kubelet tells by the generation which spec it has seen.
+            if &*call.resource.plural == "pods" && object.get("spec") != before.get("spec") {
+                let generation = before.at(&["metadata", "generation"]).and_then(Value::as_i64).unwrap_or(0);
+                object.set(&["metadata", "generation"], generation + 1);
             }
             Ok(object)
         })

@@ -1,12 +1,14 @@
 //! One file per command.
 
 pub mod agent;
+pub mod bench;
 pub mod dns;
 pub mod down;
 pub mod hello;
 pub mod image;
 pub mod server;
 pub mod status;
+pub mod store;
 pub mod up;
 
 use std::path::PathBuf;
@@ -47,6 +49,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Server(flags) => server::run(flags).await,
         Command::Background(flags) => server::run_in_background(flags).await,
         Command::Agent(flags) => component(&flags.log.clone(), |cancel| agent::run(flags, cancel)).await,
+        Command::Bench(command) => bench::run(command).await,
+        Command::Store(command) => store::run(command).await,
         Command::Image(command) => image::run(command).await,
         Command::Dns(flags) => component(&flags.log.clone(), |cancel| dns::run(flags, cancel)).await,
         Command::Hello(flags) => hello::run(flags).await,

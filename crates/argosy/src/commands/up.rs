@@ -17,7 +17,7 @@ use cluster::{
 };
 
 use super::DataFlags;
-use crate::{display, local, node};
+use crate::{components::kubelet_limits::hard_eviction, display, local, node};
 
 /// A log of an earlier run larger than this is put aside.
 const LOG_BYTES_MAX: u64 = 16 << 20;
@@ -58,6 +58,9 @@ pub struct SettingsFlags {
     /// Port of the scheduler's health check [default: 10259]
     #[arg(long, value_name = "PORT")]
     scheduler_port: Option<u16>,
+    /// What evicts pods, as for the kubelet [default: less than 100Mi of memory, 5% of the disk or of its inodes]
+    #[arg(long, value_name = "SIGNAL<AMOUNT,...>")]
+    eviction_hard: Option<String>,
     /// Tells a second cluster on this machine from the first, in names of nftables tables and networks
     #[arg(long, value_name = "NAME")]
     instance: Option<String>,
@@ -158,6 +161,9 @@ impl SettingsFlags {
             None => self.first()?,
         };
         settings.validate()?;
+        if let Some(thresholds) = &settings.eviction_hard {
+            hard_eviction(thresholds)?;
+        }
         Ok(settings)
     }
 
@@ -223,6 +229,9 @@ impl SettingsFlags {
         }
         if self.container_runtime_endpoint.is_some() {
             settings.runtime_endpoint = self.container_runtime_endpoint.clone();
+        }
+        if self.eviction_hard.is_some() {
+            settings.eviction_hard = self.eviction_hard.clone();
         }
     }
 }

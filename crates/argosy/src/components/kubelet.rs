@@ -9,7 +9,7 @@ use cluster::machine;
 use kubelet::{Kubelet, KubeletConfig, Serving};
 use tokio_util::sync::CancellationToken;
 
-use super::{kubelet_file::KubeletFile, remote_client};
+use super::{kubelet_file::KubeletFile, kubelet_limits::LimitFlags, remote_client};
 use crate::{
     flags::{KeyValues, TaintFlag},
     logging::LogFlags,
@@ -75,6 +75,8 @@ pub struct Options {
     /// What of the machine pods may not count on: cpu=100m,memory=1Gi
     #[arg(long)]
     pub system_reserved: Option<KeyValues>,
+    #[command(flatten)]
+    pub limits: LimitFlags,
     /// Address to listen on [default: 0.0.0.0]
     #[arg(long)]
     pub address: Option<IpAddr>,
@@ -123,7 +125,7 @@ impl Options {
         };
         let taints = self.register_with_taints.into_iter().map(|flag| flag.0).collect::<Vec<Taint>>();
         let reserved = self.system_reserved.map(|list| list.0).or(file.system_reserved).unwrap_or_default();
-        Ok(KubeletConfig {
+        let mut config = KubeletConfig {
             node_name,
             root_dir: self.root_dir.unwrap_or(default.root_dir),
             pod_logs_dir: file.pod_logs_dir.unwrap_or(default.pod_logs_dir),
@@ -148,7 +150,9 @@ impl Options {
             seccomp_default: self.seccomp_default.or(file.seccomp_default).unwrap_or(false),
             serving,
             ..KubeletConfig::default()
-        })
+        };
+        self.limits.apply(&file.limits, &mut config)?;
+        Ok(config)
     }
 
     fn serving(&self, file: &KubeletFile) -> anyhow::Result<Option<Serving>> {

@@ -10,6 +10,8 @@ use anyhow::{Context, bail};
 use client::kinds::core::v1::Taint;
 use serde::Deserialize;
 
+use super::kubelet_limits::LimitFields;
+
 const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 const KIND: &str = "KubeletConfiguration";
 
@@ -44,6 +46,8 @@ pub struct KubeletFile {
     pub seccomp_default: Option<bool>,
     pub container_runtime_endpoint: Option<String>,
     pub pod_logs_dir: Option<PathBuf>,
+    #[serde(flatten)]
+    pub limits: LimitFields,
     #[serde(flatten)]
     rest: BTreeMap<String, serde_json::Value>,
 }
@@ -126,7 +130,8 @@ mod tests {
     fn what_cannot_be_done_is_refused_by_name() {
         let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
         let cases = [
-            ("evictionHard: {}\n", "evictionHard"),
+            ("evictionHard: yes\n", "KubeletConfiguration"),
+            ("topologyManagerPolicy: none\n", "topologyManagerPolicy"),
             ("cgroupDriver: systemd\n", "cgroupDriver"),
             ("authentication: {anonymous: {enabled: true}}\n", "anonymous"),
             ("authorization: {mode: AlwaysAllow}\n", "authorization.mode"),

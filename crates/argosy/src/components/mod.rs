@@ -4,6 +4,7 @@ pub mod apiserver;
 pub mod controller_manager;
 pub mod kubelet;
 mod kubelet_file;
+pub mod kubelet_limits;
 pub mod proxy;
 pub mod scheduler;
 

@@ -11,7 +11,7 @@ fn said(name: &str, arguments: &[&str]) -> (bool, String) {
 #[test]
 fn wrong_arguments_are_named() {
     let cases: [(&str, &[&str], &str); 12] = [
-        ("kubelet", &["--eviction-hard=x"], "flag --eviction-hard of upstream's kubelet is not supported by Argosy"),
+        ("kubelet", &["--topology-manager-policy=x"], "flag --topology-manager-policy of upstream's kubelet is not supported by Argosy"),
         ("argosy", &["kube-proxy", "--ipvs-scheduler=rr"], "flag --ipvs-scheduler of upstream's kube-proxy is not"),
         ("kube-scheduler", &["--sail"], "kube-scheduler has no flag --sail"),
         ("kube-scheduler", &[], "--kubeconfig is needed"),

@@ -49,6 +49,8 @@ impl Cluster {
             &format!("--controller-manager-port={}", port(3)),
             &format!("--scheduler-port={}", port(4)),
             &format!("--instance={}", self.instance()),
+            // The disk of a machine that tests run on is as full as it is.
+            "--eviction-hard=memory.available<50Mi",
             &format!("--cluster-cidr=10.{}.0.0/16", 200 + self.number),
             &format!("--service-cluster-ip-range=10.{}.0.0/16", 220 + self.number),
         ])

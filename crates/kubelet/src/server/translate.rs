@@ -11,7 +11,10 @@ use net::{
     ws::{self, ServerSocket},
 };
 use tokio::{net::TcpStream, sync::mpsc};
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{
+    Message,
+    protocol::{CloseFrame, frame::coding::CloseCode},
+};
 
 use super::{
     respond::text,
@@ -134,7 +137,9 @@ async fn translate(socket: ServerSocket, writer: Writer, reader: Reader, channel
         () = to_runtime => {}
         () = write => {}
         () = from_runtime => {
-            let _ = sink.send(Message::Close(None)).await;
+            // Without a code clients take the end for a failure.
+            let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+            let _ = sink.send(Message::Close(Some(normal))).await;
         }
     }
 }

@@ -74,14 +74,19 @@ impl Mounts<'_> {
     }
 }
 
+/// In one go off the async threads: every hop there and back is felt in the time a pod takes to start.
 async fn write(path: &Path, text: &str, mode: u32) -> Result<PathBuf, ConfigError> {
     let failed = |source| ConfigError::Io { what: "cannot write", path: path.to_owned(), source };
-    if let Some(dir) = path.parent() {
-        tokio::fs::create_dir_all(dir).await.map_err(failed)?;
-    }
-    tokio::fs::write(path, text).await.map_err(failed)?;
-    let mode = std::fs::Permissions::from_mode(mode);
-    tokio::fs::set_permissions(path, mode).await.map_err(failed)?;
+    let (owned, text) = (path.to_owned(), text.to_owned());
+    let work = move || {
+        if let Some(dir) = owned.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        std::fs::write(&owned, text)?;
+        std::fs::set_permissions(&owned, std::fs::Permissions::from_mode(mode))
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| failed(std::io::ErrorKind::Interrupted.into()))?.map_err(failed)?;
     Ok(path.to_owned())
 }
 

@@ -47,10 +47,14 @@ pub async fn sandbox(node: &Node, pod: &Pod, attempt: u32) -> Result<SandboxReco
     let facts = node.facts();
     let parent = cgroup_parent(node, pod).map_err(|error| failed(&error))?;
     let config = sandbox::config(pod, &facts, attempt, &parent).map_err(|error| failed(&error))?;
-    if let Some(cgroups) = &node.cgroups {
-        cgroups.create_pod(pod, &node.enforcement).await.map_err(|error| failed(&error))?;
-    }
-    tokio::fs::create_dir_all(&config.log_directory).await.map_err(|error| failed(&error))?;
+    let cgroup = async {
+        match &node.cgroups {
+            Some(cgroups) => cgroups.create_pod(pod, &node.enforcement).await.map(drop).map_err(|error| failed(&error)),
+            None => Ok(()),
+        }
+    };
+    let logs = async { tokio::fs::create_dir_all(&config.log_directory).await.map_err(|error| failed(&error)) };
+    tokio::try_join!(cgroup, logs)?;
     let class = pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref()).filter(|name| !name.is_empty());
     let handler = match class {
         Some(class) => (node.runtime_classes)(class).map_err(|error| failed(&error))?,
@@ -177,8 +181,13 @@ impl Starter {
         let runtime = &self.node.runtime;
         let id = runtime.create_container(&self.sandbox.id, &prepared.config, &prepared.sandbox_config).await;
         let id = id.map_err(|error| {
-            self.warn(container, "Failed", format!("Error: {error}"));
-            StartFailure::new("CreateContainerError", error)
+            // A runtime that does not know of image volumes fails over the path that they do not have.
+            let images = prepared.config.mounts.iter().any(|mount| mount.image.is_some());
+            let hint =
+                if images { " (image volumes need a runtime that mounts images, as containerd 2.1 does)" } else { "" };
+            let message = format!("{error}{hint}");
+            self.warn(container, "Failed", format!("Error: {message}"));
+            StartFailure::new("CreateContainerError", message)
         })?;
         // Before it runs, so that not even an exit at once is missed.
         self.node.register(&id, &self.sender);

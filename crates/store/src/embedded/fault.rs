@@ -8,7 +8,7 @@ use std::{
 use crate::Error;
 
 pub(super) const WAY_OUT: &str =
-    "run `argosy store check` to see the extent, and put a snapshot in the file's place";
+    "`argosy store check` shows the extent, `argosy store restore FILE` puts a snapshot in its place";
 
 /// A cloneable error of the whole engine (one of a single write is an [`Error`]).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -204,6 +204,11 @@ impl Embedded {
         blocking(move || snapshot::snapshot(&shared, &to)).await
     }
 
+    /// As [`Embedded::snapshot`], for callers without a runtime. Blocks.
+    pub fn snapshot_blocking(&self, to: &Path) -> Result<Report> {
+        snapshot::snapshot(&self.shared, to)
+    }
+
     /// Deletes the rows whose time is up now, without waiting for the reaper: for a clock that was set.
     pub async fn expire_due(&self) -> Result<()> {
         let (reply, answer) = oneshot::channel();

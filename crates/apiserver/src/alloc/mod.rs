@@ -1,6 +1,8 @@
 //! ClusterIPs and node ports. Each is reserved by creating a key in the store, so that two API servers can never give the
 //! same one away: an IPAddress object for an address (as upstream does since 1.33), a key of its own for a node port.
 
+pub(crate) mod repair;
+
 use std::{net::Ipv4Addr, sync::Arc};
 
 use api::{Resource, Status, Value, status::FieldError};
@@ -17,6 +19,17 @@ use crate::{
 pub(crate) struct Reserved {
     keys: Vec<String>,
 }
+
+/// Reservations that a write to an object makes, and those that it makes superfluous.
+#[derive(Debug, Default)]
+pub(crate) struct Exchange {
+    taken: Reserved,
+    given_up: Reserved,
+}
+
+/// Where reservations are kept.
+const ADDRESSES: &str = "/registry/ipaddresses/";
+const PORTS: &str = "/registry/ranges/argosy-nodeports/";
 
 /// How many candidates are tried before a range counts as full.
 const TRIES: u32 = 4096;
@@ -38,23 +51,24 @@ impl Server {
         }
     }
 
-    /// What a changed object needs, and no longer needs.
-    pub(crate) async fn before_update(self: &Arc<Self>, change: &Change<'_>, before: &Value, object: &mut Value) -> Result<(), Status> {
+    /// What a changed object needs, and no longer needs; [`Server::settle`] ends it.
+    pub(crate) async fn before_update(self: &Arc<Self>, change: &Change<'_>, before: &Value, object: &mut Value) -> Result<Exchange, Status> {
         if !is_service(change.resource) || !change.subresource.is_empty() {
-            return Ok(());
+            return Ok(Exchange::default());
         }
-        let mut reserved = Reserved::default();
-        if let Err(status) = self.allocate(change.namespace, change.name, object, Some(before), change.dry_run, &mut reserved).await {
-            self.release(reserved).await;
+        let mut taken = Reserved::default();
+        if let Err(status) = self.allocate(change.namespace, change.name, object, Some(before), change.dry_run, &mut taken).await {
+            self.release(taken).await;
             return Err(status);
         }
-        // Ports and addresses that the service gave up are freed; should the write still fail, the next one takes them again.
-        if !change.dry_run {
-            let kept = holdings(object);
-            let freed = holdings(before).into_iter().filter(|key| !kept.contains(key)).collect();
-            self.release(Reserved { keys: freed }).await;
-        }
-        Ok(())
+        let kept = holdings(object);
+        let given_up = holdings(before).into_iter().filter(|key| !kept.contains(key) && !change.dry_run).collect();
+        Ok(Exchange { taken, given_up: Reserved { keys: given_up } })
+    }
+
+    /// Once the write has been made (or not), what the object gave up is free, and not before: until then it holds it.
+    pub(crate) async fn settle(&self, exchange: Exchange, is_written: bool) {
+        self.release(if is_written { exchange.given_up } else { exchange.taken }).await;
     }
 
     /// Gives back what a deleted object held.
@@ -222,11 +236,11 @@ fn is_service(resource: &Resource) -> bool {
 }
 
 fn address_key(address: &str) -> String {
-    format!("/registry/ipaddresses/{address}")
+    format!("{ADDRESSES}{address}")
 }
 
 fn port_key(port: i64, protocol: &str) -> String {
-    format!("/registry/ranges/argosy-nodeports/{protocol}-{port}")
+    format!("{PORTS}{protocol}-{port}")
 }
 
 /// The IPAddress object that stands for a reserved address.
