@@ -7,6 +7,7 @@ use crate::{
     value::{Map, Value},
 };
 
+mod custom;
 mod defaults;
 mod scalar;
 
@@ -37,7 +38,7 @@ pub enum Defaults {
 
 /// Brings `object` into the form of type `ty`, in place.
 pub fn decode(model: &Model, ty: TypeId, object: &mut Value, defaults: Defaults) -> Result<Findings, DecodeError> {
-    let mut walk = Walk { model, defaults, path: Vec::new(), findings: Findings::default() };
+    let mut walk = Walk { model, defaults, is_custom: false, path: Vec::new(), findings: Findings::default() };
     walk.object(model.get(ty), object)?;
     Ok(walk.findings)
 }
@@ -51,16 +52,33 @@ enum Step {
 struct Walk<'m> {
     model: &'m Model,
     defaults: Defaults,
+    /// Within a custom resource's own types, whose values are checked later.
+    is_custom: bool,
     path: Vec<Step>,
     findings: Findings,
 }
 
 impl Walk<'_> {
     fn object(&mut self, ty: &Type, value: &mut Value) -> Result<(), DecodeError> {
-        if let Some(shape) = &ty.scalar {
-            return self.shape(shape, value);
+        let was_custom = std::mem::replace(&mut self.is_custom, ty.custom.is_some());
+        let result = self.members(ty, value);
+        self.is_custom = was_custom;
+        result
+    }
+
+    fn members(&mut self, ty: &Type, value: &mut Value) -> Result<(), DecodeError> {
+        match &ty.scalar {
+            Some(Shape::Any) if !ty.inline.is_empty() => return self.either(ty, value),
+            Some(shape) => return self.shape(shape, value),
+            None => {}
         }
-        let Value::Object(map) = value else { return Err(self.mismatch(value, &ty.name)) };
+        let Value::Object(map) = value else {
+            return if self.is_custom { Ok(()) } else { Err(self.mismatch(value, &ty.name)) };
+        };
+        // Upstream fills in custom resources from the outside to the inside: what a default says is completed too.
+        if self.is_custom && self.defaults == Defaults::On {
+            custom::fill(ty, map);
+        }
         let mut failed = None;
         map.retain(|name, member| {
             if failed.is_some() {
@@ -77,11 +95,26 @@ impl Walk<'_> {
         if let Some(error) = failed {
             return Err(error);
         }
-        if self.defaults == Defaults::On {
+        if self.defaults == Defaults::On && !self.is_custom {
             fill(ty, map);
             defaults::apply(&ty.name, map);
         }
         Ok(())
+    }
+
+    /// A value whose JSON type says which of several shapes it has, as `items` of a schema.
+    fn either(&mut self, ty: &Type, value: &mut Value) -> Result<(), DecodeError> {
+        let model = self.model;
+        let fits = |shape: &&Shape| match shape {
+            Shape::Bool => matches!(value, Value::Bool(_)),
+            Shape::List(_) => matches!(value, Value::Array(_)),
+            _ => matches!(value, Value::Object(_)),
+        };
+        match ty.inline.iter().map(|inline| &inline.shape).find(fits) {
+            Some(Shape::Type(id)) => self.object(model.get(*id), value),
+            Some(shape) => self.shape(shape, value),
+            None => Err(self.mismatch(value, &ty.name)),
+        }
     }
 
     /// Whether the member stays.
@@ -94,13 +127,16 @@ impl Walk<'_> {
             return Ok(!member.is_null());
         }
         let Some(field) = ty.field(name) else {
+            if ty.is_open() {
+                return Ok(true);
+            }
             self.path.push(Step::Member(name.into()));
             self.findings.unknown.push(self.path());
             self.path.pop();
             return Ok(false);
         };
         if member.is_null() {
-            return Ok(false);
+            return Ok(field.keeps_null);
         }
         self.path.push(Step::Member(name.into()));
         self.shape(&field.shape, member)?;
@@ -109,41 +145,53 @@ impl Walk<'_> {
     }
 
     fn shape(&mut self, shape: &Shape, value: &mut Value) -> Result<(), DecodeError> {
-        match shape {
-            Shape::Type(id) => {
+        match (shape, &mut *value) {
+            (Shape::Type(id), _) => {
                 let model = self.model;
                 self.object(model.get(*id), value)
             }
-            Shape::List(item) => self.list(item, value),
-            Shape::Map(item) => self.map(item, value),
-            scalar => scalar::check(scalar, value).map_err(|expected| self.mismatch(value, &expected)),
+            (Shape::List(item), Value::Array(items)) => self.list(item, items),
+            (Shape::Map(item), Value::Object(map)) => self.map(item, map),
+            _ if self.is_custom => Ok(()),
+            (Shape::List(_), _) => Err(self.mismatch(value, "list")),
+            (Shape::Map(_), _) => Err(self.mismatch(value, "map")),
+            (scalar, _) => scalar::check(scalar, value).map_err(|expected| self.mismatch(value, &expected)),
         }
     }
 
-    fn list(&mut self, item: &Shape, value: &mut Value) -> Result<(), DecodeError> {
-        let Value::Array(items) = value else { return Err(self.mismatch(value, "list")) };
+    fn list(&mut self, item: &Shape, items: &mut [Value]) -> Result<(), DecodeError> {
         for (index, entry) in items.iter_mut().enumerate() {
             self.path.push(Step::Index(index));
             if entry.is_null() {
-                *entry = zero(item);
+                *entry = self.in_place_of_null(item);
             }
-            self.shape(item, entry)?;
+            if !entry.is_null() {
+                self.shape(item, entry)?;
+            }
             self.path.pop();
         }
         Ok(())
     }
 
-    fn map(&mut self, item: &Shape, value: &mut Value) -> Result<(), DecodeError> {
-        let Value::Object(map) = value else { return Err(self.mismatch(value, "map")) };
+    fn map(&mut self, item: &Shape, map: &mut Map) -> Result<(), DecodeError> {
+        if self.is_custom {
+            custom::drop_nulls(self.model, item, map);
+        }
         for (name, entry) in map.iter_mut() {
             self.path.push(Step::Key(name.into()));
             if entry.is_null() {
-                *entry = zero(item);
+                *entry = self.in_place_of_null(item);
             }
-            self.shape(item, entry)?;
+            if !entry.is_null() {
+                self.shape(item, entry)?;
+            }
             self.path.pop();
         }
         Ok(())
+    }
+
+    fn in_place_of_null(&self, item: &Shape) -> Value {
+        if self.is_custom { custom::in_place_of_null(self.model, item) } else { zero(item) }
     }
 
     fn mismatch(&self, value: &Value, expected: &str) -> DecodeError {

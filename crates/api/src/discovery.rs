@@ -94,7 +94,7 @@ fn describe(resource: &Resource) -> Value {
         document.set(&["version"], &*resource.kind.version);
     }
     document.set(&["kind"], &*resource.kind.kind);
-    document.set(&["verbs"], verbs(&resource.verbs));
+    document.set(&["verbs"], verbs(&resource.listed_verbs()));
     if !resource.short_names.is_empty() {
         document.set(&["shortNames"], strings(&resource.short_names));
     }
@@ -171,7 +171,7 @@ fn aggregate_resource(resource: &Resource) -> Value {
         ("responseKind", response_kind(resource, &resource.kind, false)),
         ("scope", if resource.namespaced { "Namespaced" } else { "Cluster" }.into()),
         ("singularResource", (&*resource.singular).into()),
-        ("verbs", verbs(&resource.verbs)),
+        ("verbs", verbs(&resource.listed_verbs())),
     ]);
     if !resource.short_names.is_empty() {
         document.set(&["shortNames"], strings(&resource.short_names));

@@ -2,6 +2,7 @@
 //! Knows no server, no store, no I/O.
 
 pub mod apply;
+pub mod custom;
 pub mod decode;
 pub mod discovery;
 pub mod json;
@@ -12,6 +13,7 @@ pub mod patch;
 pub mod protobuf;
 pub mod quantity;
 pub mod resource;
+pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod table;
@@ -21,5 +23,6 @@ pub mod value;
 
 pub use status::Status;
 pub use model::Model;
+pub use custom::CustomResource;
 pub use resource::{Resource, ResourceTable};
 pub use value::{Map, Value};

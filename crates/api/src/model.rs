@@ -20,7 +20,10 @@
 //! `merge(KEY)`, `mergekey(KEY)`, `replace`, `retainKeys` (strategic merge patch), `nullable`, `wire=TYPE`, `default=JSON`, `implied=JSON` (a
 //! default that OpenAPI does not publish).
 
-use std::{collections::HashMap, sync::OnceLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use crate::value::Value;
 
@@ -34,6 +37,10 @@ pub struct TypeId(pub(crate) u32);
 
 #[derive(Debug, Default)]
 pub struct Model {
+    /// What stands behind: the built-in model, for those of custom resources.
+    base: Option<&'static Model>,
+    /// How many types the models behind have: the index of the first own one.
+    first: u32,
     types: Vec<Type>,
     names: HashMap<Box<str>, TypeId>,
     kinds: HashMap<Gvk, TypeId>,
@@ -81,6 +88,20 @@ pub struct Type {
     pub wire_only: bool,
     /// What stands on the wire, by ascending tags.
     pub wire_order: Vec<WireMember>,
+    /// Only of types that a CustomResourceDefinition's schema makes.
+    pub custom: Option<Custom>,
+}
+
+/// What types of custom resources have beyond others. Their values are checked by the schema after decoding, all at once,
+/// and not by the decoder.
+#[derive(Debug, Default)]
+pub struct Custom {
+    /// Members without a field stay: `x-kubernetes-preserve-unknown-fields`.
+    pub open: bool,
+    /// How a value stands as an item of a list or a value of a map: its default, whether it may be null, and how it merges.
+    pub item: Option<Box<Field>>,
+    /// Its schema in OpenAPI documents of version 2 and 3, in place of one that follows from the fields.
+    pub published: Option<Arc<[Value; 2]>>,
 }
 
 /// A member of a message: an index into the type's fields or inlines.
@@ -104,7 +125,7 @@ pub struct Union {
     pub fields: Vec<Box<str>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Field {
     pub name: Box<str>,
     pub shape: Shape,
@@ -123,6 +144,8 @@ pub struct Field {
     pub default: Option<Value>,
     /// Filled in, but not published.
     pub implied: Option<Value>,
+    /// Null is a value of its own, as the `nullable` of a custom resource's schema says.
+    pub keeps_null: bool,
 }
 
 /// How the items of a list are identified (`x-kubernetes-list-type`).
@@ -179,21 +202,63 @@ impl Model {
         })
     }
 
+    /// An empty model whose types are added to those of Kubernetes.
+    pub fn over_builtin() -> Model {
+        let base = Model::builtin();
+        Model { base: Some(base), first: base.types.len() as u32, ..Model::default() }
+    }
+
     pub fn get(&self, id: TypeId) -> &Type {
-        &self.types[id.0 as usize]
+        match self.base {
+            Some(base) if id.0 < self.first => base.get(id),
+            _ => &self.types[(id.0 - self.first) as usize],
+        }
+    }
+
+    /// Adds a type; its kind, if it has one, is found from then on.
+    pub fn add(&mut self, mut ty: Type) -> TypeId {
+        ty.arrange();
+        let id = TypeId(self.first + self.types.len() as u32);
+        if let Some(kind) = &ty.kind {
+            self.kinds.insert(kind.clone(), id);
+        }
+        self.names.insert(ty.name.clone(), id);
+        self.types.push(ty);
+        id
     }
 
     /// By short name: `core.v1.PodSpec`.
     pub fn find(&self, name: &str) -> Option<TypeId> {
-        self.names.get(name).copied()
+        self.names.get(name).copied().or_else(|| self.base?.find(name))
     }
 
     pub fn kind(&self, gvk: &Gvk) -> Option<TypeId> {
-        self.kinds.get(gvk).copied()
+        self.kinds.get(gvk).copied().or_else(|| self.base?.kind(gvk))
     }
 
+    /// Its own types, without those of the model behind.
     pub fn types(&self) -> impl ExactSizeIterator<Item = (TypeId, &Type)> {
-        self.types.iter().enumerate().map(|(index, ty)| (TypeId(index as u32), ty))
+        self.types.iter().enumerate().map(|(index, ty)| (TypeId(self.first + index as u32), ty))
+    }
+}
+
+impl Field {
+    /// A field with a name and a shape, and nothing else to it.
+    pub fn new(name: impl Into<Box<str>>, shape: Shape) -> Field {
+        Field {
+            name: name.into(),
+            shape,
+            required: false,
+            tag: 0,
+            wire: None,
+            list: ListKind::Unset,
+            atomic_map: None,
+            patch: PatchStrategy::default(),
+            nullable: false,
+            default: None,
+            implied: None,
+            keeps_null: false,
+        }
     }
 }
 
@@ -206,6 +271,11 @@ impl Type {
         order.extend(self.inline.iter().enumerate().map(|(at, inline)| (inline.tag, WireMember::Inline(at))));
         order.sort_by_key(|(tag, _)| *tag);
         self.wire_order = order.into_iter().map(|(_, member)| member).collect();
+    }
+
+    /// Whether members without a field stay.
+    pub fn is_open(&self) -> bool {
+        self.custom.as_ref().is_some_and(|custom| custom.open)
     }
 
     pub fn field(&self, name: &str) -> Option<&Field> {

@@ -16,7 +16,7 @@ pub use gnostic::v2_protobuf;
 
 use crate::json;
 use crate::model::Model;
-use crate::resource::ResourceTable;
+use crate::resource::{Resource, ResourceTable};
 use crate::value::{Map, Value};
 use paths::PathItem;
 use schema::Definition;
@@ -38,6 +38,11 @@ impl Dialect {
     }
 }
 
+/// The `x-kubernetes-group-version-kind` of a kind.
+pub(crate) fn group_version_kind(kind: &crate::model::Gvk) -> Value {
+    schema::group_version_kind(&kind.group, &kind.version, &kind.kind)
+}
+
 fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
     members.into_iter().collect::<Map>().into()
 }
@@ -46,8 +51,22 @@ fn strings<'a>(items: impl IntoIterator<Item = &'a str>) -> Value {
     items.into_iter().map(Value::from).collect::<Vec<_>>().into()
 }
 
+/// The model that documents about `table` are made from: with the types of custom resources, those of one group version
+/// alone where that is all that is needed.
+fn model_of(table: &ResourceTable, only: Option<(&str, &str)>) -> Model {
+    let mut model = Model::over_builtin();
+    let wanted = |resource: &Resource| only.is_none_or(|only| only == (&*resource.group, &*resource.version));
+    for resource in table.resources().filter(|resource| wanted(resource)) {
+        if let Some(custom) = &resource.custom {
+            custom.publish(&resource.kind, &mut model);
+        }
+    }
+    model
+}
+
 /// `/openapi/v2`: the whole API as JSON.
-pub fn v2(table: &ResourceTable, model: &Model) -> Vec<u8> {
+pub fn v2(table: &ResourceTable) -> Vec<u8> {
+    let model = &model_of(table, None);
     let items = paths::all(table, model);
     let mut out = Vec::with_capacity(2 << 20);
     out.extend_from_slice(br#"{"swagger":"2.0","info":{"title":"Kubernetes","version":"unversioned"},"#);
@@ -64,8 +83,9 @@ pub fn v2(table: &ResourceTable, model: &Model) -> Vec<u8> {
 
 /// One document of `/openapi/v3`: `key` is a path without the leading slash, as `apis/apps/v1`; see [`v3_keys`]. `None` for
 /// any other.
-pub fn v3(table: &ResourceTable, model: &Model, key: &str) -> Option<Vec<u8>> {
+pub fn v3(table: &ResourceTable, key: &str) -> Option<Vec<u8>> {
     let group_version = paths::group_version(table, key)?;
+    let model = &model_of(table, group_version);
     let items = paths::of_key(table, model, key);
     let mut out = Vec::with_capacity(256 << 10);
     out.extend_from_slice(br#"{"openapi":"3.0.0","info":{"title":"Kubernetes","version":"unversioned"},"#);

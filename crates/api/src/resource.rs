@@ -13,10 +13,13 @@
 //! `/registry` where it is not the plural name. `as` is the group and version of the kind where they are not the
 //! resource's own. Versions of one resource (same group and plural, or the two kinds of events) share their storage.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use crate::{
-    Model,
+    CustomResource, Model,
     model::{Gvk, TypeId},
 };
 
@@ -83,6 +86,8 @@ pub struct Resource {
     pub storage: Arc<str>,
     /// The version in which objects are stored; [`ResourceTable::storage_version`] finds the entry.
     pub stored_as: Gvk,
+    /// What only resources of a CustomResourceDefinition have.
+    pub custom: Option<Arc<CustomResource>>,
 }
 
 #[derive(Clone, Debug)]
@@ -106,13 +111,30 @@ impl Resource {
         if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
     }
 
+    /// The model that [`ty`](Self::ty) is of.
+    pub fn model(&self) -> &Model {
+        self.custom.as_ref().map_or_else(|| Model::builtin(), |custom| &custom.model)
+    }
+
+    /// The verbs that discovery lists: without those that make something, where the definition is being deleted.
+    pub fn listed_verbs(&self) -> Vec<Verb> {
+        let is_terminating = self.custom.as_ref().is_some_and(|custom| custom.is_terminating);
+        let makes = |verb: &Verb| matches!(verb, Verb::Create | Verb::Patch | Verb::Update);
+        self.verbs.iter().copied().filter(|verb| !is_terminating || !makes(verb)).collect()
+    }
+
+    /// The kind of a list of its objects.
+    pub fn list_kind(&self) -> String {
+        self.custom.as_ref().map_or_else(|| format!("{}List", self.kind.kind), |custom| custom.list_kind.to_string())
+    }
+
     pub fn allows(&self, verb: Verb) -> bool {
         self.verbs.contains(&verb)
     }
 
     /// Objects of this resource are kept; the others (reviews, bindings) are only answered.
     pub fn is_stored(&self) -> bool {
-        self.allows(Verb::List) && self.allows(Verb::Create)
+        self.custom.is_some() || (self.allows(Verb::List) && self.allows(Verb::Create))
     }
 
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {
@@ -137,6 +159,8 @@ impl Resource {
 pub struct ResourceTable {
     /// Groups and their versions in the order of discovery; the core group first, preferred versions first.
     pub groups: Vec<Group>,
+    /// Places of the groups.
+    by_name: HashMap<Arc<str>, usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -149,6 +173,8 @@ pub struct Group {
 pub struct Version {
     pub name: Arc<str>,
     pub resources: Vec<Arc<Resource>>,
+    /// Places of the resources.
+    by_plural: HashMap<Arc<str>, usize>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -170,7 +196,7 @@ impl ResourceTable {
     }
 
     pub fn group(&self, name: &str) -> Option<&Group> {
-        self.groups.iter().find(|group| &*group.name == name)
+        self.groups.get(*self.by_name.get(name)?)
     }
 
     pub fn version(&self, group: &str, version: &str) -> Option<&Version> {
@@ -178,7 +204,8 @@ impl ResourceTable {
     }
 
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
-        self.version(group, version)?.resources.iter().find(|resource| &*resource.plural == plural)
+        let version = self.version(group, version)?;
+        version.resources.get(*version.by_plural.get(plural)?)
     }
 
     /// The entry that serves objects of a kind.
@@ -189,9 +216,69 @@ impl ResourceTable {
             .find(|resource| resource.kind == *gvk && resource.is_stored())
     }
 
+    /// The table with more resources. Groups that it does not have yet come last, by name; the versions of a group as clients
+    /// prefer them.
+    pub fn with<'r>(&self, resources: impl IntoIterator<Item = &'r Arc<Resource>>) -> ResourceTable {
+        let mut table = self.clone();
+        let builtin = table.groups.len();
+        for resource in resources {
+            let at = *table.by_name.entry(resource.group.clone()).or_insert_with(|| {
+                table.groups.push(Group { name: resource.group.clone(), versions: Vec::new() });
+                table.groups.len() - 1
+            });
+            let versions = &mut table.groups[at].versions;
+            let at = versions.iter().position(|version| version.name == resource.version).unwrap_or_else(|| {
+                versions.push(Version { name: resource.version.clone(), resources: Vec::new(), by_plural: HashMap::new() });
+                versions.len() - 1
+            });
+            // What is built in stays what it is.
+            if versions[at].resources.iter().all(|other| other.plural != resource.plural) {
+                versions[at].resources.push(resource.clone());
+            }
+        }
+        for group in &mut table.groups[builtin..] {
+            group.versions.sort_by_cached_key(|version| std::cmp::Reverse(priority(&version.name)));
+            for version in &mut group.versions {
+                version.resources.sort_by(|a, b| a.plural.cmp(&b.plural));
+            }
+        }
+        table.groups[builtin..].sort_by(|a, b| a.name.cmp(&b.name));
+        table.index();
+        table
+    }
+
+    fn index(&mut self) {
+        self.by_name = self.groups.iter().enumerate().map(|(at, group)| (group.name.clone(), at)).collect();
+        for version in self.groups.iter_mut().flat_map(|group| &mut group.versions) {
+            version.by_plural = version.resources.iter().enumerate().map(|(at, resource)| (resource.plural.clone(), at)).collect();
+        }
+    }
+
     pub fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
         self.groups.iter().flat_map(|group| group.versions.iter().flat_map(|version| &version.resources))
     }
+}
+
+/// What versions are ordered by (apimachinery `pkg/version`): `v2`, `v1`, `v1beta2`, `v1beta1`, `v1alpha1`, then all others by
+/// name, the first one first.
+fn priority(version: &str) -> (u8, u64, u64, std::cmp::Reverse<String>) {
+    let name = std::cmp::Reverse(version.to_owned());
+    let parse = || -> Option<(u8, u64, u64)> {
+        let rest = version.strip_prefix('v')?;
+        for (word, stage) in [("alpha", 1), ("beta", 2)] {
+            if let Some((major, minor)) = rest.split_once(word) {
+                return Some((stage, number(major)?, number(minor)?));
+            }
+        }
+        Some((3, number(rest)?, 0))
+    };
+    let (stage, major, minor) = parse().unwrap_or_default();
+    (stage, major, minor, name)
+}
+
+/// A number as versions have them: without leading zeros.
+fn number(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number: &u64| number.to_string() == text && *number > 0)
 }
 
 fn parse(text: &str, model: &Model) -> Result<ResourceTable, TableError> {
@@ -221,18 +308,19 @@ fn parse(text: &str, model: &Model) -> Result<ResourceTable, TableError> {
                 table.groups.push(Group { name: group.clone(), versions: Vec::new() });
             }
             if let Some(last) = table.groups.last_mut() {
-                last.versions.push(Version { name: version.clone(), resources: Vec::new() });
+                last.versions.push(Version { name: version.clone(), resources: Vec::new(), by_plural: HashMap::new() });
             }
             place = Some((group, version));
         }
     }
     share_storage(&mut table);
+    table.index();
     Ok(table)
 }
 
 /// All versions of a resource are stored as the first one of its group lists; the events of events.k8s.io as the core's.
 fn share_storage(table: &mut ResourceTable) {
-    let mut first: std::collections::HashMap<Arc<str>, Gvk> = std::collections::HashMap::new();
+    let mut first: HashMap<Arc<str>, Gvk> = HashMap::new();
     for group in &mut table.groups {
         for version in &mut group.versions {
             for resource in version.resources.iter_mut().filter(|resource| resource.is_stored()) {
@@ -261,6 +349,7 @@ fn resource(text: &str, group: Arc<str>, version: Arc<str>, model: &Model) -> Re
         subresources: Vec::new(),
         storage: plural.into(),
         stored_as: gvk.clone(),
+        custom: None,
         ty: TypeId(0),
         kind: gvk.clone(),
         plural: plural.into(),

@@ -248,6 +248,20 @@ impl Map {
     }
 }
 
+impl serde::Serialize for Value {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Value::Null => serializer.serialize_unit(),
+            Value::Bool(flag) => serializer.serialize_bool(*flag),
+            Value::Int(number) => serializer.serialize_i64(*number),
+            Value::Float(number) => serializer.serialize_f64(*number),
+            Value::String(text) => serializer.serialize_str(text),
+            Value::Array(items) => serializer.collect_seq(items),
+            Value::Object(map) => serializer.collect_map(map.iter()),
+        }
+    }
+}
+
 impl IntoIterator for Map {
     type Item = (Box<str>, Value);
     type IntoIter = std::vec::IntoIter<(Box<str>, Value)>;

@@ -1,5 +1,7 @@
 //! Label and field selectors of a list, watch or collection delete, over what the cache keeps of an object.
 
+use std::sync::Arc;
+
 use api::{
     Resource, Status,
     selector::{FieldSelector, LabelSelector},
@@ -10,7 +12,8 @@ use crate::{cache::Object, request::Query, strategy};
 pub struct Filter {
     labels: LabelSelector,
     fields: FieldSelector,
-    selectable: &'static [&'static str],
+    /// Where the values of fields stand in an object; empty where no selector asks for one.
+    kept: Vec<Arc<str>>,
 }
 
 impl Filter {
@@ -20,10 +23,9 @@ impl Filter {
         let labels = LabelSelector::parse(text).map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
         let text = query.get("fieldSelector").unwrap_or_default();
         let fields = FieldSelector::parse(text).map_err(|error| Status::bad_request(error.to_string()))?;
-        let selectable = strategy::selectable_fields(resource);
         for term in fields.terms() {
             let field = &*term.field;
-            let known = field == "metadata.name" || (field == "metadata.namespace" && resource.namespaced) || selectable.contains(&field);
+            let known = field == "metadata.name" || (field == "metadata.namespace" && resource.namespaced) || strategy::is_selectable(resource, field);
             if !known {
                 return Err(Status::bad_request(format!("field label not supported: {field}")));
             }
@@ -33,7 +35,8 @@ impl Filter {
         } else {
             FieldSelector::equal("metadata.name", name)
         };
-        Ok(Filter { labels, fields, selectable })
+        let kept = if fields.is_everything() { Vec::new() } else { strategy::kept_fields(resource) };
+        Ok(Filter { labels, fields, kept })
     }
 
     pub fn is_everything(&self) -> bool {
@@ -45,7 +48,7 @@ impl Filter {
             && self.fields.matches(|field| match field {
                 "metadata.name" => Some(object.name()),
                 "metadata.namespace" => Some(object.namespace()),
-                _ => self.selectable.iter().position(|known| *known == field).map(|at| &*object.fields[at]),
+                _ => self.kept.iter().position(|known| **known == *field).map(|at| &*object.fields[at]),
             })
     }
 }

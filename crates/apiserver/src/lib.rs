@@ -11,6 +11,7 @@ mod cache;
 mod clock;
 mod config;
 mod connect;
+mod definitions;
 mod filter;
 mod metrics;
 mod negotiate;
@@ -39,6 +40,7 @@ pub struct Server {
     pub(crate) config: Config,
     pub(crate) model: &'static Model,
     pub(crate) resources: ArcSwap<ResourceTable>,
+    pub(crate) definitions: definitions::Definitions,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) cache: Arc<cache::Cache>,
     pub(crate) pages: pages::Pages,
@@ -70,14 +72,16 @@ impl Server {
         let table = ResourceTable::builtin();
         let metrics = Arc::new(metrics::Metrics::new(&config.git_version).map_err(|error| StartError::Metrics(error.to_string()))?);
         let store: Arc<dyn Store> = Arc::new(metrics::MeasuredStore::new(store, table, metrics.clone()));
-        let cache = cache::Cache::new(store.clone(), table.resources().cloned());
+        let definitions = definitions::Definitions::load(&*store).await?;
+        let cache = cache::Cache::new(store.clone(), table.resources().cloned().chain(definitions.stored()));
         let revision = cache.load().await?;
         tokio::spawn(cache.clone().run(revision, shutdown.clone()));
         let authentication = auth::Authentication::new(&config, cache.clone(), clock.clone()).map_err(StartError::Keys)?;
         let authorization = auth::Authorization::new(cache.clone());
         let server = Arc::new(Server {
             model: Model::builtin(),
-            resources: ArcSwap::from_pointee(table.clone()),
+            resources: ArcSwap::from_pointee(definitions.table()),
+            definitions,
             store,
             cache,
             pages: pages::Pages::default(),
@@ -92,6 +96,7 @@ impl Server {
             config,
         });
         bootstrap::run(&server).await.map_err(|status| StartError::Bootstrap(Box::new(status)))?;
+        tokio::spawn(definitions::run(server.clone()));
         tokio::spawn(alloc::repair::run(server.clone(), server.shutdown.clone()));
         Ok(server)
     }

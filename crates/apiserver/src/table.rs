@@ -19,7 +19,10 @@ pub fn of_objects(resource: &Resource, objects: &[Value], rows: Rows) -> Value {
 
 /// `include` is the request's `includeObject`: `None`, `Metadata` (unless it says otherwise) or `Object`.
 pub fn of_objects_with(resource: &Resource, objects: &[Value], rows: Rows, include: Option<&str>) -> Value {
-    let columns = table::columns(&resource.kind.group, &resource.kind.kind);
+    let columns = match &resource.custom {
+        Some(custom) => &custom.columns,
+        None => table::columns(&resource.kind.group, &resource.kind.kind),
+    };
     let mut out = Value::object();
     out.set(&["kind"], "Table");
     out.set(&["apiVersion"], "meta.k8s.io/v1");

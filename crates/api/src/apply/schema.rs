@@ -144,11 +144,12 @@ impl<'m> Schema<'m> {
 
     fn of_type(&self, id: TypeId, field: Option<&'m Field>) -> Form<'m> {
         let ty = self.model.get(id);
+        let field = field.or_else(|| ty.custom.as_ref()?.item.as_deref());
         match &ty.scalar {
             Some(shape) => self.of_shape(shape, field),
             None => {
                 let atomic = field.and_then(|field| field.atomic_map).unwrap_or(ty.atomic);
-                Form::Map(MapForm { atomic, ty: Some(ty), element: None })
+                Form::Map(MapForm { atomic, ty: Some(ty), element: ty.is_open().then_some(Spot::Deduced) })
             }
         }
     }

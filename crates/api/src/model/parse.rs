@@ -1,6 +1,6 @@
 //! Reads the text form of the model.
 
-use super::{Field, Gvk, Inline, ListKind, Model, PatchStrategy, Shape, Type, TypeId, Union};
+use super::{Field, Gvk, Inline, ListKind, Model, Shape, Type, TypeId, Union};
 use crate::{json, value::Value};
 
 #[derive(Debug, thiserror::Error)]
@@ -168,17 +168,10 @@ fn field(line: &Line, package: &str, body: &str, model: &Model) -> Result<Field,
         return Err(line.error("a field takes a name and a type"));
     };
     let mut field = Field {
-        name: name.trim_end_matches('!').into(),
-        shape: resolve(line, package, shape, model)?,
         required: name.ends_with('!'),
-        tag: 0,
-        wire: None,
-        list: ListKind::Unset,
-        atomic_map: None,
-        patch: PatchStrategy::default(),
-        nullable: false,
         default,
         implied,
+        ..Field::new(name.trim_end_matches('!'), resolve(line, package, shape, model)?)
     };
     for word in words {
         attribute(line, word, &mut field)?;

@@ -186,9 +186,10 @@ impl Paths<'_> {
             }
         }
         if resource.allows(Verb::Create) {
-            let body = Body::Object(resource.ty);
+            let ty = self.ty();
+            let body = Body::Object(ty);
             let create =
-                self.op("post", "post", format!("create#{scoped}"), op::WRITE, body, Response::Object(resource.ty));
+                self.op("post", "post", format!("create#{scoped}"), op::WRITE, body, Response::Object(ty));
             operations.push(Operation { codes: &[200, 201, 202], ..create });
         }
         let status = self.model.find("meta.v1.Status").zip(self.model.find("meta.v1.DeleteOptions"));
@@ -203,10 +204,10 @@ impl Paths<'_> {
 
     fn add_named(&mut self) {
         let resource = self.resource;
-        let mut operations = self.object_operations(&resource.verbs, &self.scoped(), resource.ty, &resource.kind);
+        let mut operations = self.object_operations(&resource.verbs, &self.scoped(), self.ty(), &resource.kind);
         let types = self.model.find("meta.v1.Status").zip(self.model.find("meta.v1.DeleteOptions"));
         if let Some((status, options)) = types.filter(|_| resource.allows(Verb::Delete)) {
-            let answer = if RETURNED.contains(&&*resource.plural) { resource.ty } else { status };
+            let answer = if RETURNED.contains(&&*resource.plural) { self.ty() } else { status };
             let id = format!("delete#{}", self.scoped());
             let delete = self.op("delete", "delete", id, op::DELETE, Body::Options(options), Response::Object(answer));
             operations.push(Operation { codes: &[200, 202], ..delete });
@@ -319,10 +320,15 @@ impl Paths<'_> {
         name.into_iter().chain(namespace).collect()
     }
 
+    /// The type of the resource's objects in the model that the document is made from.
+    fn ty(&self) -> TypeId {
+        self.model.kind(&self.resource.kind).unwrap_or(self.resource.ty)
+    }
+
     /// The type of a list of the resource's objects.
     fn list_type(&self) -> Option<TypeId> {
         let kind = &self.resource.kind;
-        self.model.kind(&Gvk::new(&kind.group, &kind.version, &format!("{}List", kind.kind)))
+        self.model.kind(&Gvk::new(&kind.group, &kind.version, &self.resource.list_kind()))
     }
 
     /// In `id`, `#` stands for the group and version.

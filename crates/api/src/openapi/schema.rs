@@ -39,6 +39,15 @@ impl Definition {
 /// A definition's schema, and the definitions that it refers to.
 pub(super) fn definition(of: Definition, dialect: Dialect, model: &Model) -> (Map, BTreeSet<Definition>) {
     let mut parts = BTreeSet::new();
+    let published = match of {
+        Definition::Type(ty) => model.get(ty).custom.as_ref().and_then(|custom| custom.published.as_deref()),
+        _ => None,
+    };
+    if let Some(published) = published {
+        let schema = &published[usize::from(dialect == Dialect::V3)];
+        parts.extend(model.find("meta.v1.ObjectMeta").map(Definition::Type));
+        return (schema.as_object().cloned().unwrap_or_default(), parts);
+    }
     let schema = match of {
         Definition::Type(ty) => Writer { dialect, model, parts: &mut parts }.of_type(model.get(ty)),
         _ => of_scalar(of, dialect),

@@ -6,5 +6,6 @@ mod openapi;
 mod patch;
 mod protobuf;
 mod quantity;
+mod schema;
 mod selector;
 mod table;

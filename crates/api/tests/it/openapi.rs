@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use api::{Model, ResourceTable, Value, json, openapi};
 
 fn v2() -> Value {
-    json::parse(&openapi::v2(ResourceTable::builtin(), Model::builtin())).unwrap()
+    json::parse(&openapi::v2(ResourceTable::builtin())).unwrap()
 }
 
 fn v3(key: &str) -> Value {
-    json::parse(&openapi::v3(ResourceTable::builtin(), Model::builtin(), key).unwrap_or_else(|| panic!("no {key}"))).unwrap()
+    json::parse(&openapi::v3(ResourceTable::builtin(), key).unwrap_or_else(|| panic!("no {key}"))).unwrap()
 }
 
 /// All `$ref`s in a tree.
@@ -130,7 +130,7 @@ fn every_document_of_version_3_is_whole() {
     }
     assert_eq!(paths, v2().get("paths").and_then(Value::as_object).unwrap().len());
     for key in ["", "apis/none", "api/v2", "apis/apps/v1/deployments", "apisx"] {
-        assert!(openapi::v3(table, Model::builtin(), key).is_none(), "{key}");
+        assert!(openapi::v3(table, key).is_none(), "{key}");
     }
 }
 
@@ -176,7 +176,7 @@ fn named<'b>(bytes: &'b [u8], tag: u64, name: &str) -> &'b [u8] {
 
 #[test]
 fn version_2_is_the_same_in_protobuf() {
-    let text = openapi::v2(ResourceTable::builtin(), Model::builtin());
+    let text = openapi::v2(ResourceTable::builtin());
     let (tree, message) = (json::parse(&text).unwrap(), openapi::v2_protobuf(&text).unwrap());
     assert_eq!((under(&message, &[1]), under(&message, &[2, 1])), (&b"2.0"[..], &b"Kubernetes"[..]));
     for (name, tag, inner) in [("paths", 8, 2), ("definitions", 9, 1), ("parameters", 10, 1), ("securityDefinitions", 13, 1)] {

@@ -103,7 +103,7 @@ impl NodeAuthorizer {
 
     fn pods(&self, node: &str, namespace: &str) -> impl Iterator<Item = Value> {
         let prefix = format!("{namespace}/");
-        let snapshot = self.cache.shelf_at("pods").map(|shelf| (shelf.fields.iter().position(|field| *field == "spec.nodeName"), shelf.snapshot()));
+        let snapshot = self.cache.shelf_at("pods").map(|shelf| (shelf.fields.iter().position(|field| **field == *"spec.nodeName"), shelf.snapshot()));
         let mut found = Vec::new();
         if let Some((Some(at), snapshot)) = snapshot {
             for (_, pod) in snapshot.under(&prefix) {

@@ -8,7 +8,9 @@ use imbl::OrdMap;
 use store::{Change, ListOptions, Revision, WatchItem};
 use tokio_util::sync::CancellationToken;
 
-use super::{Cache, Object, PREFIX, Shelf};
+use api::Resource;
+
+use super::{Cache, Object, PREFIX, Shelf, place, shelf::Applied};
 
 const PAGE: usize = 500;
 
@@ -20,7 +22,7 @@ impl Cache {
         let revision = loop {
             let page = self.store.list(options.clone()).await?;
             for entry in &page.entries {
-                let Some((shelf, key)) = self.place(&entry.key) else { continue };
+                let Some((shelf, key)) = place(&self.shelves.read(), &entry.key) else { continue };
                 if let Some(object) = decode(&shelf, key, entry.modified, &entry.value) {
                     let objects = loaded.entry(shelf.resource.storage.clone()).or_default();
                     objects.insert(object.key.clone(), Arc::new(object));
@@ -89,31 +91,83 @@ impl Cache {
     }
 
     fn apply(&self, events: Vec<store::Event>) {
-        type Changes = Vec<(Revision, Arc<str>, Option<Object>)>;
-        let mut batches: Vec<(Arc<Shelf>, Changes)> = Vec::new();
-        for event in events {
-            let Some((shelf, key)) = self.place(&event.key) else { continue };
-            let change = match event.change {
-                Change::Delete => (event.revision, key.into(), None),
-                Change::Put { value, .. } => match decode(&shelf, key, event.revision, &value) {
-                    Some(object) => (event.revision, object.key.clone(), Some(object)),
-                    None => continue,
-                },
-            };
-            match batches.iter_mut().find(|(other, _)| Arc::ptr_eq(other, &shelf)) {
-                Some((_, changes)) => changes.push(change),
-                None => batches.push((shelf, vec![change])),
+        // While a shelf opens, it gets its events too; it must not take its place between two of them.
+        let opening = self.opening.read();
+        let mut batches: Vec<(Arc<Shelf>, Vec<Applied>)> = Vec::new();
+        for event in &events {
+            let opening = if opening.is_empty() { None } else { place(&opening, &event.key) };
+            for (shelf, key) in place(&self.shelves.read(), &event.key).into_iter().chain(opening) {
+                let Some(change) = change(&shelf, key, event) else { continue };
+                match batches.iter_mut().find(|(other, _)| Arc::ptr_eq(other, &shelf)) {
+                    Some((_, changes)) => changes.push(change),
+                    None => batches.push((shelf, vec![change])),
+                }
             }
         }
         for (shelf, changes) in batches {
             shelf.apply(changes);
         }
     }
+
+    /// Begins to serve the objects of a resource: those that are stored already are there when this is done. In the place of
+    /// a shelf with the same storage path, whose watchers are then sent away.
+    pub async fn open(&self, resource: Arc<Resource>) -> store::Result<()> {
+        let shelf = Arc::new(Shelf::opening(resource.clone()));
+        let key = resource.storage.clone();
+        self.opening.write().insert(key.clone(), shelf.clone());
+        let listed = self.list(&shelf).await;
+        let mut opening = self.opening.write();
+        opening.remove(&key);
+        let (objects, revision) = listed?;
+        shelf.fill(objects, revision);
+        let former = self.shelves.write().insert(key, shelf);
+        drop(opening);
+        former.into_iter().for_each(|former| former.close());
+        Ok(())
+    }
+
+    /// Ends what [`open`](Self::open) began.
+    pub fn close(&self, storage: &str) {
+        let former = self.shelves.write().remove(storage);
+        former.into_iter().for_each(|former| former.close());
+    }
+
+    async fn list(&self, shelf: &Shelf) -> store::Result<(OrdMap<Arc<str>, Arc<Object>>, Revision)> {
+        let prefix = format!("{PREFIX}{}/", shelf.resource.storage);
+        let mut options = ListOptions { prefix: prefix.clone(), limit: PAGE, ..ListOptions::default() };
+        let mut objects = OrdMap::new();
+        loop {
+            let page = self.store.list(options.clone()).await?;
+            for entry in &page.entries {
+                let key = entry.key.strip_prefix(&*prefix).unwrap_or_default();
+                if let Some(object) = decode(shelf, key, entry.modified, &entry.value) {
+                    objects.insert(object.key.clone(), Arc::new(object));
+                }
+            }
+            match page.entries.last() {
+                Some(last) if page.remaining > 0 => {
+                    options.after = Some(last.key.to_string());
+                    options.at = Some(page.revision);
+                }
+                _ => return Ok((objects, page.revision)),
+            }
+        }
+    }
+}
+
+fn change(shelf: &Shelf, key: &str, event: &store::Event) -> Option<Applied> {
+    match &event.change {
+        Change::Delete => Some((event.revision, key.into(), None)),
+        Change::Put { value, .. } => {
+            let object = decode(shelf, key, event.revision, value)?;
+            Some((event.revision, object.key.clone(), Some(object)))
+        }
+    }
 }
 
 /// A value that cannot be read is reported and left where it is; the other objects are served.
 fn decode(shelf: &Shelf, key: &str, revision: Revision, value: &Bytes) -> Option<Object> {
-    match Object::new(&shelf.resource, shelf.fields, key, revision, value) {
+    match Object::new(&shelf.resource, &shelf.fields, key, revision, value) {
         Ok(object) => Some(object),
         Err(error) => {
             tracing::error!(%error, "a stored object cannot be read; it is not served until it is replaced or deleted");

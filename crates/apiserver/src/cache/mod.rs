@@ -21,10 +21,14 @@ pub use shelf::{Event, EventKind, Shelf, Snapshot, WatchCursor, frame};
 /// Where every key of the API begins, as upstream lays its keys out.
 pub const PREFIX: &str = "/registry/";
 
+type Shelves = HashMap<Arc<str>, Arc<Shelf>>;
+
 pub struct Cache {
     store: Arc<dyn Store>,
     /// By the path below [`PREFIX`] under which a resource is stored.
-    shelves: RwLock<HashMap<Arc<str>, Arc<Shelf>>>,
+    shelves: RwLock<Shelves>,
+    /// Those that are being filled.
+    opening: RwLock<Shelves>,
     revision: watch::Sender<Revision>,
 }
 
@@ -47,7 +51,7 @@ pub enum ReadError {
 impl Cache {
     /// An empty cache over `resources`; [`run`](Self::run) fills it and keeps it current.
     pub fn new(store: Arc<dyn Store>, resources: impl Iterator<Item = Arc<Resource>>) -> Arc<Cache> {
-        let cache = Cache { store, shelves: RwLock::default(), revision: watch::Sender::new(Revision(0)) };
+        let cache = Cache { store, shelves: RwLock::default(), opening: RwLock::default(), revision: watch::Sender::new(Revision(0)) };
         for resource in resources.filter(|resource| resource.is_stored()) {
             cache.add_shelf(resource);
         }
@@ -72,20 +76,6 @@ impl Cache {
     /// The shelf of a storage path (`pods`, `services/specs`).
     pub fn shelf_at(&self, storage: &str) -> Option<Arc<Shelf>> {
         self.shelves.read().get(storage).cloned()
-    }
-
-    /// The shelf that a key belongs to, and the object's part of the key.
-    fn place<'k>(&self, key: &'k str) -> Option<(Arc<Shelf>, &'k str)> {
-        let path = key.strip_prefix(PREFIX)?;
-        let shelves = self.shelves.read();
-        let one = path.find('/')?;
-        if let Some(two) = path[one + 1..].find('/').map(|at| at + one + 1)
-            && let Some(shelf) = shelves.get(&path[..two])
-        {
-            return Some((shelf.clone(), &path[two + 1..]));
-        }
-        let shelf = shelves.get(&path[..one])?;
-        Some((shelf.clone(), &path[one + 1..]))
     }
 
     pub fn revision(&self) -> Revision {
@@ -119,4 +109,17 @@ impl Cache {
         snapshot.revision = snapshot.revision.max(published);
         snapshot
     }
+}
+
+/// The shelf that a key belongs to, and the object's part of the key.
+fn place<'k>(shelves: &Shelves, key: &'k str) -> Option<(Arc<Shelf>, &'k str)> {
+    let path = key.strip_prefix(PREFIX)?;
+    let one = path.find('/')?;
+    if let Some(two) = path[one + 1..].find('/').map(|at| at + one + 1)
+        && let Some(shelf) = shelves.get(&path[..two])
+    {
+        return Some((shelf.clone(), &path[two + 1..]));
+    }
+    let shelf = shelves.get(&path[..one])?;
+    Some((shelf.clone(), &path[one + 1..]))
 }

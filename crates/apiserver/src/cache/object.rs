@@ -3,7 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use api::{
-    Model, Resource, Value, json,
+    Model, Resource, Value,
+    decode::{self, Defaults},
+    json,
     protobuf::{self, ProtobufError},
 };
 use bytes::{BufMut, Bytes, BytesMut};
@@ -35,13 +37,14 @@ pub struct BadValue {
 
 impl Object {
     /// From what the store holds. `key` is the part behind the resource's prefix.
-    pub fn new(resource: &Resource, fields: &[&str], key: &str, revision: Revision, stored: &Bytes) -> Result<Object, BadValue> {
+    pub fn new(resource: &Resource, fields: &[Arc<str>], key: &str, revision: Revision, stored: &Bytes) -> Result<Object, BadValue> {
         let bad = |message: String| BadValue { key: key.to_owned(), message };
-        let tree = json::parse(stored).map_err(|error| bad(error.to_string()))?;
+        let mut tree = json::parse(stored).map_err(|error| bad(error.to_string()))?;
+        let is_as_stored = resource.custom.is_none() || !complete(resource, &mut tree);
         let head = head(resource);
         // Values that we wrote begin canonically and are spliced; others (another server wrote them) are written anew.
         let opening = format!("{head}\"metadata\":{{");
-        let json = if stored.starts_with(opening.as_bytes()) {
+        let json = if is_as_stored && stored.starts_with(opening.as_bytes()) {
             splice(stored, opening.len(), revision)
         } else {
             let mut canonical = tree.clone();
@@ -133,6 +136,18 @@ impl Object {
         // The bytes were written by us or parsed once already.
         json::parse(&self.json).unwrap_or_default()
     }
+}
+
+/// Brings a stored custom resource into the form that its definition has now: what has become unknown goes, new defaults
+/// come (apiextensions-apiserver `customresource_handler.go`). Whether that changed anything.
+fn complete(resource: &Resource, tree: &mut Value) -> bool {
+    let mut decoded = tree.clone();
+    let result = decode::decode(resource.model(), resource.ty, &mut decoded, Defaults::On);
+    if result.is_err() || decoded == *tree {
+        return false;
+    }
+    *tree = decoded;
+    true
 }
 
 /// `{"kind":"Pod","apiVersion":"v1",`

@@ -98,7 +98,7 @@ pub struct Shelf {
     /// The entry of the stored version.
     pub resource: Arc<Resource>,
     /// Paths of the fields that field selectors may name, beyond metadata.name and metadata.namespace.
-    pub fields: &'static [&'static str],
+    pub fields: Vec<Arc<str>>,
     state: ArcSwap<Snapshot>,
     log: RwLock<Log>,
     /// The index behind the newest event.
@@ -113,7 +113,13 @@ struct Log {
     bytes: usize,
     /// Every event above this revision is here.
     floor: Revision,
+    /// While the shelf is being filled: what happens in the meantime.
+    waiting: Option<Vec<Applied>>,
+    is_closed: bool,
 }
+
+/// A change as the store tells of it: `None` is a deletion.
+pub(super) type Applied = (Revision, Arc<str>, Option<Object>);
 
 /// A watcher's place in a shelf's log.
 pub struct WatchCursor {
@@ -124,7 +130,7 @@ pub struct WatchCursor {
 
 impl Shelf {
     pub(super) fn new(resource: Arc<Resource>) -> Shelf {
-        let fields = crate::strategy::selectable_fields(&resource);
+        let fields = crate::strategy::kept_fields(&resource);
         Shelf {
             resource,
             fields,
@@ -132,6 +138,30 @@ impl Shelf {
             log: RwLock::default(),
             end: watch::Sender::new(0),
         }
+    }
+
+    /// A shelf that keeps its events until it is filled.
+    pub(super) fn opening(resource: Arc<Resource>) -> Shelf {
+        let shelf = Shelf::new(resource);
+        shelf.log.write().waiting = Some(Vec::new());
+        shelf
+    }
+
+    /// Puts in what the store had at `revision`, then applies what has happened since.
+    pub(super) fn fill(&self, objects: OrdMap<Arc<str>, Arc<Object>>, revision: Revision) {
+        let mut log = self.log.write();
+        let waiting = log.waiting.take().unwrap_or_default();
+        log.floor = revision;
+        self.state.store(Arc::new(Snapshot { objects, revision }));
+        drop(log);
+        self.apply(waiting.into_iter().filter(|(at, ..)| *at > revision).collect());
+    }
+
+    /// Sends all watchers away: the resource is gone, or another shelf has taken its place.
+    pub(super) fn close(&self) {
+        let mut log = self.log.write();
+        log.is_closed = true;
+        self.end.send_modify(|end| *end += 1);
     }
 
     /// The newest state. Use [`Cache::view`](super::Cache::view) where the revision matters.
@@ -167,10 +197,13 @@ impl Shelf {
         self.end.send_replace(log.first);
     }
 
-    /// Applies changes in order: `None` is a deletion.
-    pub(super) fn apply(&self, changes: Vec<(Revision, Arc<str>, Option<Object>)>) {
-        let mut snapshot = self.snapshot();
+    /// Applies changes in order.
+    pub(super) fn apply(&self, changes: Vec<Applied>) {
         let mut log = self.log.write();
+        if let Some(waiting) = &mut log.waiting {
+            return waiting.extend(changes);
+        }
+        let mut snapshot = self.snapshot();
         for (revision, key, object) in changes {
             snapshot.revision = revision;
             let previous = match &object {
@@ -234,6 +267,9 @@ impl WatchCursor {
     pub fn take(&mut self, max: usize) -> Option<Vec<Arc<Event>>> {
         self.end.borrow_and_update();
         let log = self.shelf.log.read();
+        if log.is_closed {
+            return None;
+        }
         let skip = self.next.checked_sub(log.first)? as usize;
         let events: Vec<Arc<Event>> = log.events.iter().skip(skip).take(max).cloned().collect();
         self.next += events.len() as u64;

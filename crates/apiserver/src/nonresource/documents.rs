@@ -1,6 +1,8 @@
 //! Discovery and OpenAPI documents: made on first use and kept, compressed where they are large.
 
-use api::{Status, discovery, openapi, status::Reason};
+use std::sync::Arc;
+
+use api::{ResourceTable, Status, discovery, openapi, status::Reason};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use jiff::{Timestamp, fmt::strtime, tz::TimeZone};
@@ -45,6 +47,19 @@ struct Document {
     modified: Option<Timestamp>,
 }
 
+impl Documents {
+    /// Forgets what tells of resources that come and go.
+    pub(crate) fn forget(&self) {
+        let builtin = ResourceTable::builtin();
+        let stays = |path: &str| match path.strip_prefix("/openapi/v3/").map(|key| key.split('/').collect::<Vec<_>>()).as_deref() {
+            Some(["apis", group, ..]) => builtin.group(group).is_some(),
+            Some(_) => true,
+            None => false,
+        };
+        self.made.lock().retain(|key, _| stays(&key.path));
+    }
+}
+
 pub(super) fn serve(server: &Server, path: &str, request: &Request<Body>) -> Answer {
     let key = key(path, request.headers())?;
     answer(&document(server, key)?, request)
@@ -86,28 +101,32 @@ fn document(server: &Server, key: Key) -> Result<Document, Status> {
     if let Some(document) = known {
         return Ok(document);
     }
-    let made = if key.format == Format::Json { make(server, &key)? } else { convert(&document(server, Key { format: Format::Json, ..key.clone() })?, &key)? };
-    server.documents.made.lock().insert(key, made.clone());
+    let table = server.resources.load_full();
+    let made = if key.format == Format::Json { make(server, &table, &key)? } else { convert(&document(server, Key { format: Format::Json, ..key.clone() })?, &key)? };
+    let mut documents = server.documents.made.lock();
+    // Made of a table that is not the newest any more, it answers this request and no other.
+    if Arc::ptr_eq(&table, &server.resources.load()) {
+        documents.insert(key, made.clone());
+    }
     Ok(made)
 }
 
 /// A document as JSON.
-fn make(server: &Server, key: &Key) -> Result<Document, Status> {
-    let table = server.resources.load();
+fn make(server: &Server, table: &ResourceTable, key: &Key) -> Result<Document, Status> {
     if let Some(rest) = key.path.strip_prefix("/openapi/") {
-        let json = openapi_document(server, &table, rest)?;
+        let json = openapi_document(table, rest)?;
         let etag = digest(&json);
         return pack(json, etag, JSON, Some(server.clock.now()));
     }
     let value = match &*key.path {
-        "/api" if key.aggregated => discovery::aggregated(&table, true),
-        "/apis" if key.aggregated => discovery::aggregated(&table, false),
-        "/api" => discovery::core_versions(&table, &format!("{}:{}", server.config.advertise_address, server.config.secure_port)),
-        "/apis" => discovery::groups(&table),
+        "/api" if key.aggregated => discovery::aggregated(table, true),
+        "/apis" if key.aggregated => discovery::aggregated(table, false),
+        "/api" => discovery::core_versions(table, &format!("{}:{}", server.config.advertise_address, server.config.secure_port)),
+        "/apis" => discovery::groups(table),
         path => match path.split('/').collect::<Vec<_>>()[..] {
-            ["", "api", version] => discovery::resources(&table, "", version).ok_or_else(Status::no_such_resource)?,
-            ["", "apis", group] => discovery::group(&table, group).ok_or_else(Status::no_such_resource)?,
-            ["", "apis", group, version] => discovery::resources(&table, group, version).ok_or_else(Status::no_such_resource)?,
+            ["", "api", version] => discovery::resources(table, "", version).ok_or_else(Status::no_such_resource)?,
+            ["", "apis", group] => discovery::group(table, group).ok_or_else(Status::no_such_resource)?,
+            ["", "apis", group, version] => discovery::resources(table, group, version).ok_or_else(Status::no_such_resource)?,
             _ => return Err(Status::failure(Reason::NotFound, "the server could not find the requested resource").with_details(Default::default())),
         },
     };
@@ -138,13 +157,24 @@ fn content_type(format: Format, aggregated: bool) -> &'static str {
     }
 }
 
-fn openapi_document(server: &Server, table: &api::ResourceTable, rest: &str) -> Result<Vec<u8>, Status> {
+fn openapi_document(table: &ResourceTable, rest: &str) -> Result<Vec<u8>, Status> {
     match rest {
-        "v2" => Ok(openapi::v2(table, server.model)),
+        "v2" => Ok(openapi::v2(table)),
         // The built-in API changes with the binary, so its version tells whether a document that a client keeps is still good.
-        "v3" => Ok(openapi::v3_index(table, |key| digest(format!("{} {key}", env!("CARGO_PKG_VERSION")).as_bytes())).to_json()),
-        _ => rest.strip_prefix("v3/").and_then(|key| openapi::v3(table, server.model, key)).ok_or_else(Status::no_such_resource),
+        // A definition changes with what it says.
+        "v3" => {
+            let hash = |key: &str| digest(format!("{} {key} {:?}", env!("CARGO_PKG_VERSION"), definitions_of(table, key)).as_bytes());
+            Ok(openapi::v3_index(table, hash).to_json())
+        }
+        _ => rest.strip_prefix("v3/").and_then(|key| openapi::v3(table, key)).ok_or_else(Status::no_such_resource),
     }
+}
+
+/// What tells one state of the custom resources in a document from another.
+fn definitions_of(table: &ResourceTable, key: &str) -> Vec<u64> {
+    let ["apis", group, version] = key.split('/').collect::<Vec<_>>()[..] else { return Vec::new() };
+    let resources = table.version(group, version).map(|version| version.resources.as_slice()).unwrap_or_default();
+    resources.iter().filter_map(|resource| resource.custom.as_ref()).map(|custom| custom.digest).collect()
 }
 
 fn pack(bytes: Vec<u8>, etag: String, content_type: &'static str, modified: Option<Timestamp>) -> Result<Document, Status> {

@@ -21,7 +21,7 @@ impl Call<'_> {
     pub(super) async fn create(&self) -> Answer {
         let options = WriteOptions::of(self)?;
         let parsed = negotiate::decode_body(self.headers, &self.body)?;
-        let (mut object, mut warnings) = write::read_object(self, &self.resource, parsed, options.validation)?;
+        let (mut object, mut warnings) = write::read_object(&self.resource, parsed, options.validation)?;
         if !self.resource.is_stored() {
             return crate::subresource::answer_only(self, object).await;
         }
@@ -56,6 +56,9 @@ impl Call<'_> {
     async fn try_create(&self, mut object: Value, warnings: &mut Vec<String>) -> Result<crate::cache::Object, Status> {
         let strategy = strategy::of(&self.resource);
         let dry_run = self.dry_run()?;
+        if let Some(why) = strategy.refuses_creation() {
+            return Err(Status::forbidden(&self.resource.group, &self.resource.plural, object.str_at(&["metadata", "name"]), why));
+        }
         strategy::prepare_create(&self.resource, strategy, &mut object, &self.info.namespace, self.server.clock.now())?;
         let name = object.str_at(&["metadata", "name"]).to_owned();
         if !self.info.name.is_empty() && self.info.name != name {

@@ -208,8 +208,8 @@ impl Call<'_> {
         }
         let kind = &self.resource.kind;
         let mut out = format!(
-            "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{{\"resourceVersion\":\"{}\"}},\"items\":[",
-            kind.kind,
+            "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{{\"resourceVersion\":\"{}\"}},\"items\":[",
+            self.resource.list_kind(),
             kind.api_version(),
             view.revision
         )
@@ -252,6 +252,7 @@ fn mark(resource: &Resource, before: &Value, options: &DeleteOptions, now: Times
             if let Some(generation) = metadata.get("generation").and_then(Value::as_i64).filter(|generation| *generation > 0) {
                 metadata.insert("generation", generation + 1);
             }
+            strategy.mark_deleted(&mut object, now);
         }
     }
     if &*resource.plural == "namespaces" && resource.group.is_empty() {

@@ -149,7 +149,7 @@ impl Call<'_> {
     fn head(&self, page: &Page) -> Vec<u8> {
         let mut head = Vec::with_capacity(256);
         let kind = &self.resource.kind;
-        head.extend_from_slice(format!("{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":", kind.kind, kind.api_version()).as_bytes());
+        head.extend_from_slice(format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":", self.resource.list_kind(), kind.api_version()).as_bytes());
         json::write(&list_meta(page), &mut head);
         head
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use api::{
-    Resource, Status, Value,
+    Model, Resource, Status, Value,
     apply::{FieldManager, Set, equal_but_for_times},
     json::{self, Parsed},
     model::{Gvk, TypeId},
@@ -23,6 +23,8 @@ pub(crate) const MANAGED_FIELDS: [&str; 2] = ["metadata", "managedFields"];
 /// Field management of one kind at one endpoint.
 pub(crate) struct Management<'a> {
     pub server: &'a Arc<Server>,
+    /// The model that `ty` is of.
+    pub model: &'a Model,
     pub ty: TypeId,
     pub kind: &'a Gvk,
     pub subresource: &'a str,
@@ -31,7 +33,7 @@ pub(crate) struct Management<'a> {
 
 impl<'a> Management<'a> {
     pub(crate) fn of(server: &'a Arc<Server>, resource: &'a Resource, subresource: &'a str) -> Management<'a> {
-        Management { server, ty: resource.ty, kind: &resource.kind, subresource, skip: unowned(resource, subresource) }
+        Management { server, model: resource.model(), ty: resource.ty, kind: &resource.kind, subresource, skip: unowned(resource, subresource) }
     }
 
     fn with<T>(&self, work: impl FnOnce(&FieldManager<'_>) -> T) -> T {
@@ -43,7 +45,7 @@ impl<'a> Management<'a> {
         };
         let now = api::time::format(self.server.clock.now());
         work(&FieldManager {
-            model: self.server.model,
+            model: self.model,
             ty: self.ty,
             kind: self.kind,
             subresource: self.subresource,
@@ -73,6 +75,7 @@ impl<'a> Management<'a> {
 pub(crate) fn reset(resource: &Resource, subresource: &str) -> &'static [&'static [&'static str]] {
     let (group, plural) = (&*resource.group, &*resource.plural);
     match (subresource, group, plural) {
+        ("status", ..) if resource.custom.is_some() => &[&["spec"], &["metadata"]],
         ("", "certificates.k8s.io", "certificatesigningrequests") => &[&["spec"], &["status"]],
         ("", ..) if resource.has_status() => &[&["status"]],
         ("status", "apps", "deployments") => &[&["spec"], &["metadata", "labels"]],

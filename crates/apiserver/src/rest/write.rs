@@ -15,7 +15,7 @@ use net::Body;
 use store::{Error as StoreError, Revision};
 
 use super::{
-    Call, RestError,
+    RestError,
     management::{self, Management},
     store_status,
 };
@@ -53,10 +53,10 @@ impl FieldValidation {
 }
 
 /// Reads an object of `kind_of` from a client's tree. Gives the warnings that go with the answer.
-pub(crate) fn read_object(call: &Call<'_>, resource: &Resource, parsed: Parsed, validation: FieldValidation) -> Result<(Value, Vec<String>), Status> {
+pub(crate) fn read_object(resource: &Resource, parsed: Parsed, validation: FieldValidation) -> Result<(Value, Vec<String>), Status> {
     let mut object = parsed.value;
     check_kind(resource, &object)?;
-    let findings = decode::decode(call.server.model, resource.ty, &mut object, Defaults::On).map_err(|error| {
+    let findings = decode::decode(resource.model(), resource.ty, &mut object, Defaults::On).map_err(|error| {
         let kind = &resource.kind;
         Status::bad_request(format!("{} in version \"{}\" cannot be handled as a {}: {error}", kind.kind, kind.version, kind.kind))
     })?;
@@ -122,6 +122,10 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
+    pub(crate) fn is_deleted(&self) -> bool {
+        matches!(self, Outcome::Deleted(_))
+    }
+
     pub(crate) fn object(&self) -> &Object {
         match self {
             Outcome::Stored(object) => object,
@@ -235,10 +239,7 @@ impl Change<'_> {
         let review = self.review(&before);
         self.server.admission.admit(&review, &mut object).await?;
         let mut errors = strategy::validate_meta_update(self.resource, &object, &before);
-        errors.extend(strategy.validate(&object));
-        if scope != Scope::Free {
-            errors.extend(strategy.validate_update(&object, &before));
-        }
+        errors.extend(strategy.validate_change(scope, &object, &before));
         if !errors.is_empty() {
             return Err(Attempt::from(Status::invalid(&self.resource.group, &self.resource.kind.kind, self.name, errors)));
         }
@@ -257,14 +258,16 @@ impl Change<'_> {
         if management::is_unchanged(before, &object) {
             return Ok(Outcome::Unchanged(old.clone()));
         }
-        let mut bytes = stored_bytes(self.resource, object);
         let shelf = self.shelf()?;
+        // A custom resource is stored in the version that its definition says.
+        let stored_as = if self.resource.custom.is_some() { &shelf.resource } else { self.resource };
+        let mut bytes = stored_bytes(stored_as, object);
         let revision = match self.put(old, &bytes).await {
             // Better without the entries of managers than not at all.
             Err(StoreError::TooLarge { .. }) if self.manager.is_some() => {
                 let mut object = json::parse(&bytes).map_err(Status::internal)?;
                 object.take(&management::MANAGED_FIELDS);
-                bytes = stored_bytes(self.resource, object);
+                bytes = stored_bytes(stored_as, object);
                 self.put(old, &bytes).await
             }
             result => result,
@@ -274,7 +277,7 @@ impl Change<'_> {
             Err(StoreError::Conflict { .. }) => return Err(Attempt::Raced),
             Err(error) => return Err(store_status(error).into()),
         };
-        let stored = Object::new(&shelf.resource, shelf.fields, &old.key, revision, &bytes).map_err(Status::internal)?;
+        let stored = Object::new(&shelf.resource, &shelf.fields, &old.key, revision, &bytes).map_err(Status::internal)?;
         Ok(Outcome::Stored(stored))
     }
 
@@ -368,7 +371,8 @@ pub(crate) fn is_finished(object: &Value) -> bool {
 /// Writes `object` into the store as new.
 pub(crate) async fn insert(server: &Arc<Server>, resource: &Arc<Resource>, namespace: &str, name: &str, object: Value, dry_run: bool) -> Result<Object, Status> {
     let shelf = server.cache.shelf(resource).ok_or_else(Status::no_such_resource)?;
-    let bytes = stored_bytes(resource, object);
+    let stored_as = if resource.custom.is_some() { &shelf.resource } else { resource };
+    let bytes = stored_bytes(stored_as, object);
     let key = resource.storage_key(namespace, name);
     let short = if resource.namespaced { format!("{namespace}/{name}") } else { name.to_owned() };
     let exists = || Status::already_exists(&resource.group, &resource.plural, name);
@@ -385,5 +389,5 @@ pub(crate) async fn insert(server: &Arc<Server>, resource: &Arc<Resource>, names
             Err(error) => return Err(store_status(error)),
         }
     };
-    Object::new(&shelf.resource, shelf.fields, &short, revision, &bytes).map_err(Status::internal)
+    Object::new(&shelf.resource, &shelf.fields, &short, revision, &bytes).map_err(Status::internal)
 }

@@ -98,7 +98,7 @@ pub(crate) fn prepare_update(resource: &Resource, strategy: &dyn Strategy, scope
     }
     keep_metadata(object, old);
     strategy.prepare_update(object, old);
-    if strategy.counts_generations(resource) && differs_beyond_metadata(object, old) {
+    if strategy.counts_generations(resource) && differs_beyond_metadata(object, old, strategy.counts_status(resource)) {
         let generation = old.at(&["metadata", "generation"]).and_then(Value::as_i64).unwrap_or(0);
         object.set(&["metadata", "generation"], generation + 1);
     }
@@ -149,11 +149,12 @@ fn keep_all_but_status(resource: &Resource, object: &mut Value, old: &Value) {
     }
 }
 
-fn differs_beyond_metadata(object: &Value, old: &Value) -> bool {
+fn differs_beyond_metadata(object: &Value, old: &Value, with_status: bool) -> bool {
     let (Some(new), Some(old)) = (object.as_object(), old.as_object()) else { return true };
-    let rest = |map: &Map| map.keys().filter(|name| !matches!(*name, "metadata" | "status")).count();
-    rest(new) != rest(old)
-        || new.iter().filter(|(name, _)| !matches!(*name, "metadata" | "status")).any(|(name, value)| old.get(name) != Some(value))
+    // Served in several versions, the same object has several of them.
+    let counts = |name: &str| !matches!(name, "metadata" | "apiVersion" | "kind") && (with_status || name != "status");
+    let rest = |map: &Map| map.keys().filter(|name| counts(name)).count();
+    rest(new) != rest(old) || new.iter().filter(|(name, _)| counts(name)).any(|(name, value)| old.get(name) != Some(value))
 }
 
 fn pairs(metadata: &Value, name: &str) -> Vec<(String, String)> {

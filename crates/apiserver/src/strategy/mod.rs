@@ -2,13 +2,21 @@
 //! they are deleted. A kind without a file here gets [`Generic`] alone.
 
 mod core;
+mod custom;
+mod definition;
 mod meta;
 pub(crate) mod pod;
 mod service;
 mod workload;
 
-use api::{Resource, Value, status::FieldError};
+use std::sync::Arc;
 
+use api::{Resource, Value, status::FieldError};
+use jiff::Timestamp;
+
+use crate::rest::Scope;
+
+pub(crate) use definition::conformance;
 pub(crate) use meta::{new_uid, prepare_update, random_suffix};
 pub(crate) use pod::qos_class;
 pub use meta::{prepare_create, validate_meta, validate_meta_update};
@@ -35,9 +43,26 @@ pub trait Strategy: Sync {
         Vec::new()
     }
 
+    /// All that is wrong with a change through the main resource or its status.
+    fn validate_change(&self, scope: Scope, object: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = self.validate(object);
+        if scope != Scope::Free {
+            errors.extend(self.validate_update(object, old));
+        }
+        errors
+    }
+
     fn warnings(&self, _object: &Value) -> Vec<String> {
         Vec::new()
     }
+
+    /// Why nothing new may be created at this time.
+    fn refuses_creation(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What a request to delete does to an object beyond its metadata, when it is the first one.
+    fn mark_deleted(&self, _object: &mut Value, _now: Timestamp) {}
 
     /// Seconds between the request to delete and the deletion, where someone has to clean up in between.
     fn grace_period_seconds(&self, _object: &Value, _asked: Option<i64>) -> Option<i64> {
@@ -57,6 +82,11 @@ pub trait Strategy: Sync {
     /// Whether metadata.generation counts changes of the spec.
     fn counts_generations(&self, resource: &Resource) -> bool {
         resource.has_status()
+    }
+
+    /// Whether a change of the status counts as one, too.
+    fn counts_status(&self, _resource: &Resource) -> bool {
+        false
     }
 
     /// What garbage collection does with dependents where the client does not say: orphan them, or delete them.
@@ -92,7 +122,10 @@ struct Generic;
 impl Strategy for Generic {}
 
 /// The strategy of a resource: the one list of kinds with behaviour.
-pub fn of(resource: &Resource) -> &'static dyn Strategy {
+pub fn of(resource: &Resource) -> &dyn Strategy {
+    if let Some(custom) = &resource.custom {
+        return &**custom;
+    }
     match (&*resource.group, &*resource.plural) {
         ("", "pods") => &pod::Pods,
         ("", "services") => &service::Services,
@@ -112,12 +145,25 @@ pub fn of(resource: &Resource) -> &'static dyn Strategy {
         ("batch", "cronjobs") => &workload::CronJobs,
         ("coordination.k8s.io", _) => &core::CreatesOnUpdate,
         ("rbac.authorization.k8s.io", _) => &core::Rbac,
+        ("apiextensions.k8s.io", "customresourcedefinitions") => &definition::Definitions,
         ("certificates.k8s.io", "certificatesigningrequests") => &core::SigningRequests,
         ("discovery.k8s.io", "endpointslices") => &core::EndpointSlices,
         _ => &Generic,
     }
 }
 
-pub fn selectable_fields(resource: &Resource) -> &'static [&'static str] {
-    of(resource).fields()
+/// Paths of the fields whose values are kept of each object for field selectors, whatever the version.
+pub fn kept_fields(resource: &Resource) -> Vec<Arc<str>> {
+    match &resource.custom {
+        Some(custom) => custom.indexed.to_vec(),
+        None => of(resource).fields().iter().map(|field| (*field).into()).collect(),
+    }
+}
+
+/// Whether a field selector may name `field`, beyond metadata.name and metadata.namespace.
+pub fn is_selectable(resource: &Resource, field: &str) -> bool {
+    match &resource.custom {
+        Some(custom) => custom.selectable.iter().any(|known| **known == *field),
+        None => of(resource).fields().contains(&field),
+    }
 }

@@ -1,6 +1,6 @@
 //! `autoscaling/v1` Scale: the replicas of a workload, whatever its kind.
 
-use api::{Status, Value, apply::ScaleHandler, model::Gvk, selector::LabelSelector, status::FieldError};
+use api::{Resource, Status, Value, apply::ScaleHandler, model::Gvk, selector::LabelSelector, status::FieldError};
 use http::StatusCode;
 
 use super::{answer, body};
@@ -11,13 +11,49 @@ use crate::rest::{
 
 const REPLICAS: [&str; 2] = ["spec", "replicas"];
 
+/// Where a resource has what its scale shows.
+struct Paths<'a> {
+    spec: Vec<&'a str>,
+    status: Vec<&'a str>,
+    /// Of a custom resource: where the selector stands as text.
+    selector: Option<Vec<&'a str>>,
+    is_custom: bool,
+}
+
+impl<'a> Paths<'a> {
+    fn of(resource: &'a Resource) -> Paths<'a> {
+        let names = |path: &'a [Box<str>]| -> Vec<&'a str> { path.iter().map(|name| &**name).collect() };
+        match resource.custom.as_ref().and_then(|custom| custom.scale.as_ref()) {
+            Some(scale) => Paths {
+                spec: names(&scale.spec_replicas),
+                status: names(&scale.status_replicas),
+                selector: scale.selector.as_deref().map(names),
+                is_custom: true,
+            },
+            None => Paths { spec: REPLICAS.to_vec(), status: vec!["status", "replicas"], selector: None, is_custom: false },
+        }
+    }
+
+    /// A custom resource without replicas has no scale yet.
+    fn check(&self, object: &Value) -> Result<(), Status> {
+        if self.is_custom && object.at(&self.spec).is_none() {
+            return Err(Status::internal(format!("the spec replicas field \".{}\" does not exist", self.spec.join("."))));
+        }
+        Ok(())
+    }
+}
+
 pub(super) async fn serve(call: Call<'_>) -> Answer {
+    let resource = call.resource.clone();
+    let paths = Paths::of(&resource);
     if call.info.verb == "get" {
         call.server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
-        let key = format!("{}/{}", call.info.namespace, call.info.name);
+        let key = call.object_key(&call.info.name);
         let shelf = call.server.cache.shelf(&call.resource).ok_or_else(Status::no_such_resource)?;
         let object = shelf.get(&key).ok_or_else(|| call.not_found(&call.info.name))?;
-        return answer(&call, StatusCode::OK, &scale_of(&object.tree()));
+        let object = object.tree();
+        paths.check(&object)?;
+        return answer(&call, StatusCode::OK, &scale_of(&paths, &object));
     }
     let options = WriteOptions::of(&call)?;
     let change = Change {
@@ -35,7 +71,7 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
     let wanted = if edit.is_some() { Value::Null } else { body(&call)? };
     let ty = call.server.model.find("autoscaling.v1.Scale").ok_or_else(Status::no_such_resource)?;
     let kind = Gvk::new("autoscaling", "v1", "Scale");
-    let management = Management { server: call.server, ty, kind: &kind, subresource: "scale", skip: management::unowned_of_scale() };
+    let management = Management { server: call.server, model: call.server.model, ty, kind: &kind, subresource: "scale", skip: management::unowned_of_scale() };
     let outcome = change
         .run(Scope::Main, |before| {
             let resources = call.server.resources.load();
@@ -46,10 +82,10 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
             let handler = ScaleHandler {
                 parent: before.at(&MANAGED_FIELDS),
                 api_version: &call.resource.kind.api_version(),
-                replicas: &REPLICAS,
+                replicas: &paths.spec,
                 knows: &knows,
             };
-            let mut old = scale_of(before);
+            let mut old = scale_of(&paths, before);
             let entries = handler.to_subresource().unwrap_or_default();
             if !entries.is_empty() {
                 old.set(&MANAGED_FIELDS, entries);
@@ -61,7 +97,7 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
             if !matches!(edit, Some(Edit::Apply(_))) {
                 management.update(&old, &mut scale, &options.manager);
             }
-            let mut object = scaled(before, &scale, &call.info.name)?;
+            let mut object = scaled(&paths, before, &scale, &call.info.name)?;
             match handler.to_parent(scale.at(&MANAGED_FIELDS)).unwrap_or_default() {
                 entries if entries.is_empty() => object.take(&MANAGED_FIELDS).is_some(),
                 entries => object.set(&MANAGED_FIELDS, entries),
@@ -69,11 +105,11 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
             Ok(object)
         })
         .await?;
-    answer(&call, StatusCode::OK, &scale_of(&outcome.object().tree()))
+    answer(&call, StatusCode::OK, &scale_of(&paths, &outcome.object().tree()))
 }
 
 /// The workload with the replicas of its scale.
-fn scaled(before: &Value, scale: &Value, name: &str) -> Result<Value, Status> {
+fn scaled(paths: &Paths<'_>, before: &Value, scale: &Value, name: &str) -> Result<Value, Status> {
     let replicas = match scale.at(&REPLICAS) {
         None | Some(Value::Null) => 0,
         Some(value) => value.as_i64().ok_or_else(|| Status::bad_request("Scale in version \"v1\" cannot be handled as a Scale: spec.replicas must be a number"))?,
@@ -83,7 +119,7 @@ fn scaled(before: &Value, scale: &Value, name: &str) -> Result<Value, Status> {
         return Err(Status::invalid("autoscaling", "Scale", name, vec![error]));
     }
     let mut object = before.clone();
-    object.set(&REPLICAS, replicas);
+    object.set(&paths.spec, replicas);
     // The version that the client saw, where it names one, is the one that is scaled; the same for the object itself.
     for field in ["resourceVersion", "uid"] {
         match scale.str_at(&["metadata", field]) {
@@ -94,7 +130,7 @@ fn scaled(before: &Value, scale: &Value, name: &str) -> Result<Value, Status> {
     Ok(object)
 }
 
-fn scale_of(object: &Value) -> Value {
+fn scale_of(paths: &Paths<'_>, object: &Value) -> Value {
     let mut scale = Value::object();
     scale.set(&["kind"], "Scale");
     scale.set(&["apiVersion"], "autoscaling/v1");
@@ -103,8 +139,13 @@ fn scale_of(object: &Value) -> Value {
             scale.set(&["metadata", name], value.clone());
         }
     }
-    scale.set(&["spec", "replicas"], object.at(&["spec", "replicas"]).cloned().unwrap_or(Value::Int(0)));
-    scale.set(&["status", "replicas"], object.at(&["status", "replicas"]).cloned().unwrap_or(Value::Int(0)));
+    scale.set(&["spec", "replicas"], object.at(&paths.spec).cloned().unwrap_or(Value::Int(0)));
+    scale.set(&["status", "replicas"], object.at(&paths.status).cloned().unwrap_or(Value::Int(0)));
+    if paths.is_custom {
+        let selector = paths.selector.as_ref().map(|path| object.str_at(path)).filter(|text| !text.is_empty());
+        selector.map(|text| scale.set(&["status", "selector"], text));
+        return scale;
+    }
     let selector = object.at(&["spec", "selector"]);
     // A ReplicationController's selector is a plain map.
     let parsed = if object.str_at(&["kind"]) == "ReplicationController" {
