@@ -106,7 +106,7 @@ pub(crate) fn store_status(error: store::Error) -> Status {
         }
         store::Error::NoSpace { message } => Status::failure(
             api::status::Reason::InternalError,
-            format!("the store is out of space, nothing was written: {message}; free disk space and try again"),
+            format!("the store is out of space, nothing was written: {message}"),
         ),
         store::Error::Compacted { .. } => Status::expired("The resourceVersion for the provided list is too old."),
         store::Error::Unavailable { message } => Status::unavailable(format!("store unavailable: {message}")),
