@@ -16,7 +16,7 @@ use cluster::{
     progress::Progress,
 };
 use jiff::Timestamp;
-use kubelet::{Kubelet, KubeletConfig, Serving};
+use kubelet::{Kubelet, KubeletConfig, Serving, housekeeping::images::KeptImages, images::gc::ImageGcPolicy};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -137,6 +137,13 @@ fn kubelet_config(layout: &Layout, settings: &Settings, pki: &Pki) -> anyhow::Re
     let thresholds = settings.eviction_hard.as_deref().unwrap_or(ONE_MACHINE_EVICTION_HARD);
     Ok(KubeletConfig {
         eviction: hard_eviction(thresholds)?,
+        // In step with eviction: images go before pods do, and not on a disk that is merely well filled.
+        image_gc: ImageGcPolicy { high_threshold_percent: 95, low_threshold_percent: 90, ..ImageGcPolicy::default() },
+        kept_images: KeptImages {
+            file: Some(layout.imported_images_file()),
+            ..KubeletConfig::default().kept_images
+        },
+        cgroup_root: settings.cgroup_root(),
         node_name: settings.node_name.clone(),
         root_dir: layout.kubelet_dir(),
         pod_logs_dir: layout.log_dir().join("pods"),

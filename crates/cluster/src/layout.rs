@@ -46,6 +46,11 @@ impl Layout {
         self.root.join(format!("{user}.kubeconfig"))
     }
 
+    /// Names of images that came from archives, one per line: the kubelet keeps them, since they cannot be pulled again.
+    pub fn imported_images_file(&self) -> PathBuf {
+        self.root.join("imported-images")
+    }
+
     /// The embedded store's folder.
     pub fn store_dir(&self) -> PathBuf {
         self.root.join("store")
@@ -256,6 +261,15 @@ impl Settings {
         text.push(b'\n');
         files::make_dir(layout.root())?;
         Ok(files::write_if_changed(&path, &text, 0o644)?)
+    }
+
+    /// The cgroup below which pods run: `/`, or one of the instance's own, since a kubelet takes every pod's cgroup below
+    /// its root that it does not know for a leftover.
+    pub fn cgroup_root(&self) -> String {
+        match self.instance.as_str() {
+            "" => "/".to_owned(),
+            instance => format!("/argosy-{instance}"),
+        }
     }
 
     /// `name`, with the instance as a suffix where there is one.

@@ -25,7 +25,10 @@ use crate::{
     config::{NodeFacts, dns::ResolvConf},
     cri::{GrpcRuntime, Runtime},
     eviction::{EvictionManager, Pressure, config::EvictionConfig},
-    housekeeping::{self, images::ImageCollector},
+    housekeeping::{
+        self,
+        images::{ImageCollector, KeptImages},
+    },
     images::{Images, gc::ImageGcPolicy},
     manager::{Access, Change, PodManager, PodTable, Source},
     node::{
@@ -74,8 +77,8 @@ pub struct KubeletConfig {
     pub container_log_max_files: usize,
     pub image_gc: ImageGcPolicy,
     pub eviction: EvictionConfig,
-    /// Images that are never collected, by the beginning of their names: what no registry could give back.
-    pub kept_images: Vec<String>,
+    /// Images that are never collected: what no registry could give back.
+    pub kept_images: KeptImages,
     /// `None`: no HTTPS API.
     pub serving: Option<Serving>,
 }
@@ -116,7 +119,7 @@ impl Default for KubeletConfig {
             container_log_max_files: RotationPolicy::default().max_files,
             image_gc: ImageGcPolicy::default(),
             eviction: EvictionConfig::default(),
-            kept_images: vec!["localhost/argosy/".into()],
+            kept_images: KeptImages { names: vec!["localhost/argosy/".into()], file: None },
             serving: None,
         }
     }

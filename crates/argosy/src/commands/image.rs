@@ -1,6 +1,11 @@
 //! `argosy image`: images in the node's containerd, without a registry.
 
-use std::path::PathBuf;
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -49,11 +54,26 @@ async fn import(flags: Import) -> anyhow::Result<()> {
         if names.is_empty() {
             bail!("{} holds no image with a name", file.display());
         }
+        keep(&flags.data.layout()?.imported_images_file(), &names)?;
         for name in names {
             println!("{name}");
         }
     }
     Ok(())
+}
+
+/// Adds names to the list of those that the kubelet does not remove when the disk fills up.
+fn keep(file: &Path, names: &[String]) -> anyhow::Result<()> {
+    let known = match fs::read_to_string(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot read {}", file.display()));
+        }
+        known => known.unwrap_or_default(),
+    };
+    let mut all: BTreeSet<&str> = known.lines().collect();
+    all.extend(names.iter().map(String::as_str));
+    let text: String = all.iter().map(|name| format!("{name}\n")).collect();
+    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
 }
 
 async fn list(flags: List) -> anyhow::Result<()> {

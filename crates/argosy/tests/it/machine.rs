@@ -22,6 +22,12 @@ pub fn traces(cluster: &Cluster) -> Vec<String> {
     let routes = run("ip", &["route", "show"]);
     let pods = format!("10.{}.", 200 + cluster.number);
     found.extend(routes.lines().filter(|line| line.starts_with(&pods)).map(|line| format!("route {line}")));
+    for folder in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+        let own = folder.path().join(format!("argosy-{instance}"));
+        if own.exists() {
+            found.push(format!("cgroup {}", own.display()));
+        }
+    }
     let nat = run("iptables-save", &["-t", "nat"]);
     found.extend(nat.lines().filter(|line| line.contains(&pods)).map(|line| format!("iptables {line}")));
     found

@@ -19,7 +19,7 @@ use crate::progress::{self, Progress};
 use crate::supervise::{self, Process, Signal, SuperviseError};
 
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
-/// The cgroup of all pods, `--cgroup-root` being `/`.
+/// The cgroup of all pods below the cluster's cgroup root.
 const PODS_CGROUP: &str = "kubepods";
 
 /// What of a cluster could not be taken away.
@@ -105,7 +105,7 @@ impl Observed {
             processes: table.iter().filter(|(p, ..)| ours.contains(&p.pid)).map(|(p, ..)| p.clone()).collect(),
             mounts: mounts_below(&mountinfo(), layout.root()),
             links: pod_links(&routes, settings.pod_cidr),
-            cgroups: pod_cgroups(Path::new(CGROUP_ROOT)),
+            cgroups: pod_cgroups(Path::new(CGROUP_ROOT), &settings.cgroup_root()),
         }
     }
 }
@@ -176,11 +176,14 @@ fn pod_links(routes: &str, pods: Cidr) -> Vec<String> {
     links
 }
 
-/// The pods' cgroups: one tree on v2, one per hierarchy on v1.
-fn pod_cgroups(root: &Path) -> Vec<PathBuf> {
-    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|e| e.path().join(PODS_CGROUP));
-    let mut found: Vec<PathBuf> =
-        std::iter::once(root.join(PODS_CGROUP)).chain(hierarchies).filter(|p| p.is_dir()).collect();
+/// The pods' cgroups: one tree on v2, one per hierarchy on v1. An instance's own root goes with them.
+fn pod_cgroups(root: &Path, cgroup_root: &str) -> Vec<PathBuf> {
+    let top = match cgroup_root.trim_matches('/') {
+        "" => PODS_CGROUP,
+        own => own,
+    };
+    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|e| e.path().join(top));
+    let mut found: Vec<PathBuf> = std::iter::once(root.join(top)).chain(hierarchies).filter(|p| p.is_dir()).collect();
     let mut next = 0;
     while next < found.len() {
         let children = fs::read_dir(&found[next]).into_iter().flatten().flatten();

@@ -1,7 +1,12 @@
 //! Carries image garbage collection out: every five minutes by the disk's thresholds, and for the eviction manager when
 //! the node is short of disk.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use client::{Clock, EventType};
 use jiff::Timestamp;
@@ -23,6 +28,8 @@ pub enum ImageGcError {
     Runtime(#[from] RuntimeError),
     #[error("failed to get the image file system's usage: {0}")]
     Disk(String),
+    #[error("cannot read which images are to be kept, so none is removed: {}: {source}", path.display())]
+    Kept { path: PathBuf, source: std::io::Error },
     #[error("invalid capacity 0 on image filesystem")]
     NoCapacity,
     #[error("wanted to free {wanted} bytes, but freed {freed} bytes space with errors in image deletion: {errors}")]
@@ -33,12 +40,36 @@ pub enum ImageGcError {
     NotEnough { usage_percent: u64, capacity: String, freed: u64 },
 }
 
+/// Images that stay whatever the disk says.
+#[derive(Clone, Debug, Default)]
+pub struct KeptImages {
+    /// Beginnings of names.
+    pub names: Vec<String>,
+    /// A file with further ones, one per line, that may grow while the kubelet runs: images that were imported from
+    /// archives can be pulled from nowhere.
+    pub file: Option<PathBuf>,
+}
+
+impl KeptImages {
+    async fn read(&self) -> Result<Vec<String>, ImageGcError> {
+        let mut names = self.names.clone();
+        if let Some(path) = &self.file {
+            match tokio::fs::read_to_string(path).await {
+                Ok(text) => names.extend(text.lines().filter(|line| !line.is_empty()).map(str::to_owned)),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(source) => return Err(ImageGcError::Kept { path: path.clone(), source }),
+            }
+        }
+        Ok(names)
+    }
+}
+
 /// The images of a node with the time they were last used. One per kubelet.
 pub struct ImageCollector {
     runtime: Arc<dyn Runtime>,
     clock: Arc<dyn Clock>,
     policy: ImageGcPolicy,
-    kept_names: Vec<String>,
+    kept: KeptImages,
     since: Timestamp,
     ledger: Mutex<Ledger>,
 }
@@ -48,9 +79,9 @@ impl ImageCollector {
         runtime: Arc<dyn Runtime>,
         clock: Arc<dyn Clock>,
         policy: ImageGcPolicy,
-        kept_names: Vec<String>,
+        kept: KeptImages,
     ) -> ImageCollector {
-        ImageCollector { since: clock.now(), runtime, clock, policy, kept_names, ledger: Mutex::default() }
+        ImageCollector { since: clock.now(), runtime, clock, policy, kept, ledger: Mutex::default() }
     }
 
     /// Removes what the thresholds ask for.
@@ -82,7 +113,7 @@ impl ImageCollector {
         // Containers last: what is created meanwhile has its image in use.
         let images = self.runtime.list_images().await?;
         let containers = self.runtime.list_containers().await?;
-        observe(ledger, &images, &containers, &self.kept_names, self.clock.now());
+        observe(ledger, &images, &containers, &self.kept.read().await?, self.clock.now());
         Ok(())
     }
 

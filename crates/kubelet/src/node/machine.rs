@@ -113,7 +113,8 @@ fn huge_pages() -> BTreeMap<String, i64> {
     sizes.collect()
 }
 
-/// Capacity less what is reserved for the system, never below zero. CPU in thousandths, everything else in bytes.
+/// Capacity less what is reserved for the system, never below zero. CPU in thousandths, everything else as the capacity is
+/// written.
 pub fn allocatable(
     capacity: &BTreeMap<String, Quantity>,
     reserved: &BTreeMap<String, Quantity>,
@@ -124,7 +125,10 @@ pub fn allocatable(
         let (total, less) = (amount(have), amount(less));
         *have = match name.as_str() {
             "cpu" => Quantity(format!("{}m", (total.milli_value() - less.milli_value()).max(0))),
-            _ => Quantity((total.value() - less.value()).max(0).to_string()),
+            _ => {
+                let left = (total.value() - less.value()).max(0);
+                Quantity(api::quantity::Quantity::new(left, total.format()).to_string())
+            }
         };
     }
     allocatable
