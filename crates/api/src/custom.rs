@@ -81,11 +81,14 @@ pub fn versions(definition: &Value) -> Option<Versions> {
     let mut indexed: Vec<Arc<str>> = versions.iter().flat_map(selectable).collect();
     indexed.sort_unstable();
     indexed.dedup();
-    let builder = Builder { definition, digest: digest(definition), stored: stored.str_at(&["name"]), indexed: indexed.into() };
+    let builder =
+        Builder { definition, digest: digest(definition), stored: stored.str_at(&["name"]), indexed: indexed.into() };
     let entry = |version: &Value| Arc::new(builder.entry(version));
     let stored_entry = entry(stored);
     let served = versions.iter().filter(|version| is(version, "served"));
-    let served = served.map(|version| if std::ptr::eq(version, stored) { stored_entry.clone() } else { entry(version) }).collect();
+    let served = served
+        .map(|version| if std::ptr::eq(version, stored) { stored_entry.clone() } else { entry(version) })
+        .collect();
     Some(Versions { served, stored: stored_entry })
 }
 
@@ -178,6 +181,11 @@ fn subresources(version: &Value, kind: &Gvk) -> Vec<Subresource> {
     let verbs = || vec![Verb::Get, Verb::Patch, Verb::Update];
     let has = |name: &str| version.at(&["subresources", name]).is_some_and(|sub| !sub.is_null());
     let status = || Subresource { name: "status".into(), kind: kind.clone(), foreign: false, verbs: verbs() };
-    let scale = || Subresource { name: "scale".into(), kind: Gvk::new("autoscaling", "v1", "Scale"), foreign: true, verbs: verbs() };
+    let scale = || Subresource {
+        name: "scale".into(),
+        kind: Gvk::new("autoscaling", "v1", "Scale"),
+        foreign: true,
+        verbs: verbs(),
+    };
     [has("status").then(status), has("scale").then(scale)].into_iter().flatten().collect()
 }

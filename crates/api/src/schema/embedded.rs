@@ -45,7 +45,9 @@ fn resource(path: &str, value: &Value, errors: &mut Vec<FieldError>) {
         let place = join(path, name);
         match value.get(name) {
             None => errors.push(FieldError::required(place, "")),
-            Some(Value::String(text)) if text.is_empty() => errors.push(FieldError::invalid(place, "", "must not be empty")),
+            Some(Value::String(text)) if text.is_empty() => {
+                errors.push(FieldError::invalid(place, "", "must not be empty"))
+            }
             Some(Value::String(text)) if name == "kind" => {
                 let problems = names::dns1035_label(&text.to_lowercase());
                 if !problems.is_empty() {
@@ -69,7 +71,10 @@ fn resource(path: &str, value: &Value, errors: &mut Vec<FieldError>) {
     }
     let pairs = |name: &str| -> Vec<(&str, &str)> {
         let map = metadata.get(name).and_then(Value::as_object);
-        map.into_iter().flat_map(|map| map.iter()).map(|(key, value)| (key, value.as_str().unwrap_or_default())).collect()
+        map.into_iter()
+            .flat_map(|map| map.iter())
+            .map(|(key, value)| (key, value.as_str().unwrap_or_default()))
+            .collect()
     };
     errors.extend(names::labels(pairs("labels"), &join(path, "metadata.labels")));
     errors.extend(names::annotations(pairs("annotations"), &join(path, "metadata.annotations")));

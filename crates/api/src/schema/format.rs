@@ -8,9 +8,32 @@ use regex::Regex;
 use crate::names;
 
 const TEXT: &[&str] = &[
-    "bsonobjectid", "uri", "email", "hostname", "ipv4", "ipv6", "cidr", "mac", "uuid", "uuid3", "uuid4", "uuid5", "isbn",
-    "isbn10", "isbn13", "creditcard", "ssn", "hexcolor", "rgbcolor", "byte", "password", "date", "duration", "datetime",
-    "k8sshortname", "k8slongname",
+    "bsonobjectid",
+    "uri",
+    "email",
+    "hostname",
+    "ipv4",
+    "ipv6",
+    "cidr",
+    "mac",
+    "uuid",
+    "uuid3",
+    "uuid4",
+    "uuid5",
+    "isbn",
+    "isbn10",
+    "isbn13",
+    "creditcard",
+    "ssn",
+    "hexcolor",
+    "rgbcolor",
+    "byte",
+    "password",
+    "date",
+    "duration",
+    "datetime",
+    "k8sshortname",
+    "k8slongname",
 ];
 
 /// Upstream knows formats with and without their dashes.
@@ -68,7 +91,9 @@ pub(super) fn matches(format: &str, text: &str) -> bool {
         "rgbcolor" => &RGB_COLOR,
         "bsonobjectid" => &OBJECT_ID,
         "duration" => &DURATION,
-        "hostname" => return text.len() <= 255 && text.split('.').all(|label| label.len() <= 63) && is_match(&HOSTNAME, text),
+        "hostname" => {
+            return text.len() <= 255 && text.split('.').all(|label| label.len() <= 63) && is_match(&HOSTNAME, text);
+        }
         "creditcard" => return is_match(&CREDIT_CARD, &digits(text)) && luhn(&digits(text)),
         "isbn" => return isbn10(text) || isbn13(text),
         "isbn10" => return isbn10(text),
@@ -92,10 +117,11 @@ fn digits(text: &str) -> String {
 }
 
 fn luhn(digits: &str) -> bool {
-    let sum: u32 = digits.chars().rev().filter_map(|digit| digit.to_digit(10)).enumerate().fold(0, |sum, (index, digit)| {
-        let doubled = if index % 2 == 1 { digit * 2 } else { digit };
-        sum + doubled / 10 + doubled % 10
-    });
+    let sum: u32 =
+        digits.chars().rev().filter_map(|digit| digit.to_digit(10)).enumerate().fold(0, |sum, (index, digit)| {
+            let doubled = if index % 2 == 1 { digit * 2 } else { digit };
+            sum + doubled / 10 + doubled % 10
+        });
     sum % 10 == 0
 }
 
@@ -103,12 +129,22 @@ fn isbn10(text: &str) -> bool {
     let text: String = text.chars().filter(|c| !matches!(c, ' ' | '-')).collect();
     let is_shaped = text.len() == 10 && text[..9].bytes().all(|byte| byte.is_ascii_digit());
     let value = |c: char| if c == 'X' { Some(10) } else { c.to_digit(10) };
-    is_shaped && text.chars().zip(1..).map(|(c, place)| value(c).map(|digit| digit * place)).sum::<Option<u32>>().is_some_and(|sum| sum % 11 == 0)
+    is_shaped
+        && text
+            .chars()
+            .zip(1..)
+            .map(|(c, place)| value(c).map(|digit| digit * place))
+            .sum::<Option<u32>>()
+            .is_some_and(|sum| sum % 11 == 0)
 }
 
 fn isbn13(text: &str) -> bool {
     let text: String = text.chars().filter(|c| !matches!(c, ' ' | '-')).collect();
-    let sum = text.chars().zip([1, 3].into_iter().cycle()).map(|(c, factor)| c.to_digit(10).map(|digit| digit * factor)).sum::<Option<u32>>();
+    let sum = text
+        .chars()
+        .zip([1, 3].into_iter().cycle())
+        .map(|(c, factor)| c.to_digit(10).map(|digit| digit * factor))
+        .sum::<Option<u32>>();
     text.len() == 13 && sum.is_some_and(|sum| sum % 10 == 0)
 }
 
@@ -118,14 +154,17 @@ fn address(text: &str) -> Option<IpAddr> {
         "" if !part.is_empty() => "0".to_owned(),
         part => part.to_owned(),
     };
-    let text = if text.contains(':') { text.to_owned() } else { text.split('.').map(plain).collect::<Vec<_>>().join(".") };
+    let text =
+        if text.contains(':') { text.to_owned() } else { text.split('.').map(plain).collect::<Vec<_>>().join(".") };
     text.parse().ok()
 }
 
 fn cidr(text: &str) -> bool {
     let Some((host, bits)) = text.split_once('/') else { return false };
     let max = if host.contains(':') { 128 } else { 32 };
-    address(host).is_some() && bits.bytes().all(|byte| byte.is_ascii_digit()) && bits.parse::<u8>().is_ok_and(|bits| bits <= max)
+    address(host).is_some()
+        && bits.bytes().all(|byte| byte.is_ascii_digit())
+        && bits.parse::<u8>().is_ok_and(|bits| bits <= max)
 }
 
 /// A request URI: absolute, or a path from the root.

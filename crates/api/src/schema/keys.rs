@@ -29,7 +29,8 @@ impl Keywords {
     pub fn problems(schema: &Value, path: &str) -> Vec<FieldError> {
         let mut walk = Keywords { errors: Vec::new(), rules: Vec::new() };
         walk.schema(schema, path, true, Place { without_defaults: None, in_metadata: false });
-        let detail = "validation rules in CEL are not supported yet: express the rule by the schema's keywords, or leave it out";
+        let detail =
+            "validation rules in CEL are not supported yet: express the rule by the schema's keywords, or leave it out";
         let rules = walk.rules.into_iter().map(|path| FieldError::forbidden(path, detail));
         walk.errors.extend(rules);
         walk.errors
@@ -56,7 +57,9 @@ impl Keywords {
         if !kind.is_empty() && !TYPES.contains(&kind) {
             self.errors.push(FieldError::not_supported(format!("{path}.type"), kind, &TYPES));
         }
-        if let Some(reason) = place.without_defaults.filter(|_| map.get("default").is_some_and(|default| !default.is_null())) {
+        if let Some(reason) =
+            place.without_defaults.filter(|_| map.get("default").is_some_and(|default| !default.is_null()))
+        {
             self.forbid(path, "default", format!("must not be set {reason}"));
         }
         if !text(map, "id").is_empty() {
@@ -80,7 +83,11 @@ impl Keywords {
 
     fn flags(&mut self, map: &Map, path: &str) {
         if flag(map, "uniqueItems") {
-            self.forbid(path, "uniqueItems", "uniqueItems cannot be set to true since the runtime complexity becomes quadratic");
+            self.forbid(
+                path,
+                "uniqueItems",
+                "uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
+            );
         }
         let has_properties = map.get("properties").and_then(Value::as_object).is_some_and(|map| !map.is_empty());
         if has_properties && matches!(map.get("additionalProperties"), Some(Value::Bool(false) | Value::Object(_))) {
@@ -95,12 +102,18 @@ impl Keywords {
     /// `x-kubernetes-list-type` and `x-kubernetes-map-type` go with one type each.
     fn lists(&mut self, map: &Map, path: &str) {
         let kind = text(map, "type");
-        for (name, wanted, known) in [("map", "object", &["atomic", "granular"][..]), ("list", "array", &["atomic", "set", "map"])] {
+        for (name, wanted, known) in
+            [("map", "object", &["atomic", "granular"][..]), ("list", "array", &["atomic", "set", "map"])]
+        {
             let Some(value) = map.get(&format!("x-kubernetes-{name}-type")).and_then(Value::as_str) else { continue };
             if kind != wanted {
                 let detail = format!("must be {wanted} if x-kubernetes-{name}-type is specified");
                 let place = format!("{path}.type");
-                self.errors.push(if kind.is_empty() { FieldError::required(place, detail) } else { FieldError::invalid(place, kind, detail) });
+                self.errors.push(if kind.is_empty() {
+                    FieldError::required(place, detail)
+                } else {
+                    FieldError::invalid(place, kind, detail)
+                });
             }
             if !known.contains(&value) {
                 self.errors.push(FieldError::not_supported(format!("{path}.x-kubernetes-{name}-type"), value, known));
@@ -124,13 +137,25 @@ impl Keywords {
     }
 
     fn map_keys(&mut self, map: &Map, path: &str) {
-        let keys: Vec<&str> = map.get("x-kubernetes-list-map-keys").and_then(Value::as_array).unwrap_or_default().iter().filter_map(Value::as_str).collect();
+        let keys: Vec<&str> = map
+            .get("x-kubernetes-list-map-keys")
+            .and_then(Value::as_array)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
         let list = map.get("x-kubernetes-list-type").and_then(Value::as_str);
         let place = format!("{path}.x-kubernetes-list-type");
         match list {
-            None if !keys.is_empty() => self.errors.push(FieldError::required(place, "must be map if x-kubernetes-list-map-keys is non-empty")),
+            None if !keys.is_empty() => {
+                self.errors.push(FieldError::required(place, "must be map if x-kubernetes-list-map-keys is non-empty"))
+            }
             Some(other) if other != "map" && !keys.is_empty() => {
-                self.errors.push(FieldError::invalid(place, other, "must be map if x-kubernetes-list-map-keys is non-empty"));
+                self.errors.push(FieldError::invalid(
+                    place,
+                    other,
+                    "must be map if x-kubernetes-list-map-keys is non-empty",
+                ));
             }
             _ => {}
         }
@@ -163,13 +188,18 @@ impl Keywords {
         }
         let required = items.get("required").and_then(Value::as_array).unwrap_or_default();
         for (index, key) in keys.iter().enumerate() {
-            let property = items.get("properties").and_then(|properties| properties.get(key)).and_then(Value::as_object);
+            let property =
+                items.get("properties").and_then(|properties| properties.get(key)).and_then(Value::as_object);
             let at = format!("{path}.items.properties[{key}]");
             if keys[..index].contains(key) {
                 self.errors.push(FieldError::invalid(place.clone(), keys, "must not contain duplicate entries"));
             }
             let Some(property) = property else {
-                self.errors.push(FieldError::invalid(place.clone(), keys, "entries must all be names of item properties"));
+                self.errors.push(FieldError::invalid(
+                    place.clone(),
+                    keys,
+                    "entries must all be names of item properties",
+                ));
                 continue;
             };
             if matches!(text(property, "type"), "array" | "object") {
@@ -181,7 +211,11 @@ impl Keywords {
                 self.errors.push(FieldError::required(format!("{at}.default"), detail));
             }
             if flag(property, "nullable") {
-                self.forbid(&at, "nullable", "this property is in x-kubernetes-list-map-keys, so it cannot be nullable");
+                self.forbid(
+                    &at,
+                    "nullable",
+                    "this property is in x-kubernetes-list-map-keys, so it cannot be nullable",
+                );
             }
         }
     }
@@ -196,7 +230,10 @@ impl Keywords {
         for (name, schema) in map.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::iter) {
             let reason = format!("in top-level {name}");
             let below = match is_resource && is_meta(name) {
-                true => Place { in_metadata: true, without_defaults: if is_root { Some(&*reason) } else { place.without_defaults } },
+                true => Place {
+                    in_metadata: true,
+                    without_defaults: if is_root { Some(&*reason) } else { place.without_defaults },
+                },
                 false => place,
             };
             self.schema(schema, &format!("{path}.properties[{name}]"), false, below);

@@ -31,7 +31,9 @@ fn below(schema: &Schema, path: &str, value: &Value, errors: &mut Vec<FieldError
         Value::Array(items) => {
             match &schema.list {
                 ListKind::Set => {
-                    errors.extend(repeated(items).map(|index| FieldError::duplicate(format!("{path}[{index}]"), &items[index])));
+                    errors.extend(
+                        repeated(items).map(|index| FieldError::duplicate(format!("{path}[{index}]"), &items[index])),
+                    );
                 }
                 ListKind::Map(keys) => repeated_keys(path, keys, items, errors),
                 _ => {}
@@ -47,8 +49,14 @@ fn below(schema: &Schema, path: &str, value: &Value, errors: &mut Vec<FieldError
 }
 
 fn repeated_keys(path: &str, keys: &[Box<str>], items: &[Value], errors: &mut Vec<FieldError>) {
-    if let Some((index, item)) = items.iter().enumerate().find(|(_, item)| !item.is_null() && item.as_object().is_none()) {
-        errors.push(FieldError::invalid(format!("{path}[{index}]"), item, "must be an object for an array of list-type map"));
+    if let Some((index, item)) =
+        items.iter().enumerate().find(|(_, item)| !item.is_null() && item.as_object().is_none())
+    {
+        errors.push(FieldError::invalid(
+            format!("{path}[{index}]"),
+            item,
+            "must be an object for an array of list-type map",
+        ));
         return;
     }
     let key = |item: &Value| -> Value {

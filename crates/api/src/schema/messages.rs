@@ -78,11 +78,19 @@ impl Problem {
     }
 
     pub(super) fn above(path: &Path, max: &str, exclusive: bool, value: &Value) -> Problem {
-        Problem::invalid(path, value, &format!("should be less than {}{max}", if exclusive { "" } else { "or equal to " }))
+        Problem::invalid(
+            path,
+            value,
+            &format!("should be less than {}{max}", if exclusive { "" } else { "or equal to " }),
+        )
     }
 
     pub(super) fn below(path: &Path, min: &str, exclusive: bool, value: &Value) -> Problem {
-        Problem::invalid(path, value, &format!("should be greater than {}{min}", if exclusive { "" } else { "or equal to " }))
+        Problem::invalid(
+            path,
+            value,
+            &format!("should be greater than {}{min}", if exclusive { "" } else { "or equal to " }),
+        )
     }
 
     pub(super) fn too_few_items(path: &Path, min: i64, size: i64) -> Problem {
@@ -121,7 +129,8 @@ impl Problem {
     }
 
     pub(super) fn one_of(path: &Path, valid: usize) -> Problem {
-        let found = if valid == 0 { "Found none valid".to_owned() } else { format!("Found {valid} valid alternatives") };
+        let found =
+            if valid == 0 { "Found none valid".to_owned() } else { format!("Found {valid} valid alternatives") };
         Problem::composite(format!("{:?} must validate one and only one schema (oneOf). {found}", path.text()))
     }
 

@@ -21,13 +21,15 @@ impl Maker<'_> {
     fn object(&mut self, schema: &Schema, name: &str, kind: Option<&Gvk>, item: Option<Box<Field>>) -> TypeId {
         let is_resource = kind.is_some() || schema.is_embedded;
         let own = schema.properties.iter().filter(|(key, _)| !(is_resource && is_meta(key)));
-        let mut fields: Vec<Field> = own.map(|(key, schema)| self.field(schema, key, &format!("{name}.{key}"))).collect();
+        let mut fields: Vec<Field> =
+            own.map(|(key, schema)| self.field(schema, key, &format!("{name}.{key}"))).collect();
         if is_resource {
             let metadata = self.model.find("meta.v1.ObjectMeta");
             fields.extend(metadata.map(|ty| Field { nullable: true, ..Field::new("metadata", Shape::Type(ty)) }));
         }
         if schema.is_embedded && kind.is_none() {
-            fields.extend(["apiVersion", "kind"].map(|name| Field { nullable: true, ..Field::new(name, Shape::String) }));
+            fields
+                .extend(["apiVersion", "kind"].map(|name| Field { nullable: true, ..Field::new(name, Shape::String) }));
         }
         self.model.add(Type {
             name: name.into(),
@@ -74,7 +76,10 @@ impl Maker<'_> {
         let Some(schema) = schema else { return Shape::Type(self.object(&empty, name, None, None)) };
         let stands = merging(schema, "", Shape::Any);
         let shape = self.shape(schema, name, Some(Box::new(stands.clone())));
-        let says_more = schema.nullable || schema.default.is_some() || schema.list != ListKind::Unset || schema.atomic_map.is_some();
+        let says_more = schema.nullable
+            || schema.default.is_some()
+            || schema.list != ListKind::Unset
+            || schema.atomic_map.is_some();
         if matches!(shape, Shape::Type(_)) || !says_more {
             return shape;
         }

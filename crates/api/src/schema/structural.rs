@@ -42,7 +42,10 @@ fn invariants(schema: &Schema, level: Level, path: &str, errors: &mut Vec<FieldE
             errors.push(FieldError::forbidden(additional.clone(), "must not be used at the root"));
         }
         if schema.is_embedded {
-            errors.push(FieldError::forbidden(additional.clone(), "must not be used if x-kubernetes-embedded-resource is set"));
+            errors.push(FieldError::forbidden(
+                additional.clone(),
+                "must not be used if x-kubernetes-embedded-resource is set",
+            ));
         }
     }
     if let Some(values) = schema.value() {
@@ -69,7 +72,11 @@ fn types(schema: &Schema, level: Level, path: &str, errors: &mut Vec<FieldError>
     let kind = &*schema.kind;
     if schema.is_embedded && kind != "object" {
         let detail = "must be object if x-kubernetes-embedded-resource is true";
-        errors.push(if kind.is_empty() { FieldError::required(place.clone(), detail) } else { FieldError::invalid(place.clone(), kind, detail) });
+        errors.push(if kind.is_empty() {
+            FieldError::required(place.clone(), detail)
+        } else {
+            FieldError::invalid(place.clone(), kind, detail)
+        });
     } else if kind.is_empty() && !schema.is_int_or_string && !schema.is_open {
         let detail = match level {
             Level::Root => "must not be empty at the root",
@@ -96,12 +103,14 @@ fn metadata(schema: &Schema, level: Level, path: &str, errors: &mut Vec<FieldErr
             errors.push(FieldError::invalid(format!("{place}.type"), &*found.kind, "must be object"));
         }
         if level == Level::Root && !names_only(found) {
-            let detail = "must not specify anything other than name and generateName, but metadata is implicitly specified";
+            let detail =
+                "must not specify anything other than name and generateName, but metadata is implicitly specified";
             errors.push(FieldError::forbidden(place, detail));
         }
     }
     if schema.is_embedded && !schema.is_open && schema.properties.is_empty() {
-        let detail = "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
+        let detail =
+            "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
         errors.push(FieldError::required(format!("{path}.properties"), detail));
     }
 }
@@ -122,7 +131,14 @@ fn names_only(metadata: &Schema) -> bool {
 impl Checks {
     fn is_empty(&self) -> bool {
         let numbers = [self.maximum, self.minimum, self.multiple_of];
-        let sizes = [self.max_length, self.min_length, self.max_items, self.min_items, self.max_properties, self.min_properties];
+        let sizes = [
+            self.max_length,
+            self.min_length,
+            self.max_items,
+            self.min_items,
+            self.max_properties,
+            self.min_properties,
+        ];
         self.format.is_empty()
             && numbers.iter().all(Option::is_none)
             && sizes.iter().all(Option::is_none)
@@ -183,7 +199,11 @@ fn nested(schema: &Schema, skip_any: bool, path: &str, errors: &mut Vec<FieldErr
     let has_keys = matches!(&schema.list, ListKind::Map(keys) if !keys.is_empty());
     let forbidden = [
         (!schema.kind.is_empty(), "type", "must be empty to be structural"),
-        (matches!(schema.additional, Additional::Schema(_) | Additional::Any(true)), "additionalProperties", "must be undefined to be structural"),
+        (
+            matches!(schema.additional, Additional::Schema(_) | Additional::Any(true)),
+            "additionalProperties",
+            "must be undefined to be structural",
+        ),
         (schema.default.is_some(), "default", "must be undefined to be structural"),
         (has_title, "title", "must be empty to be structural"),
         (has_description, "description", "must be empty to be structural"),

@@ -19,7 +19,8 @@ const RETRY: Duration = Duration::from_secs(1);
 
 pub(super) fn is_due(definition: &Value) -> bool {
     let finalizers = definition.at(&["metadata", "finalizers"]).and_then(Value::as_array).unwrap_or_default();
-    definition.at(&["metadata", "deletionTimestamp"]).is_some() && finalizers.iter().any(|name| name.as_str() == Some(FINALIZER))
+    definition.at(&["metadata", "deletionTimestamp"]).is_some()
+        && finalizers.iter().any(|name| name.as_str() == Some(FINALIZER))
 }
 
 /// Deletes the instances of a definition, and waits for those that something holds.
@@ -76,7 +77,11 @@ async fn remove(server: &Arc<Server>, resource: &Arc<Resource>) {
                 Err(status) if status.reason == Reason::NotFound => {}
                 Err(status) => {
                     left += 1;
-                    tracing::warn!(key = &*object.key, status = status.message, "an instance of a definition that goes cannot be deleted");
+                    tracing::warn!(
+                        key = &*object.key,
+                        status = status.message,
+                        "an instance of a definition that goes cannot be deleted"
+                    );
                 }
             }
         }

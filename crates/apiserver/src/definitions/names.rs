@@ -52,7 +52,12 @@ pub(super) fn plan<'o>(definition: &Value, others: impl Iterator<Item = &'o Acce
     }
     match non_structural(definition) {
         Some(message) => {
-            let condition = Condition { kind: "NonStructuralSchema", status: "True", reason: "Violations".into(), message: message.into() };
+            let condition = Condition {
+                kind: "NonStructuralSchema",
+                status: "True",
+                reason: "Violations".into(),
+                message: message.into(),
+            };
             conditions::set(&mut planned, condition, now);
         }
         None => conditions::remove(&mut planned, "NonStructuralSchema"),
@@ -60,7 +65,11 @@ pub(super) fn plan<'o>(definition: &Value, others: impl Iterator<Item = &'o Acce
     match strategy::conformance(definition) {
         Some((status, reason, message)) => {
             let kind = "KubernetesAPIApprovalPolicyConformant";
-            conditions::set(&mut planned, Condition { kind, status, reason: reason.into(), message: message.into() }, now);
+            conditions::set(
+                &mut planned,
+                Condition { kind, status, reason: reason.into(), message: message.into() },
+                now,
+            );
         }
         None => conditions::remove(&mut planned, "KubernetesAPIApprovalPolicyConformant"),
     }
@@ -70,28 +79,44 @@ pub(super) fn plan<'o>(definition: &Value, others: impl Iterator<Item = &'o Acce
 /// Takes every name that is free; the condition tells of the last one that is not.
 fn accept(definition: &Value, planned: &mut Value, others: &[&Accepted]) -> Condition {
     let is_taken = |name: &str, is_kind: bool| {
-        let names = |other: &&Accepted| if is_kind { other.kinds.iter().any(|known| known == name) } else { other.resources.iter().any(|known| known == name) };
+        let names = |other: &&Accepted| {
+            if is_kind {
+                other.kinds.iter().any(|known| known == name)
+            } else {
+                other.resources.iter().any(|known| known == name)
+            }
+        };
         others.iter().any(names)
     };
     let mut condition = conditions::NAMES_ACCEPTED;
     let mut refuse = |reason: &'static str, message: String| {
-        condition = Condition { kind: "NamesAccepted", status: "False", reason: reason.into(), message: message.into() };
+        condition =
+            Condition { kind: "NamesAccepted", status: "False", reason: reason.into(), message: message.into() };
     };
     let in_use = |name: &str| format!("{name:?} is already in use");
     for (name, is_kind, reason) in [("plural", false, "PluralConflict"), ("singular", false, "SingularConflict")] {
-        take(definition, planned, name, |wanted| is_taken(wanted, is_kind)).into_iter().for_each(|taken| refuse(reason, in_use(&taken)));
+        take(definition, planned, name, |wanted| is_taken(wanted, is_kind))
+            .into_iter()
+            .for_each(|taken| refuse(reason, in_use(&taken)));
     }
     let own = list(definition, "status", "shortNames");
     let wanted = list(definition, "spec", "shortNames");
-    let taken: Vec<String> =
-        wanted.iter().filter(|name| !own.contains(name)).filter_map(Value::as_str).filter(|name| is_taken(name, false)).map(in_use).collect();
+    let taken: Vec<String> = wanted
+        .iter()
+        .filter(|name| !own.contains(name))
+        .filter_map(Value::as_str)
+        .filter(|name| is_taken(name, false))
+        .map(in_use)
+        .collect();
     match taken.as_slice() {
         [] => copy(definition, planned, "shortNames"),
         [one] => refuse("ShortNamesConflict", one.clone()),
         many => refuse("ShortNamesConflict", format!("[{}]", many.join(", "))),
     }
     for (name, is_kind, reason) in [("kind", true, "KindConflict"), ("listKind", true, "ListKindConflict")] {
-        take(definition, planned, name, |wanted| is_taken(wanted, is_kind)).into_iter().for_each(|taken| refuse(reason, in_use(&taken)));
+        take(definition, planned, name, |wanted| is_taken(wanted, is_kind))
+            .into_iter()
+            .for_each(|taken| refuse(reason, in_use(&taken)));
     }
     copy(definition, planned, "categories");
     condition

@@ -35,10 +35,13 @@ impl Strategy for CustomResource {
 
     fn warnings(&self, object: &Value) -> Vec<String> {
         let finalizers = object.at(&["metadata", "finalizers"]).and_then(Value::as_array).unwrap_or_default();
-        let unqualified = finalizers.iter().filter_map(Value::as_str).filter(|name| !name.contains('/') && !STANDARD.contains(name));
+        let unqualified =
+            finalizers.iter().filter_map(Value::as_str).filter(|name| !name.contains('/') && !STANDARD.contains(name));
         let warning = |name: &str| {
             let how = if name.contains('.') { " including a path (/)" } else { "" };
-            format!("metadata.finalizers: {name:?}: prefer a domain-qualified finalizer name{how} to avoid accidental conflicts with other finalizer writers")
+            format!(
+                "metadata.finalizers: {name:?}: prefer a domain-qualified finalizer name{how} to avoid accidental conflicts with other finalizer writers"
+            )
         };
         unqualified.map(warning).collect()
     }
@@ -87,13 +90,20 @@ impl Replicas for CustomResource {
             let place = format!(".{}", path.join("."));
             match at(object, path) {
                 None => {}
-                Some(Value::Int(count)) if *count < 0 => errors.push(FieldError::invalid(place, *count, "should be a non-negative integer")),
+                Some(Value::Int(count)) if *count < 0 => {
+                    errors.push(FieldError::invalid(place, *count, "should be a non-negative integer"))
+                }
                 Some(Value::Int(count)) if *count > i64::from(i32::MAX) => {
-                    errors.push(FieldError::invalid(place, *count, format!("should be less than or equal to {}", i32::MAX)));
+                    errors.push(FieldError::invalid(
+                        place,
+                        *count,
+                        format!("should be less than or equal to {}", i32::MAX),
+                    ));
                 }
                 Some(Value::Int(_)) => {}
                 Some(other) => {
-                    let detail = format!("{place} accessor error: {other} is of the type {}, expected int64", other.type_name());
+                    let detail =
+                        format!("{place} accessor error: {other} is of the type {}, expected int64", other.type_name());
                     errors.push(FieldError::invalid(place, 0, detail));
                 }
             }

@@ -1,18 +1,27 @@
 //! CustomResourceDefinitions: how one becomes a resource, what the resource does, and how both go.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use apiserver::{Server, SystemClock, UserInfo};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use store::{
+    Store,
+    embedded::{Embedded, EmbeddedOptions},
+};
+use tokio_util::sync::CancellationToken;
 
-use crate::harness::Harness;
+use crate::harness::{Harness, config};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const WIDGETS: &str = "/apis/example.com/v1/namespaces/default/widgets";
 
 /// A definition of namespaced widgets in version `v1`.
-pub fn widgets() -> Value {
+fn widgets() -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": "widgets.example.com"},
@@ -79,10 +88,19 @@ async fn a_definition_becomes_a_resource_and_takes_it_along() {
     assert_eq!(code, StatusCode::CREATED, "{created}");
     assert_eq!(created["spec"], json!({"color": "red"}));
     assert_eq!((&created["status"], &created["metadata"]["generation"]), (&Value::Null, &json!(1)));
-    let (code, refused) = server.post(&format!("{WIDGETS}?fieldValidation=Strict"), &widget.replace("\"a\"", "\"b\"")).await;
+    let (code, refused) =
+        server.post(&format!("{WIDGETS}?fieldValidation=Strict"), &widget.replace("\"a\"", "\"b\"")).await;
     assert_eq!(code, StatusCode::BAD_REQUEST);
-    assert_eq!(refused["message"], "Widget in version \"v1\" cannot be handled as a Widget: strict decoding error: unknown field \"spec.noise\"");
-    let (code, invalid) = server.post(WIDGETS, r#"{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"name":"b"},"spec":{"replicas":11}}"#).await;
+    assert_eq!(
+        refused["message"],
+        "Widget in version \"v1\" cannot be handled as a Widget: strict decoding error: unknown field \"spec.noise\""
+    );
+    let (code, invalid) = server
+        .post(
+            WIDGETS,
+            r#"{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"name":"b"},"spec":{"replicas":11}}"#,
+        )
+        .await;
     assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(
         invalid["message"],
@@ -100,14 +118,20 @@ async fn a_definition_becomes_a_resource_and_takes_it_along() {
     server.patch(&format!("{WIDGETS}/a"), "merge", r#"{"metadata":{"finalizers":["example.com/hold"]}}"#).await;
     let (code, _) = server.delete(&format!("{DEFINITIONS}/widgets.example.com")).await;
     assert_eq!(code, StatusCode::OK);
-    until("the widget is marked", async || server.get(&format!("{WIDGETS}/a")).await.1["metadata"]["deletionTimestamp"].is_string()).await;
+    until("the widget is marked", async || {
+        server.get(&format!("{WIDGETS}/a")).await.1["metadata"]["deletionTimestamp"].is_string()
+    })
+    .await;
     let (_, definition) = server.get(&format!("{DEFINITIONS}/widgets.example.com")).await;
     assert_eq!(condition(&definition, "Terminating")["status"], "True");
     let (code, refused) = server.post(WIDGETS, &widget.replace("\"a\"", "\"c\"")).await;
     assert!(code.is_client_error(), "{refused}");
     let (code, freed) = server.patch(&format!("{WIDGETS}/a"), "merge", r#"{"metadata":{"finalizers":null}}"#).await;
     assert_eq!(code, StatusCode::OK, "{freed}");
-    until("the definition is gone", async || server.get(&format!("{DEFINITIONS}/widgets.example.com")).await.0 == StatusCode::NOT_FOUND).await;
+    until("the definition is gone", async || {
+        server.get(&format!("{DEFINITIONS}/widgets.example.com")).await.0 == StatusCode::NOT_FOUND
+    })
+    .await;
     until("the resource is gone", async || server.get(WIDGETS).await.0 == StatusCode::NOT_FOUND).await;
 }
 
@@ -121,12 +145,16 @@ async fn status_and_scale_are_their_own() {
     let (code, updated) = server.patch(&format!("{WIDGETS}/a/status"), "merge", status).await;
     assert_eq!(code, StatusCode::OK, "{updated}");
     assert_eq!((&updated["spec"]["color"], &updated["metadata"]["generation"]), (&json!("red"), &json!(1)));
-    let (_, updated) = server.patch(&format!("{WIDGETS}/a"), "merge", r#"{"spec":{"color":"blue"},"status":{"replicas":9}}"#).await;
+    let (_, updated) =
+        server.patch(&format!("{WIDGETS}/a"), "merge", r#"{"spec":{"color":"blue"},"status":{"replicas":9}}"#).await;
     assert_eq!((&updated["status"]["replicas"], &updated["metadata"]["generation"]), (&json!(2), &json!(2)));
 
     let (_, scale) = server.get(&format!("{WIDGETS}/a/scale")).await;
     assert_eq!(scale["kind"], "Scale", "{scale}");
-    assert_eq!((&scale["spec"]["replicas"], &scale["status"]), (&json!(2), &json!({"replicas": 2, "selector": "app=a"})));
+    assert_eq!(
+        (&scale["spec"]["replicas"], &scale["status"]),
+        (&json!(2), &json!({"replicas": 2, "selector": "app=a"}))
+    );
     let (code, scale) = server.patch(&format!("{WIDGETS}/a/scale"), "merge", r#"{"spec":{"replicas":3}}"#).await;
     assert_eq!((code, &scale["spec"]["replicas"]), (StatusCode::OK, &json!(3)), "{scale}");
     let (code, _) = server.patch(&format!("{WIDGETS}/a/scale"), "merge", r#"{"spec":{"replicas":11}}"#).await;
@@ -141,7 +169,14 @@ async fn several_appliers_share_a_custom_resource() {
     established(&server, &widgets()).await;
     let apply = async |manager: &str, spec: Value| {
         let body = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "a"}, "spec": spec});
-        server.call(Method::PATCH, &format!("{WIDGETS}/a?fieldManager={manager}"), "application/apply-patch+yaml", body.to_string()).await
+        server
+            .call(
+                Method::PATCH,
+                &format!("{WIDGETS}/a?fieldManager={manager}"),
+                "application/apply-patch+yaml",
+                body.to_string(),
+            )
+            .await
     };
     let (code, made) = apply("one", json!({"color": "red", "ports": [{"name": "x", "port": 1}]})).await;
     assert_eq!(code, StatusCode::CREATED, "{made}");
@@ -149,7 +184,11 @@ async fn several_appliers_share_a_custom_resource() {
     assert_eq!(code, StatusCode::OK, "{both}");
     assert_eq!(both["spec"]["ports"], json!([{"name": "x", "port": 1}, {"name": "y", "port": 2}]));
     let (code, conflict) = apply("two", json!({"color": "blue"})).await;
-    assert_eq!((code, &conflict["details"]["causes"][0]["field"]), (StatusCode::CONFLICT, &json!(".spec.color")), "{conflict}");
+    assert_eq!(
+        (code, &conflict["details"]["causes"][0]["field"]),
+        (StatusCode::CONFLICT, &json!(".spec.color")),
+        "{conflict}"
+    );
     let (_, last) = apply("one", json!({"color": "red"})).await;
     assert_eq!(last["spec"]["ports"], json!([{"name": "y", "port": 2}]));
 }
@@ -198,7 +237,8 @@ async fn names_are_given_once() {
     let path = format!("{DEFINITIONS}/gadgets.example.com");
     let (code, _) = server.post(DEFINITIONS, &other.to_string()).await;
     assert_eq!(code, StatusCode::CREATED);
-    until("the conflict is told", async || condition(&server.get(&path).await.1, "NamesAccepted")["status"] == "False").await;
+    until("the conflict is told", async || condition(&server.get(&path).await.1, "NamesAccepted")["status"] == "False")
+        .await;
     let (_, definition) = server.get(&path).await;
     assert_eq!(condition(&definition, "NamesAccepted")["message"], "\"WidgetList\" is already in use");
     assert_eq!(condition(&definition, "Established")["reason"], "NotAccepted");
@@ -206,7 +246,8 @@ async fn names_are_given_once() {
     assert_eq!(code, StatusCode::NOT_FOUND);
     // When the names become free, it gets them.
     server.delete(&format!("{DEFINITIONS}/widgets.example.com")).await;
-    until("the names are free", async || condition(&server.get(&path).await.1, "Established")["status"] == "True").await;
+    until("the names are free", async || condition(&server.get(&path).await.1, "Established")["status"] == "True")
+        .await;
 }
 
 #[tokio::test]
@@ -218,9 +259,17 @@ async fn definitions_are_checked() {
         ("/spec/scope", json!("Universe"), "supported values: \\\"Cluster\\\", \\\"Namespaced\\\""),
         ("/spec/versions/0/storage", json!(false), "must have exactly one version marked as storage version"),
         ("/spec/versions/0/schema/openAPIV3Schema/type", json!("string"), "must be object at the root"),
-        ("/spec/versions/0/additionalPrinterColumns/0/jsonPath", json!("spec"), "must be a simple json path starting with ."),
+        (
+            "/spec/versions/0/additionalPrinterColumns/0/jsonPath",
+            json!("spec"),
+            "must be a simple json path starting with .",
+        ),
         ("/spec/versions/0/selectableFields/0/jsonPath", json!(".spec.shape"), "is an invalid path"),
-        ("/spec/versions/0/subresources/scale/specReplicasPath", json!(".status.replicas"), "should be a json path under .spec"),
+        (
+            "/spec/versions/0/subresources/scale/specReplicasPath",
+            json!(".status.replicas"),
+            "should be a json path under .spec",
+        ),
         ("/spec/conversion", json!({"strategy": "Webhook"}), "conversion by webhooks is not supported yet"),
         (
             "/spec/versions/0/schema/openAPIV3Schema/properties/spec/x-kubernetes-validations",
@@ -241,8 +290,14 @@ async fn definitions_are_checked() {
 async fn tables_watches_and_documents_know_custom_resources() {
     let server = Harness::start().await;
     established(&server, &widgets()).await;
-    server.post(WIDGETS, r#"{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"name":"a"},"spec":{"color":"red"}}"#).await;
-    let request = http::Request::builder().uri(WIDGETS).header("accept", "application/json;as=Table;g=meta.k8s.io;v=v1");
+    server
+        .post(
+            WIDGETS,
+            r#"{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"name":"a"},"spec":{"color":"red"}}"#,
+        )
+        .await;
+    let request =
+        http::Request::builder().uri(WIDGETS).header("accept", "application/json;as=Table;g=meta.k8s.io;v=v1");
     let response = server.send(request.body(Default::default()).unwrap()).await;
     let table: Value = serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap();
     assert_eq!(table["columnDefinitions"][1]["name"], "Color", "{table}");
@@ -254,7 +309,8 @@ async fn tables_watches_and_documents_know_custom_resources() {
     assert!(frame.starts_with(br#"{"type":"ADDED","object":{"kind":"Widget","apiVersion":"example.com/v1","#));
 
     let (_, resources) = server.get("/apis/example.com/v1").await;
-    let names: Vec<&str> = resources["resources"].as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        resources["resources"].as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["widgets", "widgets/scale", "widgets/status"]);
     assert_eq!(resources["resources"][0]["shortNames"], json!(["wd"]));
     let (_, index) = server.get("/openapi/v3").await;
@@ -262,7 +318,10 @@ async fn tables_watches_and_documents_know_custom_resources() {
     let (_, document) = server.get("/openapi/v3/apis/example.com/v1").await;
     let schema = &document["components"]["schemas"]["com.example.v1.Widget"];
     assert_eq!(schema["properties"]["spec"]["properties"]["color"]["description"], "Its paint.");
-    assert_eq!(schema["x-kubernetes-group-version-kind"], json!([{"group": "example.com", "kind": "Widget", "version": "v1"}]));
+    assert_eq!(
+        schema["x-kubernetes-group-version-kind"],
+        json!([{"group": "example.com", "kind": "Widget", "version": "v1"}])
+    );
     assert!(document["components"]["schemas"]["com.example.v1.WidgetList"].is_object());
     assert!(document["paths"]["/apis/example.com/v1/namespaces/{namespace}/widgets/{name}/scale"].is_object());
     let (_, old) = server.get("/openapi/v2").await;
@@ -270,8 +329,49 @@ async fn tables_watches_and_documents_know_custom_resources() {
 
     // The watch ends with the resource.
     server.delete(&format!("{DEFINITIONS}/widgets.example.com")).await;
-    let rest = tokio::time::timeout(Duration::from_secs(10), watch.collect()).await.expect("the watch ends").unwrap().to_bytes();
+    let rest = tokio::time::timeout(Duration::from_secs(10), watch.collect())
+        .await
+        .expect("the watch ends")
+        .unwrap()
+        .to_bytes();
     assert!(rest.starts_with(br#"{"type":"DELETED""#), "{rest:?}");
     let (_, groups) = server.get("/apis").await;
     assert!(!groups.to_string().contains("example.com"));
+}
+
+#[tokio::test]
+async fn a_thousand_definitions_do_not_slow_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Store> = Arc::new(Embedded::open(EmbeddedOptions::new(dir.path())).unwrap());
+    let definition = |index: usize| {
+        let mut definition = widgets();
+        let plural = format!("widgets{index}");
+        definition["metadata"] = json!({"name": format!("{plural}.example.com"), "uid": index.to_string()});
+        definition["spec"]["names"] =
+            json!({"plural": plural, "singular": plural, "kind": format!("Widget{index}"), "listKind": format!("Widget{index}List")});
+        definition["status"] = json!({
+            "acceptedNames": definition["spec"]["names"],
+            "storedVersions": ["v1"],
+            "conditions": [{"type": "NamesAccepted", "status": "True"}, {"type": "Established", "status": "True"}],
+        });
+        (format!("/registry/apiextensions.k8s.io/customresourcedefinitions/{plural}.example.com"), definition.to_string())
+    };
+    let seeded = (0..1000).map(definition).map(|(key, text)| {
+        let store = store.clone();
+        async move { store.create(&key, text.into(), None).await }
+    });
+    for result in futures_util::future::join_all(seeded).await {
+        result.unwrap();
+    }
+    let stop = CancellationToken::new();
+    let begun = Instant::now();
+    let server = Server::start(config(), store, Arc::new(SystemClock), stop.clone()).await.unwrap();
+    let took = begun.elapsed();
+    println!("1,000 definitions: started after {took:?}");
+    // A debug build on a busy machine; a release build takes a small part of it.
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    let admin = Arc::new(UserInfo::authenticated("admin", ["system:masters".to_owned()]));
+    let get = http::Request::builder().uri("/apis/example.com/v1/namespaces/default/widgets999").body(Default::default());
+    assert_eq!(server.handle_local(admin, get.unwrap()).await.status(), StatusCode::OK);
+    stop.cancel();
 }

@@ -16,7 +16,9 @@ fn simple_path(path: &str, field: String) -> Option<FieldError> {
 }
 
 pub(super) fn scale(version: &Value, path: &str) -> Vec<FieldError> {
-    let Some(scale) = version.at(&["subresources", "scale"]).filter(|scale| !scale.is_null()) else { return Vec::new() };
+    let Some(scale) = version.at(&["subresources", "scale"]).filter(|scale| !scale.is_null()) else {
+        return Vec::new();
+    };
     let mut errors = Vec::new();
     for (name, places, words, required) in [
         ("specReplicasPath", &[".spec."][..], "under .spec", true),
@@ -53,7 +55,11 @@ pub(super) fn columns(version: &Value, path: &str) -> Vec<FieldError> {
             errors.push(FieldError::invalid(format!("{path}.type"), kind, types));
         }
         if !format.is_empty() && !FORMATS.contains(&format) {
-            errors.push(FieldError::invalid(format!("{path}.format"), format, format!("must be one of {}", FORMATS.join(","))));
+            errors.push(FieldError::invalid(
+                format!("{path}.format"),
+                format,
+                format!("must be one of {}", FORMATS.join(",")),
+            ));
         }
         match column.str_at(&["jsonPath"]) {
             "" => errors.push(FieldError::required(format!("{path}.JSONPath"), "")),

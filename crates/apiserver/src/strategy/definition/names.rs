@@ -36,7 +36,8 @@ pub(super) fn spec(object: &Value) -> Vec<FieldError> {
     }
     errors.extend(check(object.at(&["spec", "names"]), "spec.names"));
     if object.at(&["spec", "preserveUnknownFields"]) == Some(&Value::Bool(true)) {
-        let detail = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        let detail =
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
         errors.push(FieldError::invalid("spec.preserveUnknownFields", true, detail));
     }
     errors
@@ -97,7 +98,9 @@ fn state(object: &Value) -> Approval {
     match object.str_at(&["metadata", "annotations", APPROVAL]) {
         "" => Approval::Missing,
         text if text.starts_with("unapproved") => Approval::Bypassed,
-        text if text.split_once("://").is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty()) => Approval::Approved,
+        text if text.split_once("://").is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty()) => {
+            Approval::Approved
+        }
         _ => Approval::Invalid,
     }
 }
@@ -111,10 +114,15 @@ pub(super) fn approval(object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let see = "see https://github.com/kubernetes/enhancements/pull/1111";
     match state(object) {
         Approval::Missing => {
-            vec![FieldError::required(field, format!("protected groups must have approval annotation {APPROVAL:?}, {see}"))]
+            vec![FieldError::required(
+                field,
+                format!("protected groups must have approval annotation {APPROVAL:?}, {see}"),
+            )]
         }
         Approval::Invalid => {
-            let detail = format!("protected groups must have approval annotation {APPROVAL:?} with either a URL or a reason starting with \"unapproved\", {see}");
+            let detail = format!(
+                "protected groups must have approval annotation {APPROVAL:?} with either a URL or a reason starting with \"unapproved\", {see}"
+            );
             vec![FieldError::invalid(field, object.str_at(&["metadata", "annotations", APPROVAL]), detail)]
         }
         Approval::Bypassed | Approval::Approved => Vec::new(),
@@ -128,8 +136,16 @@ pub(crate) fn conformance(object: &Value) -> Option<(&'static str, &'static str,
     }
     let text = object.str_at(&["metadata", "annotations", APPROVAL]);
     Some(match state(object) {
-        Approval::Missing => ("False", "MissingAnnotation", approval(object, None).first().map(|error| error.detail.clone()).unwrap_or_default()),
-        Approval::Invalid => ("False", "InvalidAnnotation", approval(object, None).first().map(|error| error.detail.clone()).unwrap_or_default()),
+        Approval::Missing => (
+            "False",
+            "MissingAnnotation",
+            approval(object, None).first().map(|error| error.detail.clone()).unwrap_or_default(),
+        ),
+        Approval::Invalid => (
+            "False",
+            "InvalidAnnotation",
+            approval(object, None).first().map(|error| error.detail.clone()).unwrap_or_default(),
+        ),
         Approval::Bypassed => ("False", "UnapprovedAnnotation", format!("not approved: {text:?}")),
         Approval::Approved => ("True", "ApprovedAnnotation", format!("approved in {text}")),
     })

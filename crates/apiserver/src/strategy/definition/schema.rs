@@ -55,14 +55,18 @@ fn root(schema: &Value, path: &str) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let kind = schema.str_at(&["type"]);
     if !kind.is_empty() && kind != "object" {
-        let detail = "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
+        let detail =
+            "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
         errors.push(FieldError::invalid(format!("{path}.type"), kind, detail));
     }
     let members = schema.as_object().into_iter().flat_map(|map| map.keys());
     let mut others = members.filter(|name| !ALLOWED_AT_ROOT.iter().any(|(allowed, _)| allowed == name));
     if others.next().is_some() {
         let allowed: Vec<&str> = ALLOWED_AT_ROOT.iter().map(|(_, name)| *name).collect();
-        let detail = format!("only [{}] fields are allowed at the root of the schema if the status subresource is enabled", allowed.join(" "));
+        let detail = format!(
+            "only [{}] fields are allowed at the root of the schema if the status subresource is enabled",
+            allowed.join(" ")
+        );
         errors.push(FieldError::invalid(path, schema, detail));
     }
     errors

@@ -29,7 +29,11 @@ pub(super) fn check(object: &Value) -> Vec<FieldError> {
         errors.push(FieldError::invalid("spec.versions", list(), "must contain unique version names"));
     }
     if versions.iter().filter(|version| flag(version, "storage")).count() != 1 {
-        errors.push(FieldError::invalid("spec.versions", list(), "must have exactly one version marked as storage version"));
+        errors.push(FieldError::invalid(
+            "spec.versions",
+            list(),
+            "must have exactly one version marked as storage version",
+        ));
     }
     errors.extend(conversion(object));
     errors
@@ -54,7 +58,9 @@ fn deprecation(version: &Value, path: &str) -> Vec<FieldError> {
         _ if !flag(version, "deprecated") => "can only be set for deprecated versions".to_owned(),
         _ if warning.len() > 256 => "must be <= 256 characters long".to_owned(),
         _ if warning.is_empty() => "must not be an empty string".to_owned(),
-        Some((at, _)) => format!("must only contain printable UTF-8 characters; non-printable character found at index {at}"),
+        Some((at, _)) => {
+            format!("must only contain printable UTF-8 characters; non-printable character found at index {at}")
+        }
         None => return Vec::new(),
     };
     vec![FieldError::invalid(format!("{path}.deprecationWarning"), warning, detail)]
@@ -66,7 +72,10 @@ fn conversion(object: &Value) -> Vec<FieldError> {
     let path = "spec.conversion";
     match conversion.str_at(&["strategy"]) {
         "None" if conversion.get("webhook").is_some() => {
-            vec![FieldError::forbidden(format!("{path}.webhook"), "should not be set when strategy is not set to Webhook")]
+            vec![FieldError::forbidden(
+                format!("{path}.webhook"),
+                "should not be set when strategy is not set to Webhook",
+            )]
         }
         "None" => Vec::new(),
         "Webhook" => {
