@@ -88,7 +88,9 @@ mod tests {
         api::json::parse(format!(r#"{{"metadata":{{"name":"p"}},"spec":{{{spec}}}}}"#).as_bytes()).expect("JSON")
     }
 
-    const BEFORE: &str = r#""nodeName":"n","containers":[{"name":"c","image":"i","resources":{"requests":{"cpu":"1","memory":"1Gi"}}}]"#;
+    const BEFORE: &str = r#""nodeName":"n","restartPolicy":"Always","dnsPolicy":"ClusterFirst","containers":[{"name":"c",
+        "image":"i","imagePullPolicy":"Always","terminationMessagePolicy":"File",
+        "resources":{"requests":{"cpu":"1","memory":"1Gi"}}}]"#;
 
     #[test]
     fn resources_change_and_nothing_else() {
@@ -101,7 +103,7 @@ mod tests {
     #[test]
     fn what_upstream_refuses() {
         let cases = [
-            (BEFORE.replace("\"name\":\"c\"", "\"name\":\"d\""), "may not be renamed"),
+            (BEFORE.replace("\"c\"", "\"d\""), "may not be renamed"),
             (BEFORE.replace("}}}]", "}}},{\"name\":\"d\",\"image\":\"i\"}]"), "may not be added or removed"),
             (BEFORE.replace(",\"memory\":\"1Gi\"", ""), "resource requests cannot be removed"),
             (BEFORE.replace("\"memory\":\"1Gi\"", "\"memory\":\"1Gi\",\"ephemeral-storage\":\"1Gi\""), "only cpu and memory"),
