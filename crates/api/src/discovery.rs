@@ -26,7 +26,8 @@ fn group_version(group: &str, version: &str) -> String {
 
 /// `/api`: `server` is the `host:port` that clients are told of.
 pub fn core_versions(table: &ResourceTable, server: &str) -> Value {
-    let versions: Vec<&str> = table.group("").map(|group| group.versions.iter().map(|version| &*version.name).collect()).unwrap_or_default();
+    let versions: Vec<&str> =
+        table.group("").map(|group| group.versions.iter().map(|version| &*version.name).collect()).unwrap_or_default();
     object([
         ("kind", "APIVersions".into()),
         ("versions", strings(&versions)),
@@ -40,7 +41,11 @@ pub fn core_versions(table: &ResourceTable, server: &str) -> Value {
 /// `/apis`
 pub fn groups(table: &ResourceTable) -> Value {
     let named = table.groups.iter().filter(|group| !group.name.is_empty());
-    object([("kind", "APIGroupList".into()), ("apiVersion", "v1".into()), ("groups", named.map(describe_group).collect::<Vec<_>>().into())])
+    object([
+        ("kind", "APIGroupList".into()),
+        ("apiVersion", "v1".into()),
+        ("groups", named.map(describe_group).collect::<Vec<_>>().into()),
+    ])
 }
 
 /// `/apis/GROUP`; `None` for an unknown group.
@@ -56,7 +61,10 @@ pub fn group(table: &ResourceTable, name: &str) -> Option<Value> {
 
 fn describe_group(group: &Group) -> Value {
     let version = |version: &Version| {
-        object([("groupVersion", group_version(&group.name, &version.name).into()), ("version", (&*version.name).into())])
+        object([
+            ("groupVersion", group_version(&group.name, &version.name).into()),
+            ("version", (&*version.name).into()),
+        ])
     };
     let preferred = group.versions.first().map(version).unwrap_or_default();
     object([
@@ -89,7 +97,9 @@ fn describe(resource: &Resource) -> Value {
         ("singularName", (&*resource.singular).into()),
         ("namespaced", resource.namespaced.into()),
     ]);
-    if resource.kind.group != resource.group.as_ref().into() || resource.kind.version != resource.version.as_ref().into() {
+    if resource.kind.group != resource.group.as_ref().into()
+        || resource.kind.version != resource.version.as_ref().into()
+    {
         document.set(&["group"], &*resource.kind.group);
         document.set(&["version"], &*resource.kind.version);
     }
@@ -127,7 +137,9 @@ fn storage_version_hash(resource: &Resource) -> String {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let text = format!("{}/{}/{}", resource.stored_as.group, resource.stored_as.version, resource.stored_as.kind);
     // FNV-1a: any stable hash of eight bytes will do.
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     STANDARD.encode(hash.to_be_bytes())
 }
 
@@ -146,7 +158,10 @@ fn aggregate_group(group: &Group) -> Value {
     let versions = group.versions.iter().map(|version| {
         object([
             ("version", (&*version.name).into()),
-            ("resources", version.resources.iter().map(|resource| aggregate_resource(resource)).collect::<Vec<_>>().into()),
+            (
+                "resources",
+                version.resources.iter().map(|resource| aggregate_resource(resource)).collect::<Vec<_>>().into(),
+            ),
             ("freshness", "Current".into()),
         ])
     });
@@ -160,7 +175,8 @@ fn aggregate_group(group: &Group) -> Value {
 
 fn response_kind(resource: &Resource, kind: &crate::model::Gvk, foreign: bool) -> Value {
     // As upstream writes it: group and version only where they are not the resource's own.
-    let own = !foreign && kind.group == resource.group.as_ref().into() && kind.version == resource.version.as_ref().into();
+    let own =
+        !foreign && kind.group == resource.group.as_ref().into() && kind.version == resource.version.as_ref().into();
     let (group, version) = if own { ("", "") } else { (&*kind.group, &*kind.version) };
     object([("group", group.into()), ("version", version.into()), ("kind", (&*kind.kind).into())])
 }

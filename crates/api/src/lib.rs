@@ -20,9 +20,8 @@ pub mod table;
 pub mod time;
 pub mod value;
 
-
-pub use status::Status;
-pub use model::Model;
 pub use custom::CustomResource;
+pub use model::Model;
 pub use resource::{Resource, ResourceTable};
+pub use status::Status;
 pub use value::{Map, Value};

@@ -228,7 +228,11 @@ impl ResourceTable {
             });
             let versions = &mut table.groups[at].versions;
             let at = versions.iter().position(|version| version.name == resource.version).unwrap_or_else(|| {
-                versions.push(Version { name: resource.version.clone(), resources: Vec::new(), by_plural: HashMap::new() });
+                versions.push(Version {
+                    name: resource.version.clone(),
+                    resources: Vec::new(),
+                    by_plural: HashMap::new(),
+                });
                 versions.len() - 1
             });
             // What is built in stays what it is.
@@ -250,7 +254,8 @@ impl ResourceTable {
     fn index(&mut self) {
         self.by_name = self.groups.iter().enumerate().map(|(at, group)| (group.name.clone(), at)).collect();
         for version in self.groups.iter_mut().flat_map(|group| &mut group.versions) {
-            version.by_plural = version.resources.iter().enumerate().map(|(at, resource)| (resource.plural.clone(), at)).collect();
+            version.by_plural =
+                version.resources.iter().enumerate().map(|(at, resource)| (resource.plural.clone(), at)).collect();
         }
     }
 
@@ -302,7 +307,9 @@ fn parse(text: &str, model: &Model) -> Result<ResourceTable, TableError> {
             }
         } else {
             let words: Vec<&str> = line.split(' ').collect();
-            let ["group", group, version] = words[..] else { return Err(error("expected: group \"NAME\" VERSION".into())) };
+            let ["group", group, version] = words[..] else {
+                return Err(error("expected: group \"NAME\" VERSION".into()));
+            };
             let (group, version): (Arc<str>, Arc<str>) = (group.trim_matches('"').into(), version.into());
             if table.groups.last().is_none_or(|last| last.name != group) {
                 table.groups.push(Group { name: group.clone(), versions: Vec::new() });

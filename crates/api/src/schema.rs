@@ -152,10 +152,16 @@ impl Schema {
                 .map(|map| map.iter().map(|(name, schema)| (name.into(), Schema::read(schema))).collect())
                 .unwrap_or_default(),
             additional,
-            items: map.get("items").filter(|items| items.as_object().is_some()).map(|items| Box::new(Schema::read(items))),
+            items: map
+                .get("items")
+                .filter(|items| items.as_object().is_some())
+                .map(|items| Box::new(Schema::read(items))),
             checks: Checks::read(map),
             has_text: ["title", "description"].map(|name| !text(name).is_empty()),
-            has_rules: map.get("x-kubernetes-validations").and_then(Value::as_array).is_some_and(|rules| !rules.is_empty()),
+            has_rules: map
+                .get("x-kubernetes-validations")
+                .and_then(Value::as_array)
+                .is_some_and(|rules| !rules.is_empty()),
         }
     }
 

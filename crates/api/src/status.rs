@@ -178,8 +178,7 @@ impl Status {
     }
 
     pub fn conflict(group: &str, resource: &str, name: &str, why: &str) -> Status {
-        let message =
-            format!("Operation cannot be fulfilled on {} \"{name}\": {why}", qualified(group, resource));
+        let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", qualified(group, resource));
         Status::failure(Reason::Conflict, message).about(group, resource, name)
     }
 
@@ -211,8 +210,7 @@ impl Status {
     }
 
     pub fn method_not_allowed(group: &str, resource: &str, verb: &str) -> Status {
-        let message =
-            format!("{verb} is not supported on resources of kind \"{}\"", qualified(group, resource));
+        let message = format!("{verb} is not supported on resources of kind \"{}\"", qualified(group, resource));
         Status::failure(Reason::MethodNotAllowed, message).about(group, resource, "")
     }
 
@@ -222,8 +220,10 @@ impl Status {
     }
 
     pub fn unsupported_media_type(accepted: &[&str]) -> Status {
-        let message =
-            format!("the body of the request was in an unknown format - accepted media types include: {}", accepted.join(", "));
+        let message = format!(
+            "the body of the request was in an unknown format - accepted media types include: {}",
+            accepted.join(", ")
+        );
         Status::failure(Reason::UnsupportedMediaType, message)
     }
 
@@ -304,7 +304,12 @@ pub enum FieldErrorKind {
 }
 
 impl FieldError {
-    pub fn new(kind: FieldErrorKind, field: impl Into<String>, value: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub fn new(
+        kind: FieldErrorKind,
+        field: impl Into<String>,
+        value: impl Into<String>,
+        detail: impl Into<String>,
+    ) -> Self {
         FieldError { kind, field: field.into(), value: value.into(), detail: detail.into() }
     }
 

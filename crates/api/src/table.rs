@@ -104,7 +104,8 @@ impl Column {
 
     /// The `TableColumnDefinition`.
     pub fn definition(&self) -> Value {
-        let texts = [("name", &self.name), ("type", &self.kind), ("format", &self.format), ("description", &self.description)];
+        let texts =
+            [("name", &self.name), ("type", &self.kind), ("format", &self.format), ("description", &self.description)];
         let mut definition: Map = texts.into_iter().map(|(name, text)| (name, Value::from(&**text))).collect();
         definition.insert("priority", self.priority);
         definition.into()

@@ -285,9 +285,13 @@ impl<K: Into<Box<str>>, V: Into<Value>> FromIterator<(K, V)> for Map {
 impl PartialEq for Map {
     fn eq(&self, other: &Map) -> bool {
         // Equal objects mostly have their members in the same order.
-        let beside = |at: usize, name: &str| other.entries.get(at).filter(|(key, _)| **key == *name).map(|(_, value)| value);
+        let beside =
+            |at: usize, name: &str| other.entries.get(at).filter(|(key, _)| **key == *name).map(|(_, value)| value);
         self.len() == other.len()
-            && self.iter().enumerate().all(|(at, (name, value))| beside(at, name).or_else(|| other.get(name)) == Some(value))
+            && self
+                .iter()
+                .enumerate()
+                .all(|(at, (name, value))| beside(at, name).or_else(|| other.get(name)) == Some(value))
     }
 }
 

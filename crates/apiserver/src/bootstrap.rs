@@ -82,21 +82,44 @@ async fn ensure(server: &Arc<Server>, mut object: Value, reconcile: bool) -> Res
         None => (String::new(), object.str_at(&["apiVersion"]).to_owned()),
     };
     let gvk = Gvk::new(&group, &version, object.str_at(&["kind"]));
-    let resource = server.resources.load().by_kind(&gvk).cloned().ok_or_else(|| Status::internal(format!("no resource for {gvk:?}")))?;
+    let resource = server
+        .resources
+        .load()
+        .by_kind(&gvk)
+        .cloned()
+        .ok_or_else(|| Status::internal(format!("no resource for {gvk:?}")))?;
     decode::decode(server.model, resource.ty, &mut object, Defaults::On).map_err(Status::internal)?;
     let user = UserInfo::authenticated("system:apiserver", [MASTERS.to_owned()]);
-    let (namespace, name) = (object.str_at(&["metadata", "namespace"]).to_owned(), object.str_at(&["metadata", "name"]).to_owned());
+    let (namespace, name) =
+        (object.str_at(&["metadata", "namespace"]).to_owned(), object.str_at(&["metadata", "name"]).to_owned());
     let key = if resource.namespaced { format!("{namespace}/{name}") } else { name.clone() };
     let present = server.cache.shelf(&resource).and_then(|shelf| shelf.get(&key));
     if present.is_some() {
         if !reconcile && !matches!(&*resource.plural, "endpoints" | "endpointslices") {
             return Ok(());
         }
-        let change = Change { server, resource: &resource, subresource: "", namespace: &namespace, name: &name, user: &user, dry_run: false, manager: Some(crate::rest::management::SERVER) };
+        let change = Change {
+            server,
+            resource: &resource,
+            subresource: "",
+            namespace: &namespace,
+            name: &name,
+            user: &user,
+            dry_run: false,
+            manager: Some(crate::rest::management::SERVER),
+        };
         change.run(Scope::Main, |before| Ok(completed(before, &object))).await?;
         return Ok(());
     }
-    let info = RequestInfo { is_resource: true, verb: "create", group, version, namespace, resource: resource.plural.to_string(), ..RequestInfo::default() };
+    let info = RequestInfo {
+        is_resource: true,
+        verb: "create",
+        group,
+        version,
+        namespace,
+        resource: resource.plural.to_string(),
+        ..RequestInfo::default()
+    };
     let call = Call {
         server,
         info: &info,
@@ -136,7 +159,9 @@ fn completed(before: &Value, wanted: &Value) -> Value {
         }
     }
     for part in ["labels", "annotations"] {
-        for (key, value) in wanted.at(&["metadata", part]).and_then(Value::as_object).into_iter().flat_map(|map| map.iter()) {
+        for (key, value) in
+            wanted.at(&["metadata", part]).and_then(Value::as_object).into_iter().flat_map(|map| map.iter())
+        {
             object.set(&["metadata", part, key], value.clone());
         }
     }

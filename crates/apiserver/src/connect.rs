@@ -27,7 +27,13 @@ pub(crate) fn is_connect(info: &RequestInfo) -> bool {
         }
 }
 
-pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Query, _user: &UserInfo, request: Request<Body>) -> Answer {
+pub(crate) async fn serve(
+    server: &Arc<Server>,
+    info: &RequestInfo,
+    query: &Query,
+    _user: &UserInfo,
+    request: Request<Body>,
+) -> Answer {
     server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
     if info.subresource == "proxy" {
         return proxy(server, info, request).await;
@@ -40,11 +46,17 @@ pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Quer
     }
     let path = kubelet_path(info, query, &tree, request.uri())?;
     let (host, port) = kubelet_address(server, &node)?;
-    let access = server.config.kubelet.clone().ok_or_else(|| Status::unavailable("this API server has no credentials for kubelets"))?;
+    let access = server
+        .config
+        .kubelet
+        .clone()
+        .ok_or_else(|| Status::unavailable("this API server has no credentials for kubelets"))?;
     let uri: Uri = path.parse().map_err(|error| Status::bad_request(format!("path: {error}")))?;
     let target = forward::Target::tls(&host, port, access.tls.clone());
-    let tunnelled = info.subresource == "portforward" && net::ws::offered(request.headers()).contains(&net::ws::PORT_FORWARD_TUNNEL);
-    let sent = if tunnelled { forward::tunnel(request, target, uri).await } else { forward::send(request, target, uri).await };
+    let tunnelled = info.subresource == "portforward"
+        && net::ws::offered(request.headers()).contains(&net::ws::PORT_FORWARD_TUNNEL);
+    let sent =
+        if tunnelled { forward::tunnel(request, target, uri).await } else { forward::send(request, target, uri).await };
     sent.map_err(|error| Status::failure(api::status::Reason::InternalError, format!("error dialing backend: {error}")))
 }
 
@@ -65,9 +77,11 @@ fn container<'a>(query: &Query, pod: &'a Value, name: &str) -> Result<&'a str, S
     let names: Vec<&str> = all.collect();
     let regular = pod.at(&["spec", "containers"]).and_then(Value::as_array).unwrap_or_default();
     match query.get("container").filter(|container| !container.is_empty()) {
-        Some(wanted) => names.iter().find(|name| **name == wanted).copied().ok_or_else(|| {
-            Status::bad_request(format!("container {wanted} is not valid for pod {name}"))
-        }),
+        Some(wanted) => names
+            .iter()
+            .find(|name| **name == wanted)
+            .copied()
+            .ok_or_else(|| Status::bad_request(format!("container {wanted} is not valid for pod {name}"))),
         None => match regular {
             [only] => Ok(only.str_at(&["name"])),
             _ => {
@@ -88,7 +102,8 @@ fn container<'a>(query: &Query, pod: &'a Value, name: &str) -> Result<&'a str, S
 fn kubelet_path(info: &RequestInfo, query: &Query, pod: &Value, uri: &Uri) -> Result<String, Status> {
     let (namespace, name) = (&info.namespace, &info.name);
     let options = uri.query().unwrap_or_default();
-    let without_container: Vec<&str> = options.split('&').filter(|pair| !pair.starts_with("container=") && !pair.is_empty()).collect();
+    let without_container: Vec<&str> =
+        options.split('&').filter(|pair| !pair.starts_with("container=") && !pair.is_empty()).collect();
     let rest = |renamed: &[(&str, &str)]| {
         let mut pairs: Vec<String> = without_container.iter().map(|pair| (*pair).to_owned()).collect();
         for (from, to) in renamed {
@@ -103,8 +118,16 @@ fn kubelet_path(info: &RequestInfo, query: &Query, pod: &Value, uri: &Uri) -> Re
     let streams = [("stdin", "input"), ("stdout", "output"), ("stderr", "error")];
     Ok(match info.subresource.as_str() {
         "log" => format!("/containerLogs/{namespace}/{name}/{}?{}", container(query, pod, name)?, rest(&[])),
-        "exec" => format!("/exec/{namespace}/{name}/{}?{}", container(query, pod, name)?, rest(&[streams[0], streams[1], streams[2], ("tty", "tty")])),
-        "attach" => format!("/attach/{namespace}/{name}/{}?{}", container(query, pod, name)?, rest(&[streams[0], streams[1], streams[2], ("tty", "tty")])),
+        "exec" => format!(
+            "/exec/{namespace}/{name}/{}?{}",
+            container(query, pod, name)?,
+            rest(&[streams[0], streams[1], streams[2], ("tty", "tty")])
+        ),
+        "attach" => format!(
+            "/attach/{namespace}/{name}/{}?{}",
+            container(query, pod, name)?,
+            rest(&[streams[0], streams[1], streams[2], ("tty", "tty")])
+        ),
         "portforward" => format!("/portForward/{namespace}/{name}?{options}"),
         other => return Err(Status::bad_request(format!("unknown subresource {other}"))),
     })
@@ -114,9 +137,17 @@ fn kubelet_address(server: &Server, node: &str) -> Result<(String, u16), Status>
     let object = find(server, "nodes", "", node)?;
     let tree = object.tree();
     let addresses = tree.at(&["status", "addresses"]).and_then(Value::as_array).unwrap_or_default();
-    let of = |kind: &str| addresses.iter().find(|address| address.str_at(&["type"]) == kind).map(|address| address.str_at(&["address"]).to_owned());
-    let host = of("InternalIP").or_else(|| of("Hostname")).ok_or_else(|| Status::unavailable(format!("no preferred addresses found for node {node}")))?;
-    let port = tree.at(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).and_then(Value::as_i64).unwrap_or(10250);
+    let of = |kind: &str| {
+        addresses
+            .iter()
+            .find(|address| address.str_at(&["type"]) == kind)
+            .map(|address| address.str_at(&["address"]).to_owned())
+    };
+    let host = of("InternalIP")
+        .or_else(|| of("Hostname"))
+        .ok_or_else(|| Status::unavailable(format!("no preferred addresses found for node {node}")))?;
+    let port =
+        tree.at(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).and_then(Value::as_i64).unwrap_or(10250);
     Ok((host, u16::try_from(port).unwrap_or(10250)))
 }
 
@@ -131,7 +162,11 @@ async fn proxy(server: &Arc<Server>, info: &RequestInfo, request: Request<Body>)
     let uri: Uri = path.parse().map_err(|error| Status::bad_request(format!("path: {error}")))?;
     let target = match info.resource.as_str() {
         "nodes" => {
-            let access = server.config.kubelet.clone().ok_or_else(|| Status::unavailable("this API server has no credentials for kubelets"))?;
+            let access = server
+                .config
+                .kubelet
+                .clone()
+                .ok_or_else(|| Status::unavailable("this API server has no credentials for kubelets"))?;
             let (host, own) = kubelet_address(server, name)?;
             forward::Target::tls(&host, port.parse().unwrap_or(own), access.tls)
         }
@@ -149,7 +184,9 @@ async fn proxy(server: &Arc<Server>, info: &RequestInfo, request: Request<Body>)
         }
     };
     if scheme == "https" && info.resource != "nodes" {
-        return Err(Status::bad_request("proxying to https: backends is not served yet; name the port without the https: prefix"));
+        return Err(Status::bad_request(
+            "proxying to https: backends is not served yet; name the port without the https: prefix",
+        ));
     }
     forward::send(request, target, uri)
         .await
@@ -172,7 +209,8 @@ fn pod_port(pod: &Value, port: &str) -> u16 {
         return number;
     }
     let containers = pod.at(&["spec", "containers"]).and_then(Value::as_array).unwrap_or_default();
-    let mut ports = containers.iter().flat_map(|container| container.get("ports").and_then(Value::as_array).unwrap_or_default());
+    let mut ports =
+        containers.iter().flat_map(|container| container.get("ports").and_then(Value::as_array).unwrap_or_default());
     let found = if port.is_empty() { ports.next() } else { ports.find(|declared| declared.str_at(&["name"]) == port) };
     found.and_then(|declared| u16::try_from(declared.get("containerPort")?.as_i64()?).ok()).unwrap_or(80)
 }
@@ -184,7 +222,9 @@ fn endpoint(server: &Server, namespace: &str, name: &str, port: &str) -> Result<
     let declared = if port.is_empty() {
         ports.first()
     } else {
-        ports.iter().find(|declared| declared.str_at(&["name"]) == port || declared.get("port").map(Value::to_string).as_deref() == Some(port))
+        ports.iter().find(|declared| {
+            declared.str_at(&["name"]) == port || declared.get("port").map(Value::to_string).as_deref() == Some(port)
+        })
     };
     let unavailable = |why: &str| Status::unavailable(format!("no endpoints available for service \"{name}\"{why}"));
     let declared = declared.ok_or_else(|| unavailable(": no such port"))?;

@@ -182,9 +182,11 @@ impl Follower<'_> {
     /// Whether what is served has changed.
     async fn serve(&self, name: &str, definition: &Value) -> bool {
         let definitions = &self.server.definitions;
-        let before = definitions.installed.lock().get(name).map(|installed| (installed.basis.clone(), installed.is_terminating));
+        let before =
+            definitions.installed.lock().get(name).map(|installed| (installed.basis.clone(), installed.is_terminating));
         let stored = definitions.install(name, definition);
-        let after = definitions.installed.lock().get(name).map(|installed| (installed.basis.clone(), installed.is_terminating));
+        let after =
+            definitions.installed.lock().get(name).map(|installed| (installed.basis.clone(), installed.is_terminating));
         if let Some(stored) = stored
             && let Err(error) = self.server.cache.open(stored).await
         {
@@ -247,16 +249,21 @@ async fn change(
     subresource: &str,
     edit: impl FnMut(&Value) -> Result<Value, Status>,
 ) -> Result<(), Status> {
-    let resource = server.resource("apiextensions.k8s.io", "v1", "customresourcedefinitions").ok_or_else(Status::no_such_resource)?;
+    let resource = server
+        .resource("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+        .ok_or_else(Status::no_such_resource)?;
     let user = UserInfo::authenticated("system:apiserver", [MASTERS.to_owned()]);
     let manager = Some(management::SERVER).filter(|_| !subresource.is_empty());
-    let change = Change { server, resource: &resource, subresource, namespace: "", name, user: &user, dry_run: false, manager };
+    let change =
+        Change { server, resource: &resource, subresource, namespace: "", name, user: &user, dry_run: false, manager };
     change.run(Scope::Free, edit).await.map(drop)
 }
 
 fn report(name: &str, outcome: Result<(), Status>) {
     match outcome {
-        Err(status) if status.reason != Reason::NotFound => tracing::warn!(name, status = status.message, "a definition's status"),
+        Err(status) if status.reason != Reason::NotFound => {
+            tracing::warn!(name, status = status.message, "a definition's status")
+        }
         _ => {}
     }
 }

@@ -20,12 +20,15 @@ impl Filter {
     /// `name` narrows to one object, as a watch on a single name does; empty for none.
     pub fn new(query: &Query, resource: &Resource, name: &str) -> Result<Filter, Status> {
         let text = query.get("labelSelector").unwrap_or_default();
-        let labels = LabelSelector::parse(text).map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
+        let labels = LabelSelector::parse(text)
+            .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
         let text = query.get("fieldSelector").unwrap_or_default();
         let fields = FieldSelector::parse(text).map_err(|error| Status::bad_request(error.to_string()))?;
         for term in fields.terms() {
             let field = &*term.field;
-            let known = field == "metadata.name" || (field == "metadata.namespace" && resource.namespaced) || strategy::is_selectable(resource, field);
+            let known = field == "metadata.name"
+                || (field == "metadata.namespace" && resource.namespaced)
+                || strategy::is_selectable(resource, field);
             if !known {
                 return Err(Status::bad_request(format!("field label not supported: {field}")));
             }

@@ -68,15 +68,23 @@ pub enum StartError {
 
 impl Server {
     /// Loads the store, makes what every cluster starts with, and follows the store until `shutdown`.
-    pub async fn start(config: Config, store: Arc<dyn Store>, clock: Arc<dyn Clock>, shutdown: CancellationToken) -> Result<Arc<Server>, StartError> {
+    pub async fn start(
+        config: Config,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        shutdown: CancellationToken,
+    ) -> Result<Arc<Server>, StartError> {
         let table = ResourceTable::builtin();
-        let metrics = Arc::new(metrics::Metrics::new(&config.git_version).map_err(|error| StartError::Metrics(error.to_string()))?);
+        let metrics = Arc::new(
+            metrics::Metrics::new(&config.git_version).map_err(|error| StartError::Metrics(error.to_string()))?,
+        );
         let store: Arc<dyn Store> = Arc::new(metrics::MeasuredStore::new(store, table, metrics.clone()));
         let definitions = definitions::Definitions::load(&*store).await?;
         let cache = cache::Cache::new(store.clone(), table.resources().cloned().chain(definitions.stored()));
         let revision = cache.load().await?;
         tokio::spawn(cache.clone().run(revision, shutdown.clone()));
-        let authentication = auth::Authentication::new(&config, cache.clone(), clock.clone()).map_err(StartError::Keys)?;
+        let authentication =
+            auth::Authentication::new(&config, cache.clone(), clock.clone()).map_err(StartError::Keys)?;
         let authorization = auth::Authorization::new(cache.clone());
         let server = Arc::new(Server {
             model: Model::builtin(),

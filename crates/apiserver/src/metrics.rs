@@ -20,8 +20,8 @@ pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 
 /// Seconds.
 const DURATIONS: [f64; 23] = [
-    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0,
-    60.0,
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0,
+    45.0, 60.0,
 ];
 
 const REQUEST: [&str; 8] = ["verb", "dry_run", "group", "version", "resource", "subresource", "scope", "component"];
@@ -46,26 +46,60 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new(git_version: &str) -> prometheus::Result<Metrics> {
         let registry = Registry::new();
-        let counter = |name: &str, help: &str, labels: &[&str]| keep(&registry, IntCounterVec::new(Opts::new(name, help), labels)?);
-        let gauge = |name: &str, help: &str, labels: &[&str]| keep(&registry, IntGaugeVec::new(Opts::new(name, help), labels)?);
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            keep(&registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+        };
+        let gauge =
+            |name: &str, help: &str, labels: &[&str]| keep(&registry, IntGaugeVec::new(Opts::new(name, help), labels)?);
         let histogram = |name: &str, help: &str, buckets: &[f64], labels: &[&str]| {
             keep(&registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?)
         };
         let request_and_code: Vec<&str> = REQUEST.into_iter().chain(["code"]).collect();
-        let build = Opts::new("kubernetes_build_info", "What is running; always 1.").const_label("git_version", git_version);
+        let build =
+            Opts::new("kubernetes_build_info", "What is running; always 1.").const_label("git_version", git_version);
         keep(&registry, IntGauge::with_opts(build)?)?.set(1);
         Ok(Metrics {
-            requests: counter("apiserver_request_total", "Requests answered, by what they asked for and the code of the answer.", &request_and_code)?,
+            requests: counter(
+                "apiserver_request_total",
+                "Requests answered, by what they asked for and the code of the answer.",
+                &request_and_code,
+            )?,
             durations: histogram("apiserver_request_duration_seconds", "How long answers took.", &DURATIONS, &REQUEST)?,
-            response_sizes: histogram("apiserver_response_sizes", "Bytes of answers to reads.", &exponential_buckets(1000.0, 10.0, 7)?, &RESOURCE)?,
+            response_sizes: histogram(
+                "apiserver_response_sizes",
+                "Bytes of answers to reads.",
+                &exponential_buckets(1000.0, 10.0, 7)?,
+                &RESOURCE,
+            )?,
             long_running: gauge("apiserver_longrunning_requests", "Watches and connections that are open.", &RESOURCE)?,
-            watch_events: counter("apiserver_watch_events_total", "Events sent to watchers.", &["group", "version", "resource"])?,
-            in_flight: gauge("apiserver_current_inflight_requests", "Requests being answered that count against the limit of their kind.", &["request_kind"])?,
+            watch_events: counter(
+                "apiserver_watch_events_total",
+                "Events sent to watchers.",
+                &["group", "version", "resource"],
+            )?,
+            in_flight: gauge(
+                "apiserver_current_inflight_requests",
+                "Requests being answered that count against the limit of their kind.",
+                &["request_kind"],
+            )?,
             objects: gauge("apiserver_resource_objects", "Objects stored.", &["group", "resource"])?,
-            storage_objects: gauge("apiserver_storage_objects", "Objects stored, by the resource's qualified name.", &["resource"])?,
+            storage_objects: gauge(
+                "apiserver_storage_objects",
+                "Objects stored, by the resource's qualified name.",
+                &["resource"],
+            )?,
             store_requests: counter("etcd_requests_total", "Requests to the store.", &STORE)?,
-            store_errors: counter("etcd_request_errors_total", "Requests to the store that failed; a conflict is no failure.", &STORE)?,
-            store_durations: histogram("etcd_request_duration_seconds", "How long the store took.", &DURATIONS, &STORE)?,
+            store_errors: counter(
+                "etcd_request_errors_total",
+                "Requests to the store that failed; a conflict is no failure.",
+                &STORE,
+            )?,
+            store_durations: histogram(
+                "etcd_request_duration_seconds",
+                "How long the store took.",
+                &DURATIONS,
+                &STORE,
+            )?,
             registry,
         })
     }
@@ -84,7 +118,8 @@ impl Metrics {
     }
 
     fn count_objects(&self, server: &Server, table: &ResourceTable) {
-        for resource in table.resources().filter(|resource| resource.is_stored() && resource.kind == resource.stored_as) {
+        for resource in table.resources().filter(|resource| resource.is_stored() && resource.kind == resource.stored_as)
+        {
             let Some(shelf) = server.cache.shelf(resource) else { continue };
             let count = shelf.len() as i64;
             self.objects.with_label_values(&[&*resource.group, &*resource.plural]).set(count);

@@ -69,7 +69,8 @@ impl Accept {
         if accept.trim().is_empty() {
             return Ok(Accept { format: Format::Json, form: Form::Object, pretty: false });
         }
-        let mut wishes: Vec<(f32, Accept)> = accept.split(',').filter_map(wish).filter(|(_, accept)| offer.includes(accept)).collect();
+        let mut wishes: Vec<(f32, Accept)> =
+            accept.split(',').filter_map(wish).filter(|(_, accept)| offer.includes(accept)).collect();
         // Stable: among equals the order of the header counts.
         wishes.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         wishes.first().map(|(_, accept)| *accept).ok_or_else(|| Status::not_acceptable(offer.media_types()))
@@ -161,7 +162,8 @@ pub fn parse_json(body: &[u8]) -> Result<json::Parsed, Status> {
 }
 
 fn parse_yaml(body: &[u8]) -> Result<json::Parsed, Status> {
-    let text = std::str::from_utf8(body).map_err(|error| Status::bad_request(format!("yaml: invalid UTF-8: {error}")))?;
+    let text =
+        std::str::from_utf8(body).map_err(|error| Status::bad_request(format!("yaml: invalid UTF-8: {error}")))?;
     let tree: serde_json::Value = serde_saphyr::from_str(text)
         .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: yaml: {error}")))?;
     let value = json::parse(tree.to_string().as_bytes()).map_err(|error| Status::bad_request(error.to_string()))?;
@@ -198,9 +200,15 @@ mod tests {
                 Some((Format::Json, Form::Table)),
             ),
             (&table.replace("json", "vnd.kubernetes.protobuf"), None),
-            (&format!("{},application/json", table.replace("json", "vnd.kubernetes.protobuf")), Some((Format::Json, Form::Object))),
+            (
+                &format!("{},application/json", table.replace("json", "vnd.kubernetes.protobuf")),
+                Some((Format::Json, Form::Object)),
+            ),
             (&format!("application/json;{metadata}"), Some((Format::Json, Form::PartialMetadata))),
-            (&format!("application/vnd.kubernetes.protobuf;{metadata}"), Some((Format::Protobuf, Form::PartialMetadata))),
+            (
+                &format!("application/vnd.kubernetes.protobuf;{metadata}"),
+                Some((Format::Protobuf, Form::PartialMetadata)),
+            ),
             ("application/json;as=Unknown;g=meta.k8s.io;v=v1,application/json", Some((Format::Json, Form::Object))),
             ("application/json;q=0.5,application/yaml", Some((Format::Yaml, Form::Object))),
             ("text/html", None),
@@ -219,7 +227,8 @@ mod tests {
 
     #[test]
     fn only_version_2_of_the_aggregated_document_is_served() {
-        let clause = |media: &str, version: &str| format!("{media};g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+        let clause =
+            |media: &str, version: &str| format!("{media};g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
         let (v2, v2beta1) = (clause(JSON, "v2"), clause(JSON, "v2beta1"));
         for (accept, expected) in [
             (format!("{v2},{v2beta1},application/json"), Some((Format::Json, Form::Discovery))),

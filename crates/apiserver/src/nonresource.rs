@@ -19,9 +19,18 @@ use crate::{
 
 pub(crate) use documents::Documents;
 
-pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Query, _user: &UserInfo, request: Request<Body>) -> Answer {
+pub(crate) async fn serve(
+    server: &Arc<Server>,
+    info: &RequestInfo,
+    query: &Query,
+    _user: &UserInfo,
+    request: Request<Body>,
+) -> Answer {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Err(Status::failure(api::status::Reason::MethodNotAllowed, "the server does not allow this method on the requested resource"));
+        return Err(Status::failure(
+            api::status::Reason::MethodNotAllowed,
+            "the server does not allow this method on the requested resource",
+        ));
     }
     let path = info.path.trim_end_matches('/');
     match path {
@@ -35,7 +44,11 @@ pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Quer
             public("application/json", &configuration.ok_or_else(Status::no_such_resource)?)
         }
         "" => json(&serde_json::json!({"paths": root_paths(server)})),
-        _ => match path.strip_prefix("/healthz/").or_else(|| path.strip_prefix("/livez/")).or_else(|| path.strip_prefix("/readyz/")) {
+        _ => match path
+            .strip_prefix("/healthz/")
+            .or_else(|| path.strip_prefix("/livez/"))
+            .or_else(|| path.strip_prefix("/readyz/"))
+        {
             Some(check) => single_check(server, check).await,
             None => documents::serve(server, path, &request),
         },
@@ -69,13 +82,22 @@ fn version(server: &Server) -> serde_json::Value {
 }
 
 fn root_paths(server: &Server) -> Vec<String> {
-    let mut paths: Vec<String> =
-        [
-            keyset::CONFIGURATION_PATH, "/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3",
-            keyset::KEYS_PATH, "/readyz", "/version",
-        ]
-        .map(str::to_owned)
-        .to_vec();
+    let mut paths: Vec<String> = [
+        keyset::CONFIGURATION_PATH,
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        keyset::KEYS_PATH,
+        "/readyz",
+        "/version",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     for group in server.resources.load().groups.iter().filter(|group| !group.name.is_empty()) {
         paths.push(format!("/apis/{}", group.name));
         paths.extend(group.versions.iter().map(|version| format!("/apis/{}/{}", group.name, version.name)));
@@ -110,7 +132,11 @@ async fn health(server: &Server, path: &str, query: &Query) -> Answer {
     }
     let name = path.trim_start_matches('/');
     if failed {
-        return respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", format!("{lines}{name} check failed\n"));
+        return respond(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "text/plain; charset=utf-8",
+            format!("{lines}{name} check failed\n"),
+        );
     }
     let verbose = query.get("verbose").is_some();
     let text = if verbose { format!("{lines}{name} check passed\n") } else { "ok".to_owned() };
@@ -120,7 +146,11 @@ async fn health(server: &Server, path: &str, query: &Query) -> Answer {
 async fn single_check(server: &Server, name: &str) -> Answer {
     match checks(server).await.into_iter().find(|(check, _)| *check == name) {
         Some((_, Ok(()))) => respond(StatusCode::OK, "text/plain; charset=utf-8", "ok"),
-        Some((_, Err(_))) => respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", "internal server error: reason withheld\n"),
+        Some((_, Err(_))) => respond(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "text/plain; charset=utf-8",
+            "internal server error: reason withheld\n",
+        ),
         None => Err(Status::no_such_resource()),
     }
 }

@@ -32,7 +32,8 @@ impl Pages {
     pub fn keep(&self, shelf: &Shelf, snapshot: &Snapshot) {
         let mut kept = self.kept.lock();
         kept.retain(|entry| entry.used.elapsed() < KEPT_FOR);
-        let same = |entry: &Kept| entry.storage == shelf.resource.storage && entry.snapshot.revision == snapshot.revision;
+        let same =
+            |entry: &Kept| entry.storage == shelf.resource.storage && entry.snapshot.revision == snapshot.revision;
         if let Some(entry) = kept.iter_mut().find(|entry| same(entry)) {
             entry.used = Instant::now();
             return;
@@ -40,7 +41,11 @@ impl Pages {
         if kept.len() == KEPT_MAX {
             kept.pop_front();
         }
-        kept.push_back(Kept { storage: shelf.resource.storage.clone(), snapshot: snapshot.clone(), used: Instant::now() });
+        kept.push_back(Kept {
+            storage: shelf.resource.storage.clone(),
+            snapshot: snapshot.clone(),
+            used: Instant::now(),
+        });
     }
 
     /// The view of `shelf` at exactly `revision`, if it is kept or still the newest.

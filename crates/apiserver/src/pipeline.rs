@@ -13,7 +13,10 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{Arc, atomic::{AtomicUsize, Ordering}},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use api::{Resource, Status, status::Reason};
@@ -63,22 +66,33 @@ impl Server {
     pub fn handle(self: &Arc<Self>, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
         let server = self.clone();
         Box::pin(async move {
-            let format = Accept::negotiate(request.headers(), Offer::OBJECTS).map_or(Format::Json, |accept| accept.format);
+            let format =
+                Accept::negotiate(request.headers(), Offer::OBJECTS).map_or(Format::Json, |accept| accept.format);
             let what = format!("{} {}", request.method(), request.uri().path());
             match AssertUnwindSafe(server.answer(request)).catch_unwind().await {
                 Ok(Ok(response)) => response,
                 Ok(Err(status)) => rest::failure(&status, format),
                 Err(panic) => {
-                    let cause = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+                    let cause = panic
+                        .downcast_ref::<&str>()
+                        .map(|text| (*text).to_owned())
+                        .or_else(|| panic.downcast_ref::<String>().cloned());
                     tracing::error!(request = what, cause, "a request panicked");
-                    rest::failure(&Status::internal("this request caused apiserver to panic. Look in the logs for details."), format)
+                    rest::failure(
+                        &Status::internal("this request caused apiserver to panic. Look in the logs for details."),
+                        format,
+                    )
                 }
             }
         })
     }
 
     /// Answers a request of a component in this process, which is who it says it is.
-    pub fn handle_local(self: &Arc<Self>, user: Arc<UserInfo>, request: Request<Bytes>) -> BoxFuture<'static, Response<Body>> {
+    pub fn handle_local(
+        self: &Arc<Self>,
+        user: Arc<UserInfo>,
+        request: Request<Bytes>,
+    ) -> BoxFuture<'static, Response<Body>> {
         let (mut parts, body) = request.into_parts();
         parts.extensions.insert(user);
         self.handle(Request::from_parts(parts, net::full(body)))
@@ -95,7 +109,9 @@ impl Server {
         let has_credentials = request.headers().contains_key(http::header::AUTHORIZATION);
         self.authorize(&user, &info, has_credentials).await?;
         let resource = match info.is_resource {
-            true => Some(self.resource(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_resource)?),
+            true => {
+                Some(self.resource(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_resource)?)
+            }
             false => None,
         };
         let measure = Measure::begin(&self.metrics, &info, resource.as_deref(), &query, &request);
@@ -121,7 +137,11 @@ impl Server {
         let (parts, body) = request.into_parts();
         let body = read_body(body, &parts).await?;
         let call = Call { server: self, info, query, headers: &parts.headers, user, resource, accept, body };
-        if info.subresource.is_empty() || info.subresource == "status" { call.serve().await } else { subresource::serve(call).await }
+        if info.subresource.is_empty() || info.subresource == "status" {
+            call.serve().await
+        } else {
+            subresource::serve(call).await
+        }
     }
 
     async fn authenticate(&self, request: &Parts) -> Result<UserInfo, Status> {
@@ -183,7 +203,8 @@ pub(crate) fn forbidden(attributes: &Attributes<'_>, decision: &Decision) -> Sta
     let suffix = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     let user = &attributes.user.name;
     if !attributes.is_resource {
-        let message = format!("forbidden: User \"{user}\" cannot {} path \"{}\"{suffix}", attributes.verb, attributes.path);
+        let message =
+            format!("forbidden: User \"{user}\" cannot {} path \"{}\"{suffix}", attributes.verb, attributes.path);
         return Status::failure(Reason::Forbidden, message).with_details(api::status::Details::default());
     }
     let resource = if attributes.subresource.is_empty() {
@@ -209,7 +230,8 @@ pub(crate) async fn read_body(body: Body, parts: &Parts) -> Result<Bytes, Status
         return Ok(Bytes::new());
     }
     let too_large = || Status::too_large(format!("Request entity too large: limit is {BODY_BYTES_MAX}"));
-    let declared = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let declared =
+        parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > BODY_BYTES_MAX) {
         return Err(too_large());
     }

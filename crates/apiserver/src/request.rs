@@ -81,8 +81,12 @@ impl RequestInfo {
     pub fn new(method: &Method, uri: &Uri, query: &Query) -> RequestInfo {
         let path = uri.path();
         let mut info = RequestInfo { path: path.to_owned(), verb: lower(method), ..RequestInfo::default() };
-        let mut parts: Vec<String> =
-            path.trim_matches('/').split('/').filter(|part| !part.is_empty()).map(|part| unescape(part, false)).collect();
+        let mut parts: Vec<String> = path
+            .trim_matches('/')
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .map(|part| unescape(part, false))
+            .collect();
         let versions_at = match parts.first().map(String::as_str) {
             Some("api") => 1,
             Some("apis") => 2,
@@ -204,10 +208,26 @@ mod tests {
             ("PUT", "/api/v1/namespaces/a/finalize", "update g= v=v1 ns=a r=namespaces sub=finalize n=a rest="),
             ("POST", "/api/v1/namespaces/a/pods", "create g= v=v1 ns=a r=pods sub= n= rest="),
             ("POST", "/api/v1/namespaces/a/pods/b/binding", "create g= v=v1 ns=a r=pods sub=binding n=b rest="),
-            ("DELETE", "/apis/apps/v1/namespaces/a/deployments", "deletecollection g=apps v=v1 ns=a r=deployments sub= n= rest="),
-            ("GET", "/api/v1/namespaces/a/services/b:80/proxy/x/y", "get g= v=v1 ns=a r=services sub=proxy n=b:80 rest=x/y"),
-            ("PATCH", "/apis/apps/v1/namespaces/a/deployments/b/scale", "patch g=apps v=v1 ns=a r=deployments sub=scale n=b rest="),
-            ("GET", "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Db&watch=true", "watch g= v=v1 ns=a r=pods sub= n=b rest="),
+            (
+                "DELETE",
+                "/apis/apps/v1/namespaces/a/deployments",
+                "deletecollection g=apps v=v1 ns=a r=deployments sub= n= rest=",
+            ),
+            (
+                "GET",
+                "/api/v1/namespaces/a/services/b:80/proxy/x/y",
+                "get g= v=v1 ns=a r=services sub=proxy n=b:80 rest=x/y",
+            ),
+            (
+                "PATCH",
+                "/apis/apps/v1/namespaces/a/deployments/b/scale",
+                "patch g=apps v=v1 ns=a r=deployments sub=scale n=b rest=",
+            ),
+            (
+                "GET",
+                "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Db&watch=true",
+                "watch g= v=v1 ns=a r=pods sub= n=b rest=",
+            ),
         ] {
             assert_eq!(info(method, uri), expected, "{method} {uri}");
         }

@@ -30,11 +30,13 @@ pub fn of_objects_with(resource: &Resource, objects: &[Value], rows: Rows, inclu
     match rows {
         Rows::List { meta } => out.set(&["metadata"], meta),
         Rows::One | Rows::Next => {
-            let version = objects.first().map(|object| object.str_at(&["metadata", "resourceVersion"])).unwrap_or_default();
+            let version =
+                objects.first().map(|object| object.str_at(&["metadata", "resourceVersion"])).unwrap_or_default();
             out.set(&["metadata", "resourceVersion"], version)
         }
     };
-    let definitions: Vec<Value> = if with_columns { columns.iter().map(table::Column::definition).collect() } else { Vec::new() };
+    let definitions: Vec<Value> =
+        if with_columns { columns.iter().map(table::Column::definition).collect() } else { Vec::new() };
     out.set(&["columnDefinitions"], definitions);
     let now = Timestamp::now();
     let rows: Vec<Value> = objects.iter().map(|object| row(resource, columns, object, include, now)).collect();

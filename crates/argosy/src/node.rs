@@ -139,10 +139,7 @@ fn kubelet_config(layout: &Layout, settings: &Settings, pki: &Pki) -> anyhow::Re
         eviction: hard_eviction(thresholds)?,
         // In step with eviction: images go before pods do, and not on a disk that is merely well filled.
         image_gc: ImageGcPolicy { high_threshold_percent: 95, low_threshold_percent: 90, ..ImageGcPolicy::default() },
-        kept_images: KeptImages {
-            file: Some(layout.imported_images_file()),
-            ..KubeletConfig::default().kept_images
-        },
+        kept_images: KeptImages { file: Some(layout.imported_images_file()), ..KubeletConfig::default().kept_images },
         cgroup_root: settings.cgroup_root(),
         node_name: settings.node_name.clone(),
         root_dir: layout.kubelet_dir(),

@@ -63,7 +63,10 @@ fn quantity(value: &mut Value) -> Result<(), String> {
             *value = canonical.into();
             Ok(())
         }
-        None => Err("Quantity: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".into()),
+        None => {
+            Err("Quantity: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+                .into())
+        }
     }
 }
 

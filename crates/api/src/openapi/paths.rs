@@ -188,8 +188,7 @@ impl Paths<'_> {
         if resource.allows(Verb::Create) {
             let ty = self.ty();
             let body = Body::Object(ty);
-            let create =
-                self.op("post", "post", format!("create#{scoped}"), op::WRITE, body, Response::Object(ty));
+            let create = self.op("post", "post", format!("create#{scoped}"), op::WRITE, body, Response::Object(ty));
             operations.push(Operation { codes: &[200, 201, 202], ..create });
         }
         let status = self.model.find("meta.v1.Status").zip(self.model.find("meta.v1.DeleteOptions"));

@@ -47,8 +47,10 @@ fn refusals_have_upstreams_texts() {
 #[test]
 fn times() {
     let cases = [
-        ("2024-02-29T23:59:59Z", "2024-02-29T23:59:59Z"), ("2024-01-01T00:00:00+02:00", "2023-12-31T22:00:00Z"),
-        ("2024-01-01T00:00:00.999999999Z", "2024-01-01T00:00:00Z"), ("2024-01-01T1:00:00Z", "2024-01-01T01:00:00Z"),
+        ("2024-02-29T23:59:59Z", "2024-02-29T23:59:59Z"),
+        ("2024-01-01T00:00:00+02:00", "2023-12-31T22:00:00Z"),
+        ("2024-01-01T00:00:00.999999999Z", "2024-01-01T00:00:00Z"),
+        ("2024-01-01T1:00:00Z", "2024-01-01T01:00:00Z"),
         ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
     ];
     for (text, expect) in cases {
@@ -62,9 +64,17 @@ fn times() {
         ("2024-01-01", format!("parsing time \"2024-01-01\" as \"{layout}\": cannot parse \"\" as \"T\"")),
         ("2024-13-01T00:00:00Z", "parsing time \"2024-13-01T00:00:00Z\": month out of range".into()),
         ("2023-02-29T00:00:00Z", "parsing time \"2023-02-29T00:00:00Z\": day out of range".into()),
-        ("2024-01-01T00:00:00", format!("parsing time \"2024-01-01T00:00:00\" as \"{layout}\": cannot parse \"\" as \"Z07:00\"")),
+        (
+            "2024-01-01T00:00:00",
+            format!("parsing time \"2024-01-01T00:00:00\" as \"{layout}\": cannot parse \"\" as \"Z07:00\""),
+        ),
         ("2024-01-01T00:00:00Zx", "parsing time \"2024-01-01T00:00:00Zx\": extra text: \"x\"".into()),
-        ("2024-01-01T00:00:00+ä1:00", format!("parsing time \"2024-01-01T00:00:00+ä1:00\" as \"{layout}\": cannot parse \"+ä1:00\" as \"Z07:00\"")),
+        (
+            "2024-01-01T00:00:00+ä1:00",
+            format!(
+                "parsing time \"2024-01-01T00:00:00+ä1:00\" as \"{layout}\": cannot parse \"+ä1:00\" as \"Z07:00\""
+            ),
+        ),
     ];
     for (text, expect) in errors {
         assert_eq!(time::parse(text).expect_err(text).to_string(), expect);

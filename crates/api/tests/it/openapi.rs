@@ -36,7 +36,9 @@ fn check_references(document: &Value, what: &str) {
 
 fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
     let paths = document.get("paths").and_then(Value::as_object).unwrap();
-    let items = paths.iter().flat_map(|(path, item)| item.as_object().unwrap().iter().map(move |(method, value)| (path, method, value)));
+    let items = paths
+        .iter()
+        .flat_map(|(path, item)| item.as_object().unwrap().iter().map(move |(method, value)| (path, method, value)));
     items.filter(|(_, method, _)| *method != "parameters").collect()
 }
 
@@ -59,7 +61,10 @@ fn version_2_is_whole() {
 
 #[test]
 fn kubectl_finds_the_parameters_of_patches_in_the_operation_itself() {
-    for (path, method, operation) in operations(&v2()).into_iter().filter(|(_, method, operation)| *method == "patch" && operation.str_at(&["x-kubernetes-action"]) == "patch") {
+    for (path, method, operation) in operations(&v2())
+        .into_iter()
+        .filter(|(_, method, operation)| *method == "patch" && operation.str_at(&["x-kubernetes-action"]) == "patch")
+    {
         let parameters = operation.get("parameters").and_then(Value::as_array).unwrap();
         let names: Vec<&str> = parameters.iter().map(|parameter| parameter.str_at(&["name"])).collect();
         assert!(names.contains(&"dryRun") && names.contains(&"fieldValidation"), "{method} {path}: {names:?}");
@@ -71,14 +76,44 @@ fn operations_are_named_as_upstreams() {
     let document = v2();
     let cases = [
         ("/api/v1/pods", "get", "listCoreV1PodForAllNamespaces", "list", "core_v1"),
-        ("/api/v1/namespaces/{namespace}/pods", "delete", "deleteCoreV1CollectionNamespacedPod", "deletecollection", "core_v1"),
-        ("/api/v1/namespaces/{namespace}/pods/{name}/exec", "post", "connectCoreV1PostNamespacedPodExec", "connect", "core_v1"),
-        ("/api/v1/namespaces/{namespace}/pods/{name}/proxy/{path}", "head", "connectCoreV1HeadNamespacedPodProxyWithPath", "connect", "core_v1"),
+        (
+            "/api/v1/namespaces/{namespace}/pods",
+            "delete",
+            "deleteCoreV1CollectionNamespacedPod",
+            "deletecollection",
+            "core_v1",
+        ),
+        (
+            "/api/v1/namespaces/{namespace}/pods/{name}/exec",
+            "post",
+            "connectCoreV1PostNamespacedPodExec",
+            "connect",
+            "core_v1",
+        ),
+        (
+            "/api/v1/namespaces/{namespace}/pods/{name}/proxy/{path}",
+            "head",
+            "connectCoreV1HeadNamespacedPodProxyWithPath",
+            "connect",
+            "core_v1",
+        ),
         ("/api/v1/namespaces/{namespace}/pods/{name}/log", "get", "readCoreV1NamespacedPodLog", "get", "core_v1"),
         ("/api/v1/namespaces/{name}/finalize", "put", "replaceCoreV1NamespaceFinalize", "put", "core_v1"),
         ("/apis/apps/v1/watch/deployments", "get", "watchAppsV1DeploymentListForAllNamespaces", "watchlist", "apps_v1"),
-        ("/apis/apps/v1/namespaces/{namespace}/deployments/{name}/scale", "patch", "patchAppsV1NamespacedDeploymentScale", "patch", "apps_v1"),
-        ("/apis/rbac.authorization.k8s.io/v1/clusterroles", "post", "createRbacAuthorizationV1ClusterRole", "post", "rbacAuthorization_v1"),
+        (
+            "/apis/apps/v1/namespaces/{namespace}/deployments/{name}/scale",
+            "patch",
+            "patchAppsV1NamespacedDeploymentScale",
+            "patch",
+            "apps_v1",
+        ),
+        (
+            "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+            "post",
+            "createRbacAuthorizationV1ClusterRole",
+            "post",
+            "rbacAuthorization_v1",
+        ),
         ("/apis/apps/", "get", "getAppsAPIGroup", "", "apps"),
         ("/apis/apps/v1/", "get", "getAppsV1APIResources", "", "apps_v1"),
         ("/version/", "get", "getCodeVersion", "", "version"),
@@ -86,10 +121,14 @@ fn operations_are_named_as_upstreams() {
     for (path, method, id, action, tag) in cases {
         let operation = document.at(&["paths", path, method]).unwrap_or_else(|| panic!("no {method} {path}"));
         let tags = operation.get("tags").and_then(Value::as_array).unwrap();
-        let found = (operation.str_at(&["operationId"]), operation.str_at(&["x-kubernetes-action"]), tags[0].as_str().unwrap());
+        let found =
+            (operation.str_at(&["operationId"]), operation.str_at(&["x-kubernetes-action"]), tags[0].as_str().unwrap());
         assert_eq!(found, (id, action, tag), "{method} {path}");
     }
-    assert!(document.at(&["paths", "/api/v1/watch/componentstatuses"]).is_none(), "component statuses cannot be watched");
+    assert!(
+        document.at(&["paths", "/api/v1/watch/componentstatuses"]).is_none(),
+        "component statuses cannot be watched"
+    );
 }
 
 #[test]
@@ -112,7 +151,8 @@ fn schemas_carry_what_merging_needs() {
     let protocol = ["io.k8s.api.core.v1.ContainerPort", "properties", "protocol", "default"];
     assert_eq!(third.at(&["components", "schemas"]).and_then(|schemas| schemas.at(&protocol)), Some(&"TCP".into()));
     assert_eq!(second.at(&["definitions"]).and_then(|schemas| schemas.at(&protocol)), None);
-    let selector = third.at(&["components", "schemas", "io.k8s.api.core.v1.PersistentVolumeClaimSpec", "properties", "selector"]);
+    let selector =
+        third.at(&["components", "schemas", "io.k8s.api.core.v1.PersistentVolumeClaimSpec", "properties", "selector"]);
     assert!(selector.is_some_and(|selector| selector.get("allOf").is_some() && selector.get("$ref").is_none()));
 }
 
@@ -120,7 +160,11 @@ fn schemas_carry_what_merging_needs() {
 fn every_document_of_version_3_is_whole() {
     let table = ResourceTable::builtin();
     let keys = openapi::v3_keys(table);
-    assert!(["api", "api/v1", "apis", "apis/apps", "apis/apps/v1", "version"].iter().all(|key| keys.iter().any(|known| known == key)));
+    assert!(
+        ["api", "api/v1", "apis", "apis/apps", "apis/apps/v1", "version"]
+            .iter()
+            .all(|key| keys.iter().any(|known| known == key))
+    );
     let mut paths = 0;
     for key in &keys {
         let document = v3(key);
@@ -165,13 +209,18 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, u64, &[u8])> {
 
 /// What stands under a path of tags; the last of several.
 fn under<'b>(bytes: &'b [u8], path: &[u64]) -> &'b [u8] {
-    path.iter().fold(bytes, |bytes, tag| fields(bytes).into_iter().rfind(|field| field.0 == *tag).map(|field| field.2).unwrap())
+    path.iter().fold(bytes, |bytes, tag| {
+        fields(bytes).into_iter().rfind(|field| field.0 == *tag).map(|field| field.2).unwrap()
+    })
 }
 
 /// The value of `NamedX { name = 1, value = 2 }` under `tag`.
 fn named<'b>(bytes: &'b [u8], tag: u64, name: &str) -> &'b [u8] {
     let all = fields(bytes).into_iter().filter(|field| field.0 == tag);
-    all.map(|field| field.2).find(|entry| under(entry, &[1]) == name.as_bytes()).map(|entry| under(entry, &[2])).unwrap()
+    all.map(|field| field.2)
+        .find(|entry| under(entry, &[1]) == name.as_bytes())
+        .map(|entry| under(entry, &[2]))
+        .unwrap()
 }
 
 #[test]
@@ -179,7 +228,9 @@ fn version_2_is_the_same_in_protobuf() {
     let text = openapi::v2(ResourceTable::builtin());
     let (tree, message) = (json::parse(&text).unwrap(), openapi::v2_protobuf(&text).unwrap());
     assert_eq!((under(&message, &[1]), under(&message, &[2, 1])), (&b"2.0"[..], &b"Kubernetes"[..]));
-    for (name, tag, inner) in [("paths", 8, 2), ("definitions", 9, 1), ("parameters", 10, 1), ("securityDefinitions", 13, 1)] {
+    for (name, tag, inner) in
+        [("paths", 8, 2), ("definitions", 9, 1), ("parameters", 10, 1), ("securityDefinitions", 13, 1)]
+    {
         let expected = tree.get(name).and_then(Value::as_object).unwrap().len();
         let found = fields(under(&message, &[tag])).iter().filter(|field| field.0 == inner).count();
         assert_eq!((found, expected > 0), (expected, true), "{name}");
@@ -190,7 +241,11 @@ fn version_2_is_the_same_in_protobuf() {
     let volumes = named(under(definition, &[25]), 1, "volumes");
     assert_eq!(under(named(volumes, 31, "x-kubernetes-patch-merge-key"), &[2]), b"\"name\"");
     assert_eq!(under(volumes, &[23, 1, 1]), b"#/definitions/io.k8s.api.core.v1.Volume");
-    let labels = named(under(named(under(&message, &[9]), 1, "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"), &[25]), 1, "labels");
+    let labels = named(
+        under(named(under(&message, &[9]), 1, "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"), &[25]),
+        1,
+        "labels",
+    );
     assert_eq!(under(labels, &[21, 1, 22, 1]), b"string");
     let item = named(under(&message, &[8]), 2, "/api/v1/namespaces/{namespace}/pods/{name}");
     let patch = under(item, &[8]);
@@ -198,7 +253,11 @@ fn version_2_is_the_same_in_protobuf() {
     assert_eq!(under(kind, &[2]), br#"{"group":"","kind":"Pod","version":"v1"}"#);
     let parameters: Vec<&[u8]> = fields(patch).into_iter().filter(|field| field.0 == 8).map(|field| field.2).collect();
     assert_eq!(under(parameters[0], &[1, 1, 3]), b"body");
-    assert!(parameters.iter().any(|parameter| fields(parameter)[0].0 == 1 && parameter.windows(6).any(|part| part == b"dryRun")));
+    assert!(
+        parameters
+            .iter()
+            .any(|parameter| fields(parameter)[0].0 == 1 && parameter.windows(6).any(|part| part == b"dryRun"))
+    );
     assert!(parameters.iter().any(|parameter| fields(parameter)[0].0 == 2), "a reference");
     let answer = named(under(patch, &[9]), 1, "200");
     assert_eq!(under(answer, &[1, 2, 1, 1]), b"#/definitions/io.k8s.api.core.v1.Pod");

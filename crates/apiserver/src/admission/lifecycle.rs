@@ -38,7 +38,8 @@ impl Plugin for NamespaceLifecycle {
         if tree.at(&["metadata", "deletionTimestamp"]).is_none() {
             return Ok(());
         }
-        let why = format!("unable to create new content in namespace {} because it is being terminated", review.namespace);
+        let why =
+            format!("unable to create new content in namespace {} because it is being terminated", review.namespace);
         let mut status = review.forbidden(&why);
         if let Some(details) = &mut status.details {
             details.causes.push(Cause {

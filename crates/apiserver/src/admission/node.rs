@@ -20,8 +20,12 @@ impl Plugin for NodeRestriction {
         match (&*review.resource.group, &*review.resource.plural) {
             ("", "pods") => restrict_pod(review, object, node),
             ("", "nodes") => restrict_node(review, object, node),
-            ("coordination.k8s.io", "leases") if review.namespace != "kube-node-lease" || (!review.name.is_empty() && review.name != node) => {
-                Err(review.forbidden(&format!("can only access node lease with the same name as the requesting node ({node})")))
+            ("coordination.k8s.io", "leases")
+                if review.namespace != "kube-node-lease" || (!review.name.is_empty() && review.name != node) =>
+            {
+                Err(review.forbidden(&format!(
+                    "can only access node lease with the same name as the requesting node ({node})"
+                )))
             }
             ("storage.k8s.io", "csinodes") if review.name != node => {
                 Err(review.forbidden("can only access CSINode with the same name as the requesting node"))
@@ -42,17 +46,22 @@ fn restrict_pod(review: &Review<'_>, object: &Value, node: &str) -> Result<(), S
                 return Err(review.forbidden(&format!("node \"{node}\" can only create mirror pods")));
             }
             if !own {
-                return Err(review.forbidden(&format!("node \"{node}\" can only create pods with spec.nodeName set to itself")));
+                return Err(
+                    review.forbidden(&format!("node \"{node}\" can only create pods with spec.nodeName set to itself"))
+                );
             }
-            let reads_secrets = object.at(&["spec", "serviceAccountName"]).and_then(Value::as_str).is_some_and(|name| !name.is_empty());
+            let reads_secrets =
+                object.at(&["spec", "serviceAccountName"]).and_then(Value::as_str).is_some_and(|name| !name.is_empty());
             if reads_secrets {
-                return Err(review.forbidden(&format!("node \"{node}\" can not create pods that reference a service account")));
+                return Err(
+                    review.forbidden(&format!("node \"{node}\" can not create pods that reference a service account"))
+                );
             }
             Ok(())
         }
-        (Operation::Update, "status") if !own => {
-            Err(review.forbidden(&format!("node \"{node}\" can only update pod status for pods with spec.nodeName set to itself")))
-        }
+        (Operation::Update, "status") if !own => Err(review.forbidden(&format!(
+            "node \"{node}\" can only update pod status for pods with spec.nodeName set to itself"
+        ))),
         (Operation::Delete, _) if !own => {
             Err(review.forbidden(&format!("node \"{node}\" can only delete pods with spec.nodeName set to itself")))
         }
@@ -72,10 +81,13 @@ fn restrict_node(review: &Review<'_>, object: &Value, node: &str) -> Result<(), 
     let reserved = |object: &Value| -> Vec<(String, String)> {
         let labels = object.at(&["metadata", "labels"]).and_then(Value::as_object);
         let all = labels.into_iter().flat_map(|labels| labels.iter());
-        all.filter(|(key, _)| is_reserved(key)).map(|(key, value)| (key.to_owned(), value.as_str().unwrap_or_default().to_owned())).collect()
+        all.filter(|(key, _)| is_reserved(key))
+            .map(|(key, value)| (key.to_owned(), value.as_str().unwrap_or_default().to_owned()))
+            .collect()
     };
     let before = review.old.map(reserved).unwrap_or_default();
-    let changed: Vec<String> = reserved(object).into_iter().filter(|label| !before.contains(label)).map(|(key, _)| key).collect();
+    let changed: Vec<String> =
+        reserved(object).into_iter().filter(|label| !before.contains(label)).map(|(key, _)| key).collect();
     if review.operation != Operation::Delete && !changed.is_empty() {
         return Err(review.forbidden(&format!("is not allowed to modify labels: {}", changed.join(", "))));
     }
@@ -85,13 +97,24 @@ fn restrict_node(review: &Review<'_>, object: &Value, node: &str) -> Result<(), 
 /// Labels below kubernetes.io and k8s.io that a kubelet may not give itself.
 fn is_reserved(key: &str) -> bool {
     const OWN: [&str; 11] = [
-        "kubernetes.io/hostname", "kubernetes.io/os", "kubernetes.io/arch", "beta.kubernetes.io/os", "beta.kubernetes.io/arch",
-        "node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type", "topology.kubernetes.io/zone",
-        "topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/region",
+        "kubernetes.io/hostname",
+        "kubernetes.io/os",
+        "kubernetes.io/arch",
+        "beta.kubernetes.io/os",
+        "beta.kubernetes.io/arch",
+        "node.kubernetes.io/instance-type",
+        "beta.kubernetes.io/instance-type",
+        "topology.kubernetes.io/zone",
+        "topology.kubernetes.io/region",
+        "failure-domain.beta.kubernetes.io/zone",
+        "failure-domain.beta.kubernetes.io/region",
     ];
     let Some((domain, _)) = key.split_once('/') else { return false };
     let within = |suffix: &str| domain == suffix || domain.ends_with(&format!(".{suffix}"));
-    (within("kubernetes.io") || within("k8s.io")) && !OWN.contains(&key) && !within("kubelet.kubernetes.io") && !within("node.kubernetes.io")
+    (within("kubernetes.io") || within("k8s.io"))
+        && !OWN.contains(&key)
+        && !within("kubelet.kubernetes.io")
+        && !within("node.kubernetes.io")
 }
 
 /// A new node is not ready until its conditions say otherwise (upstream `plugin/pkg/admission/nodetaint`).
@@ -109,8 +132,11 @@ impl Plugin for TaintNodesByCondition {
         }
         const NOT_READY: &str = "node.kubernetes.io/not-ready";
         let Some(spec) = object.make_object(&["spec"]) else { return Ok(()) };
-        let Some(taints) = spec.entry_or_insert_with("taints", || Value::Array(Vec::new())).as_array_mut() else { return Ok(()) };
-        let has = taints.iter().any(|taint| taint.str_at(&["key"]) == NOT_READY && taint.str_at(&["effect"]) == "NoSchedule");
+        let Some(taints) = spec.entry_or_insert_with("taints", || Value::Array(Vec::new())).as_array_mut() else {
+            return Ok(());
+        };
+        let has =
+            taints.iter().any(|taint| taint.str_at(&["key"]) == NOT_READY && taint.str_at(&["effect"]) == "NoSchedule");
         if !has {
             let mut taint = Value::object();
             taint.set(&["key"], NOT_READY);

@@ -63,7 +63,10 @@ async fn find(review: &Review<'_>, name: &str) -> Result<Value, Status> {
         account = shelf.get(&key);
     }
     let account = account.ok_or_else(|| {
-        review.forbidden(&format!("error looking up service account {}/{name}: serviceaccount \"{name}\" not found", review.namespace))
+        review.forbidden(&format!(
+            "error looking up service account {}/{name}: serviceaccount \"{name}\" not found",
+            review.namespace
+        ))
     })?;
     Ok(account.tree())
 }
@@ -123,17 +126,27 @@ impl Plugin for Priority {
         let shelf = review.server.cache.shelf_at("priorityclasses").ok_or_else(Status::no_such_resource)?;
         let class = if name.is_empty() {
             let classes = shelf.snapshot();
-            let mut defaults: Vec<Value> =
-                classes.objects.values().map(|class| class.tree()).filter(|class| class.get("globalDefault").and_then(Value::as_bool) == Some(true)).collect();
+            let mut defaults: Vec<Value> = classes
+                .objects
+                .values()
+                .map(|class| class.tree())
+                .filter(|class| class.get("globalDefault").and_then(Value::as_bool) == Some(true))
+                .collect();
             defaults.sort_by_key(|class| class.get("value").and_then(Value::as_i64));
             defaults.into_iter().next()
         } else {
             let mut class = shelf.get(&name);
             if class.is_none() {
-                review.server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
+                review
+                    .server
+                    .cache
+                    .wait_until_current()
+                    .await
+                    .map_err(|error| Status::unavailable(error.to_string()))?;
                 class = shelf.get(&name);
             }
-            let class = class.ok_or_else(|| review.forbidden(&format!("no PriorityClass with name {name} was found")))?;
+            let class =
+                class.ok_or_else(|| review.forbidden(&format!("no PriorityClass with name {name} was found")))?;
             Some(class.tree())
         };
         let (mut value, mut policy) = (0, "PreemptLowerPriority".to_owned());
@@ -144,7 +157,9 @@ impl Plugin for Priority {
         }
         if object.at(&["spec", "priority"]).and_then(Value::as_i64).is_some_and(|own| own != value) {
             let own = object.at(&["spec", "priority"]).map(Value::to_string).unwrap_or_default();
-            let why = format!("the integer value of priority ({own}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name");
+            let why = format!(
+                "the integer value of priority ({own}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name"
+            );
             return Err(review.forbidden(&why));
         }
         object.set(&["spec", "priority"], value);
@@ -169,7 +184,10 @@ impl Plugin for DefaultTolerationSeconds {
             return Ok(());
         }
         let Some(spec) = object.make_object(&["spec"]) else { return Ok(()) };
-        let Some(tolerations) = spec.entry_or_insert_with("tolerations", || Value::Array(Vec::new())).as_array_mut() else { return Ok(()) };
+        let Some(tolerations) = spec.entry_or_insert_with("tolerations", || Value::Array(Vec::new())).as_array_mut()
+        else {
+            return Ok(());
+        };
         for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
             let bears = |toleration: &Value| {
                 let (own, effect) = (toleration.str_at(&["key"]), toleration.str_at(&["effect"]));

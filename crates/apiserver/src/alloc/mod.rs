@@ -36,7 +36,14 @@ const TRIES: u32 = 4096;
 
 impl Server {
     /// What must be reserved before a new object is stored.
-    pub(crate) async fn before_create(self: &Arc<Self>, resource: &Resource, namespace: &str, name: &str, object: &mut Value, dry_run: bool) -> Result<Reserved, Status> {
+    pub(crate) async fn before_create(
+        self: &Arc<Self>,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+        object: &mut Value,
+        dry_run: bool,
+    ) -> Result<Reserved, Status> {
         if !is_service(resource) {
             return Ok(Reserved::default());
         }
@@ -52,12 +59,19 @@ impl Server {
     }
 
     /// What a changed object needs, and no longer needs; [`Server::settle`] ends it.
-    pub(crate) async fn before_update(self: &Arc<Self>, change: &Change<'_>, before: &Value, object: &mut Value) -> Result<Exchange, Status> {
+    pub(crate) async fn before_update(
+        self: &Arc<Self>,
+        change: &Change<'_>,
+        before: &Value,
+        object: &mut Value,
+    ) -> Result<Exchange, Status> {
         if !is_service(change.resource) || !change.subresource.is_empty() {
             return Ok(Exchange::default());
         }
         let mut taken = Reserved::default();
-        if let Err(status) = self.allocate(change.namespace, change.name, object, Some(before), change.dry_run, &mut taken).await {
+        if let Err(status) =
+            self.allocate(change.namespace, change.name, object, Some(before), change.dry_run, &mut taken).await
+        {
             self.release(taken).await;
             return Err(status);
         }
@@ -94,7 +108,15 @@ impl Server {
         }
     }
 
-    async fn allocate(&self, namespace: &str, name: &str, object: &mut Value, before: Option<&Value>, dry_run: bool, reserved: &mut Reserved) -> Result<(), Status> {
+    async fn allocate(
+        &self,
+        namespace: &str,
+        name: &str,
+        object: &mut Value,
+        before: Option<&Value>,
+        dry_run: bool,
+        reserved: &mut Reserved,
+    ) -> Result<(), Status> {
         let owner = format!("{namespace}/{name}");
         let kind = object.str_at(&["spec", "type"]).to_owned();
         if kind == "ExternalName" {
@@ -114,13 +136,26 @@ impl Server {
         Ok(())
     }
 
-    async fn allocate_address(&self, owner: &str, name: &str, object: &mut Value, before: Option<&Value>, dry_run: bool, reserved: &mut Reserved) -> Result<(), Status> {
+    async fn allocate_address(
+        &self,
+        owner: &str,
+        name: &str,
+        object: &mut Value,
+        before: Option<&Value>,
+        dry_run: bool,
+        reserved: &mut Reserved,
+    ) -> Result<(), Status> {
         let invalid = |value: &str, detail: &str| {
             Status::invalid("", "Service", name, vec![FieldError::invalid("spec.clusterIPs[0]", [value], detail)])
         };
         let mut wanted = object.str_at(&["spec", "clusterIP"]).to_owned();
         if wanted.is_empty() {
-            wanted = object.at(&["spec", "clusterIPs"]).and_then(Value::as_array).and_then(|all| all.first()?.as_str()).unwrap_or_default().to_owned();
+            wanted = object
+                .at(&["spec", "clusterIPs"])
+                .and_then(Value::as_array)
+                .and_then(|all| all.first()?.as_str())
+                .unwrap_or_default()
+                .to_owned();
         }
         let held = before.map(|before| before.str_at(&["spec", "clusterIP"])).unwrap_or_default();
         let range = self.config.service_cluster_ip_range;
@@ -129,13 +164,22 @@ impl Server {
             "" => self.first_free_address(owner, dry_run, reserved).await?,
             text if text == held => text.to_owned(),
             text => {
-                let address: Ipv4Addr = text.parse().map_err(|_| invalid(text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))?;
+                let address: Ipv4Addr = text
+                    .parse()
+                    .map_err(|_| invalid(text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))?;
                 if !range.contains(address) {
-                    let detail = format!("failed to allocate IP {text}: the provided IP is not in the valid range. The range of valid IPs is {}/{}", range.network(), range.prefix);
+                    let detail = format!(
+                        "failed to allocate IP {text}: the provided IP is not in the valid range. The range of valid IPs is {}/{}",
+                        range.network(),
+                        range.prefix
+                    );
                     return Err(invalid(text, &detail));
                 }
                 if !self.reserve(&address_key(text), address_object(text, owner), dry_run, reserved).await? {
-                    return Err(invalid(text, &format!("failed to allocate IP {text}: provided IP is already allocated")));
+                    return Err(invalid(
+                        text,
+                        &format!("failed to allocate IP {text}: provided IP is already allocated"),
+                    ));
                 }
                 text.to_owned()
             }
@@ -171,24 +215,47 @@ impl Server {
         Err(Status::internal("failed to allocate a serviceIP: range is full"))
     }
 
-    async fn allocate_ports(&self, owner: &str, name: &str, object: &mut Value, before: Option<&Value>, dry_run: bool, reserved: &mut Reserved) -> Result<(), Status> {
+    async fn allocate_ports(
+        &self,
+        owner: &str,
+        name: &str,
+        object: &mut Value,
+        before: Option<&Value>,
+        dry_run: bool,
+        reserved: &mut Reserved,
+    ) -> Result<(), Status> {
         let held = before.map(node_ports).unwrap_or_default();
         let range = self.config.service_node_port_range.clone();
-        if object.str_at(&["spec", "type"]) == "LoadBalancer" && object.at(&["spec", "allocateLoadBalancerNodePorts"]).and_then(Value::as_bool) == Some(false) {
+        if object.str_at(&["spec", "type"]) == "LoadBalancer"
+            && object.at(&["spec", "allocateLoadBalancerNodePorts"]).and_then(Value::as_bool) == Some(false)
+        {
             return Ok(());
         }
         let count = object.at(&["spec", "ports"]).and_then(Value::as_array).map_or(0, <[Value]>::len);
         for index in 0..count {
-            let Some(port) = object.at_mut(&["spec", "ports"]).and_then(Value::as_array_mut).and_then(|ports| ports.get_mut(index)) else { continue };
+            let Some(port) =
+                object.at_mut(&["spec", "ports"]).and_then(Value::as_array_mut).and_then(|ports| ports.get_mut(index))
+            else {
+                continue;
+            };
             let protocol = port.str_at(&["protocol"]).to_owned();
             let wanted = port.get("nodePort").and_then(Value::as_i64).filter(|port| *port != 0);
             let field = format!("spec.ports[{index}].nodePort");
-            let invalid = |port: i64, detail: &str| Status::invalid("", "Service", name, vec![FieldError::invalid(field.clone(), port, detail)]);
+            let invalid = |port: i64, detail: &str| {
+                Status::invalid("", "Service", name, vec![FieldError::invalid(field.clone(), port, detail)])
+            };
             let number = match wanted {
                 Some(number) if held.contains(&(number, protocol.clone())) => number,
                 Some(number) => {
                     if !u16::try_from(number).is_ok_and(|port| range.contains(&port)) {
-                        return Err(invalid(number, &format!("provided port is not in the valid range. The range of valid ports is {}-{}", range.start(), range.end())));
+                        return Err(invalid(
+                            number,
+                            &format!(
+                                "provided port is not in the valid range. The range of valid ports is {}-{}",
+                                range.start(),
+                                range.end()
+                            ),
+                        ));
                     }
                     if !self.reserve(&port_key(number, &protocol), owner.into(), dry_run, reserved).await? {
                         return Err(invalid(number, "provided port is already allocated"));
@@ -202,7 +269,13 @@ impl Server {
         Ok(())
     }
 
-    async fn first_free_port(&self, owner: &str, protocol: &str, dry_run: bool, reserved: &mut Reserved) -> Result<i64, Status> {
+    async fn first_free_port(
+        &self,
+        owner: &str,
+        protocol: &str,
+        dry_run: bool,
+        reserved: &mut Reserved,
+    ) -> Result<i64, Status> {
         let range = &self.config.service_node_port_range;
         let size = u32::from(range.end() - range.start()) + 1;
         let start = rand::random_range(0..size);
@@ -262,16 +335,19 @@ fn address_object(address: &str, owner: &str) -> String {
 
 fn node_ports(service: &Value) -> Vec<(i64, String)> {
     let ports = service.at(&["spec", "ports"]).and_then(Value::as_array).unwrap_or_default();
-    ports.iter().filter_map(|port| Some((port.get("nodePort")?.as_i64()?, port.str_at(&["protocol"]).to_owned()))).collect()
+    ports
+        .iter()
+        .filter_map(|port| Some((port.get("nodePort")?.as_i64()?, port.str_at(&["protocol"]).to_owned())))
+        .collect()
 }
 
 /// The keys of everything that a service has reserved.
 fn holdings(service: &Value) -> Vec<String> {
-    let mut keys: Vec<String> = node_ports(service).into_iter().map(|(port, protocol)| port_key(port, &protocol)).collect();
+    let mut keys: Vec<String> =
+        node_ports(service).into_iter().map(|(port, protocol)| port_key(port, &protocol)).collect();
     let address = service.str_at(&["spec", "clusterIP"]);
     if !address.is_empty() && address != "None" {
         keys.push(address_key(address));
     }
     keys
 }
-

@@ -31,7 +31,11 @@ struct Plan {
 }
 
 /// `services`: owner and keys that it holds. `reserved`: keys with their revisions.
-fn plan(services: &[(String, Vec<String>)], reserved: &[(String, Revision)], before: &HashMap<String, Revision>) -> Plan {
+fn plan(
+    services: &[(String, Vec<String>)],
+    reserved: &[(String, Revision)],
+    before: &HashMap<String, Revision>,
+) -> Plan {
     let held: HashSet<&String> = services.iter().flat_map(|(_, keys)| keys).collect();
     let taken: HashSet<&String> = reserved.iter().map(|(key, _)| key).collect();
     let mut plan = Plan::default();
@@ -71,7 +75,8 @@ async fn round(server: &Server, before: HashMap<String, Revision>) -> store::Res
         .iter()
         .filter_map(|entry| {
             let service: Value = json::parse(&entry.value).ok()?;
-            let owner = format!("{}/{}", service.str_at(&["metadata", "namespace"]), service.str_at(&["metadata", "name"]));
+            let owner =
+                format!("{}/{}", service.str_at(&["metadata", "namespace"]), service.str_at(&["metadata", "name"]));
             Some((owner, holdings(&service)))
         })
         .collect();

@@ -42,8 +42,12 @@ pub fn impersonation(headers: &HeaderMap) -> Result<Option<Impersonation>, Statu
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let name = text("impersonate-user");
     let uid = text("impersonate-uid");
-    let groups: Vec<String> =
-        headers.get_all("impersonate-group").iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
+    let groups: Vec<String> = headers
+        .get_all("impersonate-group")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .map(str::to_owned)
+        .collect();
     let extras: Vec<(String, String)> = headers
         .iter()
         .filter_map(|(key, value)| Some((key.as_str().strip_prefix("impersonate-extra-")?, value.to_str().ok()?)))
@@ -51,7 +55,9 @@ pub fn impersonation(headers: &HeaderMap) -> Result<Option<Impersonation>, Statu
         .collect();
     if name.is_empty() {
         if !groups.is_empty() || !extras.is_empty() || !uid.is_empty() {
-            return Err(Status::bad_request("requested impersonation of groups, extra or uid without impersonating a user"));
+            return Err(Status::bad_request(
+                "requested impersonation of groups, extra or uid without impersonating a user",
+            ));
         }
         return Ok(None);
     }

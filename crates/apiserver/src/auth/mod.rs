@@ -91,10 +91,16 @@ impl<'a> Attributes<'a> {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    Allow { reason: String },
+    Allow {
+        reason: String,
+    },
     /// Forbidden, whatever other authorizers say.
-    Deny { reason: String },
-    NoOpinion { reason: String },
+    Deny {
+        reason: String,
+    },
+    NoOpinion {
+        reason: String,
+    },
 }
 
 impl Decision {

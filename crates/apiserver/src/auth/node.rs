@@ -47,7 +47,11 @@ const RULES: &[(&str, &[&str], &[&str])] = &[
     ("storage.k8s.io", &["csinodes"], &["create", "delete", "get", "patch", "update"]),
     ("node.k8s.io", &["runtimeclasses"], &["get", "list", "watch"]),
     ("resource.k8s.io", &["resourceclaims"], &["get"]),
-    ("resource.k8s.io", &["resourceslices"], &["create", "get", "list", "watch", "update", "patch", "delete", "deletecollection"]),
+    (
+        "resource.k8s.io",
+        &["resourceslices"],
+        &["create", "get", "list", "watch", "update", "patch", "delete", "deletecollection"],
+    ),
 ];
 
 impl NodeAuthorizer {
@@ -73,9 +77,9 @@ impl NodeAuthorizer {
         }
         match self.related(node, attributes, &resource) {
             true => Decision::Allow { reason: String::new() },
-            false => Decision::NoOpinion {
-                reason: format!("no relationship found between node '{node}' and this object"),
-            },
+            false => {
+                Decision::NoOpinion { reason: format!("no relationship found between node '{node}' and this object") }
+            }
         }
     }
 
@@ -84,15 +88,20 @@ impl NodeAuthorizer {
         match (attributes.group, resource) {
             ("", "configmaps" | "secrets") => {
                 // Reading many at once is only for one name.
-                !attributes.name.is_empty() && self.pods(node, attributes.namespace).any(|pod| names_object(&pod, attributes.resource, attributes.name))
+                !attributes.name.is_empty()
+                    && self
+                        .pods(node, attributes.namespace)
+                        .any(|pod| names_object(&pod, attributes.resource, attributes.name))
             }
             ("", "persistentvolumeclaims" | "persistentvolumeclaims/status") => {
                 self.pods(node, attributes.namespace).any(|pod| claims(&pod).any(|claim| claim == attributes.name))
             }
-            ("", "serviceaccounts" | "serviceaccounts/token") => {
-                self.pods(node, attributes.namespace).any(|pod| pod.str_at(&["spec", "serviceAccountName"]) == attributes.name)
+            ("", "serviceaccounts" | "serviceaccounts/token") => self
+                .pods(node, attributes.namespace)
+                .any(|pod| pod.str_at(&["spec", "serviceAccountName"]) == attributes.name),
+            ("", "nodes" | "nodes/status") if !matches!(attributes.verb, "create" | "list" | "watch") => {
+                attributes.name == node
             }
-            ("", "nodes" | "nodes/status") if !matches!(attributes.verb, "create" | "list" | "watch") => attributes.name == node,
             ("coordination.k8s.io", "leases") => {
                 attributes.namespace == "kube-node-lease" && (attributes.verb == "create" || attributes.name == node)
             }
@@ -103,7 +112,10 @@ impl NodeAuthorizer {
 
     fn pods(&self, node: &str, namespace: &str) -> impl Iterator<Item = Value> {
         let prefix = format!("{namespace}/");
-        let snapshot = self.cache.shelf_at("pods").map(|shelf| (shelf.fields.iter().position(|field| **field == *"spec.nodeName"), shelf.snapshot()));
+        let snapshot = self
+            .cache
+            .shelf_at("pods")
+            .map(|shelf| (shelf.fields.iter().position(|field| **field == *"spec.nodeName"), shelf.snapshot()));
         let mut found = Vec::new();
         if let Some((Some(at), snapshot)) = snapshot {
             for (_, pod) in snapshot.under(&prefix) {
@@ -121,7 +133,10 @@ fn items<'v>(value: &'v Value, path: &[&str]) -> &'v [Value] {
 }
 
 fn claims(pod: &Value) -> impl Iterator<Item = &str> {
-    items(pod, &["spec", "volumes"]).iter().map(|volume| volume.str_at(&["persistentVolumeClaim", "claimName"])).filter(|name| !name.is_empty())
+    items(pod, &["spec", "volumes"])
+        .iter()
+        .map(|volume| volume.str_at(&["persistentVolumeClaim", "claimName"]))
+        .filter(|name| !name.is_empty())
 }
 
 /// Whether a pod names a ConfigMap or Secret: in a volume, in its environment, or to pull its images.
@@ -132,14 +147,19 @@ fn names_object(pod: &Value, resource: &str, name: &str) -> bool {
     };
     let in_volume = |volume: &Value| {
         volume.str_at(&[volume_kind, name_key]) == name
-            || items(volume, &["projected", "sources"]).iter().any(|source| source.str_at(&[volume_kind, "name"]) == name)
+            || items(volume, &["projected", "sources"])
+                .iter()
+                .any(|source| source.str_at(&[volume_kind, "name"]) == name)
     };
     let in_container = |container: &Value| {
         items(container, &["envFrom"]).iter().any(|source| source.str_at(&[env, "name"]) == name)
-            || items(container, &["env"]).iter().any(|variable| variable.str_at(&["valueFrom", key_ref, "name"]) == name)
+            || items(container, &["env"])
+                .iter()
+                .any(|variable| variable.str_at(&["valueFrom", key_ref, "name"]) == name)
     };
     let containers = ["containers", "initContainers", "ephemeralContainers"];
     items(pod, &["spec", "volumes"]).iter().any(in_volume)
         || containers.iter().flat_map(|list| items(pod, &["spec", list])).any(in_container)
-        || (resource == "secrets" && items(pod, &["spec", "imagePullSecrets"]).iter().any(|secret| secret.str_at(&["name"]) == name))
+        || (resource == "secrets"
+            && items(pod, &["spec", "imagePullSecrets"]).iter().any(|secret| secret.str_at(&["name"]) == name))
 }

@@ -55,7 +55,11 @@ impl Rbac {
     pub fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
         let index = self.index();
         for grant in index.grants_of(attributes.user) {
-            if grant.namespace.as_deref().is_some_and(|namespace| !attributes.is_resource || namespace != attributes.namespace) {
+            if grant
+                .namespace
+                .as_deref()
+                .is_some_and(|namespace| !attributes.is_resource || namespace != attributes.namespace)
+            {
                 continue;
             }
             if grant.rules.iter().any(|rule| rule.allows(attributes)) {
@@ -68,7 +72,8 @@ impl Rbac {
     /// Everything a user may do in a namespace.
     pub fn rules_of(&self, user: &UserInfo, namespace: &str) -> Vec<Rule> {
         let index = self.index();
-        let grants = index.grants_of(user).filter(|grant| grant.namespace.as_deref().is_none_or(|own| own == namespace));
+        let grants =
+            index.grants_of(user).filter(|grant| grant.namespace.as_deref().is_none_or(|own| own == namespace));
         grants.flat_map(|grant| grant.rules.iter().cloned()).collect()
     }
 
@@ -95,7 +100,10 @@ impl Index {
         let mut index = Index { versions, grants: HashMap::new() };
         let rules = |shelf: &Option<Arc<Shelf>>| -> HashMap<Arc<str>, Arc<[Rule]>> {
             let snapshot = shelf.iter().map(|shelf| shelf.snapshot());
-            snapshot.flat_map(|snapshot| snapshot.objects.into_iter()).map(|(key, object)| (key, parse_rules(&object.tree()))).collect()
+            snapshot
+                .flat_map(|snapshot| snapshot.objects.into_iter())
+                .map(|(key, object)| (key, parse_rules(&object.tree())))
+                .collect()
         };
         let (cluster_roles, roles) = (rules(cluster_roles), rules(roles));
         for (shelf, namespaced) in [(cluster_bindings, false), (bindings, true)] {
@@ -111,10 +119,12 @@ impl Index {
                 };
                 let Some(granted) = granted else { continue };
                 let kind = if namespaced { "RoleBinding" } else { "ClusterRoleBinding" };
-                let binding: Arc<str> = format!("{kind} \"{key}\" of {} \"{name}\"", tree.str_at(&["roleRef", "kind"])).into();
+                let binding: Arc<str> =
+                    format!("{kind} \"{key}\" of {} \"{name}\"", tree.str_at(&["roleRef", "kind"])).into();
                 for subject in tree.get("subjects").and_then(Value::as_array).unwrap_or_default() {
                     if let Some(subject) = parse_subject(subject, object.namespace()) {
-                        let grant = Grant { namespace: namespace.clone(), rules: granted.clone(), binding: binding.clone() };
+                        let grant =
+                            Grant { namespace: namespace.clone(), rules: granted.clone(), binding: binding.clone() };
                         index.grants.entry(subject).or_default().push(grant);
                     }
                 }
@@ -148,7 +158,13 @@ fn parse_subject(subject: &Value, binding_namespace: &str) -> Option<Subject> {
 
 pub(crate) fn parse_rules(role: &Value) -> Arc<[Rule]> {
     let list = |rule: &Value, name: &str| -> Vec<Box<str>> {
-        rule.get(name).and_then(Value::as_array).unwrap_or_default().iter().filter_map(Value::as_str).map(Box::from).collect()
+        rule.get(name)
+            .and_then(Value::as_array)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(Value::as_str)
+            .map(Box::from)
+            .collect()
     };
     let rules = role.get("rules").and_then(Value::as_array).unwrap_or_default();
     rules
@@ -203,7 +219,8 @@ impl Rule {
                 None => have == url,
             })
         });
-        let names = self.names.is_empty() || (!wanted.names.is_empty() && wanted.names.iter().all(|name| self.names.contains(name)));
+        let names = self.names.is_empty()
+            || (!wanted.names.is_empty() && wanted.names.iter().all(|name| self.names.contains(name)));
         let resources = wanted.resources.iter().all(|entry| {
             let (resource, subresource) = entry.split_once('/').unwrap_or((entry, ""));
             self.covers_resource(resource, subresource)

@@ -159,10 +159,18 @@ pub(crate) async fn token_request(call: Call<'_>) -> Answer {
     let seconds = object.at(&["spec", "expirationSeconds"]).and_then(Value::as_i64).unwrap_or(SECONDS_DEFAULT);
     let invalid = |error: FieldError| Status::invalid("authentication.k8s.io", "TokenRequest", "", vec![error]);
     if seconds < SECONDS_MIN {
-        return Err(invalid(FieldError::invalid("spec.expirationSeconds", seconds, "may not specify a duration less than 10 minutes")));
+        return Err(invalid(FieldError::invalid(
+            "spec.expirationSeconds",
+            seconds,
+            "may not specify a duration less than 10 minutes",
+        )));
     }
     if seconds > SECONDS_MAX {
-        return Err(invalid(FieldError::invalid("spec.expirationSeconds", seconds, "may not specify a duration larger than 2^32 seconds")));
+        return Err(invalid(FieldError::invalid(
+            "spec.expirationSeconds",
+            seconds,
+            "may not specify a duration larger than 2^32 seconds",
+        )));
     }
     let mut request = Request {
         namespace,
@@ -196,24 +204,37 @@ fn bind(call: &Call<'_>, object: &Value, request: &mut Request<'_>) -> Result<()
         "Pod" => ("pods", format!("{}/{name}", request.namespace)),
         "Secret" => ("secrets", format!("{}/{name}", request.namespace)),
         "Node" => ("minions", name.to_owned()),
-        _ => return Err(Status::bad_request(format!("cannot bind token for serviceaccount {:?} to object of kind {kind:?}", request.account.name))),
+        _ => {
+            return Err(Status::bad_request(format!(
+                "cannot bind token for serviceaccount {:?} to object of kind {kind:?}",
+                request.account.name
+            )));
+        }
     };
-    let find = |storage: &str, key: &str| call.server.cache.shelf_at(storage).and_then(|shelf| shelf.get(key)).map(|object| object.tree());
+    let find = |storage: &str, key: &str| {
+        call.server.cache.shelf_at(storage).and_then(|shelf| shelf.get(key)).map(|object| object.tree())
+    };
     let target = find(storage, &key).ok_or_else(|| Status::not_found("", storage, name))?;
     let actual = target.str_at(&["metadata", "uid"]);
     if !uid.is_empty() && uid != actual {
-        let why = format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated");
+        let why = format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        );
         return Err(Status::conflict("", storage, name, &why));
     }
     let reference = Reference { name: name.to_owned(), uid: actual.to_owned() };
     match kind {
         "Pod" => {
             if target.str_at(&["spec", "serviceAccountName"]) != request.account.name {
-                return Err(Status::bad_request(format!("cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.", request.account.name)));
+                return Err(Status::bad_request(format!(
+                    "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
+                    request.account.name
+                )));
             }
             let node = target.str_at(&["spec", "nodeName"]);
             if !node.is_empty() {
-                let uid = find("minions", node).map(|node| node.str_at(&["metadata", "uid"]).to_owned()).unwrap_or_default();
+                let uid =
+                    find("minions", node).map(|node| node.str_at(&["metadata", "uid"]).to_owned()).unwrap_or_default();
                 request.node = Some(Reference { name: node.to_owned(), uid });
             }
             request.pod = Some(reference);

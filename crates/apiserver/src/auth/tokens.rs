@@ -91,7 +91,8 @@ pub struct Request<'a> {
 impl Tokens {
     pub fn new(keys: &ServiceAccountKeys, cache: Arc<Cache>, clock: Arc<dyn Clock>) -> Result<Tokens, String> {
         let (algorithm, signing) = signing_key(&keys.signing_key)?;
-        let verification: Result<Vec<_>, String> = keys.verification_keys.iter().map(|pem| verification_key(pem)).collect();
+        let verification: Result<Vec<_>, String> =
+            keys.verification_keys.iter().map(|pem| verification_key(pem)).collect();
         let verification = verification?;
         let published = keys.verification_keys.iter().zip(&verification);
         let keyset = Keyset::new(&keys.issuer, published.map(|(pem, (algorithm, key))| (&**pem, *algorithm, key)));
@@ -188,7 +189,13 @@ impl Tokens {
     }
 
     /// The object is there, is that very one, and is not long past its deletion.
-    fn check(&self, storage: &str, namespace: &str, reference: &Reference, may_be_ending: bool) -> Result<(), TokenError> {
+    fn check(
+        &self,
+        storage: &str,
+        namespace: &str,
+        reference: &Reference,
+        may_be_ending: bool,
+    ) -> Result<(), TokenError> {
         let key = format!("{namespace}/{}", reference.name);
         let gone = || TokenError::Unbound(format!("{storage} {key}"));
         let object = self.cache.shelf_at(storage).and_then(|shelf| shelf.get(&key)).ok_or_else(gone)?;
@@ -196,7 +203,8 @@ impl Tokens {
         if tree.str_at(&["metadata", "uid"]) != reference.uid {
             return Err(gone());
         }
-        let deleted: Option<jiff::Timestamp> = tree.at(&["metadata", "deletionTimestamp"]).and_then(Value::as_str).and_then(|time| time.parse().ok());
+        let deleted: Option<jiff::Timestamp> =
+            tree.at(&["metadata", "deletionTimestamp"]).and_then(Value::as_str).and_then(|time| time.parse().ok());
         // Upstream leaves a minute for what a pod still has to say at its end.
         let leeway = if may_be_ending { 60 } else { 0 };
         match deleted {

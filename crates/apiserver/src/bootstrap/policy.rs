@@ -31,19 +31,29 @@ fn parse(text: &str) -> Result<Vec<Value>, PolicyError> {
         }
         if let Some(rule) = line.strip_prefix("  ") {
             let rules = objects.last_mut().and_then(|role| role.get_mut("rules")).and_then(Value::as_array_mut);
-            rules.ok_or_else(|| error("a rule outside of a role"))?.push(parse_rule(rule).ok_or_else(|| error("a bad rule"))?);
+            rules
+                .ok_or_else(|| error("a rule outside of a role"))?
+                .push(parse_rule(rule).ok_or_else(|| error("a bad rule"))?);
             continue;
         }
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
-            ["clusterrole", name, ref attributes @ ..] => objects.push(role("ClusterRole", name, attributes).ok_or_else(|| error("a bad role"))?),
-            ["role", name, ref attributes @ ..] => objects.push(role("Role", name, attributes).ok_or_else(|| error("a bad role"))?),
+            ["clusterrole", name, ref attributes @ ..] => {
+                objects.push(role("ClusterRole", name, attributes).ok_or_else(|| error("a bad role"))?)
+            }
+            ["role", name, ref attributes @ ..] => {
+                objects.push(role("Role", name, attributes).ok_or_else(|| error("a bad role"))?)
+            }
             ["clusterrolebinding", pattern, ref subjects @ ..] if pattern.ends_with('*') => {
-                let bound = bind_all(&objects, pattern.trim_end_matches('*'), subjects).ok_or_else(|| error("a bad subject"))?;
+                let bound = bind_all(&objects, pattern.trim_end_matches('*'), subjects)
+                    .ok_or_else(|| error("a bad subject"))?;
                 objects.extend(bound);
             }
             ["clusterrolebinding", name, role, ref subjects @ ..] => {
-                objects.push(binding("ClusterRoleBinding", name, "ClusterRole", role, subjects).ok_or_else(|| error("a bad subject"))?);
+                objects.push(
+                    binding("ClusterRoleBinding", name, "ClusterRole", role, subjects)
+                        .ok_or_else(|| error("a bad subject"))?,
+                );
             }
             ["rolebinding", name, role, ref subjects @ ..] => {
                 let (kind, role) = role.split_once(':').ok_or_else(|| error("a role without its kind"))?;
@@ -142,7 +152,10 @@ fn parse_subject(text: &str) -> Option<Value> {
 
 /// A binding `argosy:ROLE` for every cluster role whose name begins with `prefix`.
 fn bind_all(objects: &[Value], prefix: &str, subjects: &[&str]) -> Option<Vec<Value>> {
-    let roles = objects.iter().filter(|object| object.str_at(&["kind"]) == "ClusterRole").map(|role| role.str_at(&["metadata", "name"]));
+    let roles = objects
+        .iter()
+        .filter(|object| object.str_at(&["kind"]) == "ClusterRole")
+        .map(|role| role.str_at(&["metadata", "name"]));
     roles
         .filter(|name| name.starts_with(prefix))
         .map(|name| binding("ClusterRoleBinding", &format!("argosy:{name}"), "ClusterRole", name, subjects))
@@ -153,7 +166,11 @@ fn bind_all(objects: &[Value], prefix: &str, subjects: &[&str]) -> Option<Vec<Va
 mod tests {
     use std::collections::HashSet;
 
-    use api::{Model, ResourceTable, decode::{self, Defaults}, model::Gvk};
+    use api::{
+        Model, ResourceTable,
+        decode::{self, Defaults},
+        model::Gvk,
+    };
 
     use super::*;
 
@@ -166,12 +183,22 @@ mod tests {
             let resource = ResourceTable::builtin().by_kind(&gvk).unwrap();
             let findings = decode::decode(Model::builtin(), resource.ty, &mut object.clone(), Defaults::On).unwrap();
             assert!(findings.unknown.is_empty(), "{findings:?}");
-            let place = format!("{} {}/{}", gvk.kind, object.str_at(&["metadata", "namespace"]), object.str_at(&["metadata", "name"]));
+            let place = format!(
+                "{} {}/{}",
+                gvk.kind,
+                object.str_at(&["metadata", "namespace"]),
+                object.str_at(&["metadata", "name"])
+            );
             assert!(names.insert(place.clone()), "{place} stands twice");
         }
         for object in objects.iter().filter(|object| object.get("roleRef").is_some()) {
-            let namespace = if object.str_at(&["roleRef", "kind"]) == "Role" { object.str_at(&["metadata", "namespace"]) } else { "" };
-            let role = format!("{} {namespace}/{}", object.str_at(&["roleRef", "kind"]), object.str_at(&["roleRef", "name"]));
+            let namespace = if object.str_at(&["roleRef", "kind"]) == "Role" {
+                object.str_at(&["metadata", "namespace"])
+            } else {
+                ""
+            };
+            let role =
+                format!("{} {namespace}/{}", object.str_at(&["roleRef", "kind"]), object.str_at(&["roleRef", "name"]));
             assert!(names.contains(&role), "{role} is bound but not there");
         }
     }

@@ -51,7 +51,12 @@ pub enum ReadError {
 impl Cache {
     /// An empty cache over `resources`; [`run`](Self::run) fills it and keeps it current.
     pub fn new(store: Arc<dyn Store>, resources: impl Iterator<Item = Arc<Resource>>) -> Arc<Cache> {
-        let cache = Cache { store, shelves: RwLock::default(), opening: RwLock::default(), revision: watch::Sender::new(Revision(0)) };
+        let cache = Cache {
+            store,
+            shelves: RwLock::default(),
+            opening: RwLock::default(),
+            revision: watch::Sender::new(Revision(0)),
+        };
         for resource in resources.filter(|resource| resource.is_stored()) {
             cache.add_shelf(resource);
         }

@@ -37,7 +37,13 @@ pub struct BadValue {
 
 impl Object {
     /// From what the store holds. `key` is the part behind the resource's prefix.
-    pub fn new(resource: &Resource, fields: &[Arc<str>], key: &str, revision: Revision, stored: &Bytes) -> Result<Object, BadValue> {
+    pub fn new(
+        resource: &Resource,
+        fields: &[Arc<str>],
+        key: &str,
+        revision: Revision,
+        stored: &Bytes,
+    ) -> Result<Object, BadValue> {
         let bad = |message: String| BadValue { key: key.to_owned(), message };
         let mut tree = json::parse(stored).map_err(|error| bad(error.to_string()))?;
         let is_as_stored = resource.custom.is_none() || !complete(resource, &mut tree);
@@ -58,7 +64,9 @@ impl Object {
         let labels = tree
             .at(&["metadata", "labels"])
             .and_then(Value::as_object)
-            .map(|labels| labels.iter().map(|(name, value)| (name.into(), value.as_str().unwrap_or_default().into())).collect())
+            .map(|labels| {
+                labels.iter().map(|(name, value)| (name.into(), value.as_str().unwrap_or_default().into())).collect()
+            })
             .unwrap_or_default();
         let fields = fields.iter().map(|path| field_value(&tree, path).into()).collect();
         Ok(Object { key: key.into(), revision, json, head: head.len(), labels, fields, message: OnceLock::new() })

@@ -220,7 +220,14 @@ impl Shelf {
             if kind != EventKind::Deleted {
                 snapshot.objects.insert(object.key.clone(), object.clone());
             }
-            log.push(Event { kind, revision, object, previous, frames: Default::default(), protobuf_frames: Default::default() });
+            log.push(Event {
+                kind,
+                revision,
+                object,
+                previous,
+                frames: Default::default(),
+                protobuf_frames: Default::default(),
+            });
         }
         self.state.store(Arc::new(snapshot));
         self.end.send_replace(log.first + log.events.len() as u64);

@@ -2,10 +2,10 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
-use http_body_util::Empty;
-use http_body_util::BodyExt;
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http_body_util::BodyExt;
+use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use net::{Body, tls::ReloadingClientConfig};
@@ -17,8 +17,14 @@ use tokio::{
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Of one connection, not of the request.
-const HOP_BY_HOP: [HeaderName; 6] =
-    [header::CONNECTION, header::UPGRADE, header::TE, header::TRAILER, header::TRANSFER_ENCODING, HeaderName::from_static("keep-alive")];
+const HOP_BY_HOP: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::UPGRADE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    HeaderName::from_static("keep-alive"),
+];
 
 /// Where a request goes.
 pub(super) struct Target {
@@ -74,7 +80,8 @@ impl Target {
 /// Sends `request` to `target` under the path and query of `uri`. The client's credentials stay here.
 pub(super) async fn send(request: Request<Body>, target: Target, uri: Uri) -> Result<Response<Body>, ForwardError> {
     if net::upgrade::requested(request.headers()).is_some() {
-        let full = Uri::builder().scheme("http").authority(target.authority()).path_and_query(uri.to_string()).build()?;
+        let full =
+            Uri::builder().scheme("http").authority(target.authority()).path_and_query(uri.to_string()).build()?;
         return Ok(net::upgrade::try_proxy(request, target.dial(), full, HeaderMap::new()).await?);
     }
     let stream = target.dial().await.map_err(|source| ForwardError::Connect { target: target.authority(), source })?;
@@ -101,7 +108,11 @@ pub(super) async fn send(request: Request<Body>, target: Target, uri: Uri) -> Re
 
 /// A port-forward over a WebSocket, as kubectl asks for since 1.30: its messages carry the bytes of a SPDY connection,
 /// which is what kubelets speak (apiserver `pkg/util/proxy/streamtunnel.go`).
-pub(super) async fn tunnel(mut request: Request<Body>, target: Target, uri: Uri) -> Result<Response<Body>, ForwardError> {
+pub(super) async fn tunnel(
+    mut request: Request<Body>,
+    target: Target,
+    uri: Uri,
+) -> Result<Response<Body>, ForwardError> {
     let stream = target.dial().await.map_err(|source| ForwardError::Connect { target: target.authority(), source })?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(async move {

@@ -51,7 +51,11 @@ impl Documents {
     /// Forgets what tells of resources that come and go.
     pub(crate) fn forget(&self) {
         let builtin = ResourceTable::builtin();
-        let stays = |path: &str| match path.strip_prefix("/openapi/v3/").map(|key| key.split('/').collect::<Vec<_>>()).as_deref() {
+        let stays = |path: &str| match path
+            .strip_prefix("/openapi/v3/")
+            .map(|key| key.split('/').collect::<Vec<_>>())
+            .as_deref()
+        {
             Some(["apis", group, ..]) => builtin.group(group).is_some(),
             Some(_) => true,
             None => false,
@@ -75,7 +79,8 @@ fn key(path: &str, headers: &HeaderMap) -> Result<Key, Status> {
         return Ok(Key { path: path.to_owned(), format: Format::Json, aggregated: false });
     }
     let offer = if matches!(path, "/api" | "/apis") { Offer::DISCOVERY } else { Offer::OBJECTS };
-    let accept = Accept::negotiate(headers, offer).unwrap_or(Accept { format: Format::Json, form: Form::Object, pretty: false });
+    let accept =
+        Accept::negotiate(headers, offer).unwrap_or(Accept { format: Format::Json, form: Form::Object, pretty: false });
     Ok(Key { path: path.to_owned(), format: accept.format, aggregated: accept.form == Form::Discovery })
 }
 
@@ -85,7 +90,9 @@ fn openapi_v2_format(headers: &HeaderMap) -> Result<Format, Status> {
     if accept.trim().is_empty() {
         return Ok(Format::Json);
     }
-    let quality = |clause: &str| clause.split(';').find_map(|part| part.trim().strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
+    let quality = |clause: &str| {
+        clause.split(';').find_map(|part| part.trim().strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0)
+    };
     let mut clauses: Vec<&str> = accept.split(',').collect();
     clauses.sort_by(|a, b| quality(b).total_cmp(&quality(a)));
     let format = |clause: &&str| match clause.split(';').next().unwrap_or_default().trim() {
@@ -102,7 +109,11 @@ fn document(server: &Server, key: Key) -> Result<Document, Status> {
         return Ok(document);
     }
     let table = server.resources.load_full();
-    let made = if key.format == Format::Json { make(server, &table, &key)? } else { convert(&document(server, Key { format: Format::Json, ..key.clone() })?, &key)? };
+    let made = if key.format == Format::Json {
+        make(server, &table, &key)?
+    } else {
+        convert(&document(server, Key { format: Format::Json, ..key.clone() })?, &key)?
+    };
     let mut documents = server.documents.made.lock();
     // Made of a table that is not the newest any more, it answers this request and no other.
     if Arc::ptr_eq(&table, &server.resources.load()) {
@@ -121,13 +132,21 @@ fn make(server: &Server, table: &ResourceTable, key: &Key) -> Result<Document, S
     let value = match &*key.path {
         "/api" if key.aggregated => discovery::aggregated(table, true),
         "/apis" if key.aggregated => discovery::aggregated(table, false),
-        "/api" => discovery::core_versions(table, &format!("{}:{}", server.config.advertise_address, server.config.secure_port)),
+        "/api" => discovery::core_versions(
+            table,
+            &format!("{}:{}", server.config.advertise_address, server.config.secure_port),
+        ),
         "/apis" => discovery::groups(table),
         path => match path.split('/').collect::<Vec<_>>()[..] {
             ["", "api", version] => discovery::resources(table, "", version).ok_or_else(Status::no_such_resource)?,
             ["", "apis", group] => discovery::group(table, group).ok_or_else(Status::no_such_resource)?,
-            ["", "apis", group, version] => discovery::resources(table, group, version).ok_or_else(Status::no_such_resource)?,
-            _ => return Err(Status::failure(Reason::NotFound, "the server could not find the requested resource").with_details(Default::default())),
+            ["", "apis", group, version] => {
+                discovery::resources(table, group, version).ok_or_else(Status::no_such_resource)?
+            }
+            _ => {
+                return Err(Status::failure(Reason::NotFound, "the server could not find the requested resource")
+                    .with_details(Default::default()));
+            }
         },
     };
     let json = value.to_json();
@@ -152,7 +171,9 @@ fn content_type(format: Format, aggregated: bool) -> &'static str {
     match format {
         Format::Json if aggregated => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
         Format::Yaml if aggregated => "application/yaml;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
-        Format::Protobuf if aggregated => "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        Format::Protobuf if aggregated => {
+            "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+        }
         format => format.content_type(),
     }
 }
@@ -163,7 +184,9 @@ fn openapi_document(table: &ResourceTable, rest: &str) -> Result<Vec<u8>, Status
         // The built-in API changes with the binary, so its version tells whether a document that a client keeps is still good.
         // A definition changes with what it says.
         "v3" => {
-            let hash = |key: &str| digest(format!("{} {key} {:?}", env!("CARGO_PKG_VERSION"), definitions_of(table, key)).as_bytes());
+            let hash = |key: &str| {
+                digest(format!("{} {key} {:?}", env!("CARGO_PKG_VERSION"), definitions_of(table, key)).as_bytes())
+            };
             Ok(openapi::v3_index(table, hash).to_json())
         }
         _ => rest.strip_prefix("v3/").and_then(|key| openapi::v3(table, key)).ok_or_else(Status::no_such_resource),
@@ -177,7 +200,12 @@ fn definitions_of(table: &ResourceTable, key: &str) -> Vec<u64> {
     resources.iter().filter_map(|resource| resource.custom.as_ref()).map(|custom| custom.digest).collect()
 }
 
-fn pack(bytes: Vec<u8>, etag: String, content_type: &'static str, modified: Option<Timestamp>) -> Result<Document, Status> {
+fn pack(
+    bytes: Vec<u8>,
+    etag: String,
+    content_type: &'static str,
+    modified: Option<Timestamp>,
+) -> Result<Document, Status> {
     let gzip = bytes.len() > PLAIN_MAX;
     let body = if gzip { compress(&bytes)? } else { Bytes::from(bytes) };
     Ok(Document { body, gzip, etag, content_type, modified })
@@ -234,7 +262,10 @@ fn answer(document: &Document, request: &Request<Body>) -> Answer {
     if document.is_known_to(headers) {
         return response.status(StatusCode::NOT_MODIFIED).body(net::empty()).map_err(Status::internal);
     }
-    let takes_gzip = headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).is_some_and(|text| text.contains("gzip"));
+    let takes_gzip = headers
+        .get(header::ACCEPT_ENCODING)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|text| text.contains("gzip"));
     let body = if document.gzip && takes_gzip {
         response = response.header(header::CONTENT_ENCODING, "gzip");
         document.body.clone()
@@ -256,7 +287,10 @@ mod tests {
             ("application/json", Some(Format::Json)),
             ("application/com.github.proto-openapi.spec.v2@v1.0+protobuf", Some(Format::Protobuf)),
             ("application/com.github.proto-openapi.spec.v2.v1.0+protobuf,application/json", Some(Format::Protobuf)),
-            ("application/json;q=0.5,application/com.github.proto-openapi.spec.v2.v1.0+protobuf", Some(Format::Protobuf)),
+            (
+                "application/json;q=0.5,application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+                Some(Format::Protobuf),
+            ),
             ("text/html", None),
         ] {
             let mut headers = HeaderMap::new();

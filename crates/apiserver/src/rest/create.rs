@@ -3,12 +3,7 @@
 use api::{Status, Value};
 use http::StatusCode;
 
-use super::{
-    Answer, Call, respond,
-    management::Management,
-    options::WriteOptions,
-    write,
-};
+use super::{Answer, Call, management::Management, options::WriteOptions, respond, write};
 use crate::{
     admission::{Operation, Review},
     negotiate, strategy,
@@ -41,8 +36,13 @@ impl Call<'_> {
     }
 
     /// Creates a decoded object; a generated name that is taken is made anew.
-    pub(crate) async fn create_object(&self, object: Value, warnings: &mut Vec<String>) -> Result<crate::cache::Object, Status> {
-        let generated = object.str_at(&["metadata", "name"]).is_empty() && !object.str_at(&["metadata", "generateName"]).is_empty();
+    pub(crate) async fn create_object(
+        &self,
+        object: Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<crate::cache::Object, Status> {
+        let generated =
+            object.str_at(&["metadata", "name"]).is_empty() && !object.str_at(&["metadata", "generateName"]).is_empty();
         let mut tries = if generated { NAME_TRIES } else { 1 };
         loop {
             tries -= 1;
@@ -57,12 +57,20 @@ impl Call<'_> {
         let strategy = strategy::of(&self.resource);
         let dry_run = self.dry_run()?;
         if let Some(why) = strategy.refuses_creation() {
-            return Err(Status::forbidden(&self.resource.group, &self.resource.plural, object.str_at(&["metadata", "name"]), why));
+            return Err(Status::forbidden(
+                &self.resource.group,
+                &self.resource.plural,
+                object.str_at(&["metadata", "name"]),
+                why,
+            ));
         }
         strategy::prepare_create(&self.resource, strategy, &mut object, &self.info.namespace, self.server.clock.now())?;
         let name = object.str_at(&["metadata", "name"]).to_owned();
         if !self.info.name.is_empty() && self.info.name != name {
-            return Err(Status::bad_request(format!("the name of the object ({name}) does not match the name on the URL ({})", self.info.name)));
+            return Err(Status::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                self.info.name
+            )));
         }
         let review = Review {
             server: self.server,
@@ -85,7 +93,8 @@ impl Call<'_> {
         self.server.admission.validate(&review, &object).await?;
         warnings.extend(review.warnings.into_inner());
         warnings.extend(strategy.warnings(&object));
-        let reserved = self.server.before_create(&self.resource, &self.info.namespace, &name, &mut object, dry_run).await?;
+        let reserved =
+            self.server.before_create(&self.resource, &self.info.namespace, &name, &mut object, dry_run).await?;
         let stored = write::insert(self.server, &self.resource, &self.info.namespace, &name, object, dry_run).await;
         if stored.is_err() {
             self.server.release(reserved).await;

@@ -49,7 +49,8 @@ impl DeleteOptions {
         let mut options = if call.body.is_empty() {
             let mut tree = Value::object();
             if let Some(seconds) = call.query.get("gracePeriodSeconds") {
-                let seconds: i64 = seconds.parse().map_err(|_| Status::bad_request("gracePeriodSeconds: must be a number"))?;
+                let seconds: i64 =
+                    seconds.parse().map_err(|_| Status::bad_request("gracePeriodSeconds: must be a number"))?;
                 tree.set(&["gracePeriodSeconds"], seconds);
             }
             if let Some(policy) = call.query.get("propagationPolicy") {
@@ -77,12 +78,20 @@ impl DeleteOptions {
             Some("Foreground") => Some(Propagation::Foreground),
             Some("Orphan") => Some(Propagation::Orphan),
             Some(other) => {
-                return Err(invalid(FieldError::not_supported("propagationPolicy", other, &["Background", "Foreground", "Orphan", "nil"])));
+                return Err(invalid(FieldError::not_supported(
+                    "propagationPolicy",
+                    other,
+                    &["Background", "Foreground", "Orphan", "nil"],
+                )));
             }
         };
         let orphans = tree.get("orphanDependents").and_then(Value::as_bool);
         if orphans.is_some() && propagation.is_some() {
-            return Err(invalid(FieldError::invalid("propagationPolicy", "", "orphanDependents and deletionPropagation cannot be both set")));
+            return Err(invalid(FieldError::invalid(
+                "propagationPolicy",
+                "",
+                "orphanDependents and deletionPropagation cannot be both set",
+            )));
         }
         let grace = tree.get("gracePeriodSeconds").and_then(Value::as_i64);
         if grace.is_some_and(|seconds| seconds < 0) {
@@ -94,7 +103,8 @@ impl DeleteOptions {
             grace_period_seconds: grace,
             uid: text(&["preconditions", "uid"]),
             resource_version: text(&["preconditions", "resourceVersion"]),
-            propagation: propagation.or(orphans.map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background })),
+            propagation: propagation
+                .or(orphans.map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background })),
             dry_run,
         })
     }
@@ -114,8 +124,16 @@ impl Call<'_> {
     fn deleted(&self, object: &Object) -> Answer {
         let returns_object = matches!(
             (&*self.resource.group, &*self.resource.plural),
-            ("", "pods" | "services" | "persistentvolumes" | "persistentvolumeclaims" | "serviceaccounts" | "podtemplates" | "resourcequotas")
-                | ("policy", "podsecuritypolicies")
+            (
+                "",
+                "pods"
+                    | "services"
+                    | "persistentvolumes"
+                    | "persistentvolumeclaims"
+                    | "serviceaccounts"
+                    | "podtemplates"
+                    | "resourcequotas"
+            ) | ("policy", "podsecuritypolicies")
                 | ("storage.k8s.io", _)
         );
         if returns_object {
@@ -131,7 +149,12 @@ impl Call<'_> {
         respond::respond_json(StatusCode::OK, self.accept.format, status.to_json().into())
     }
 
-    pub(crate) async fn delete_one(&self, namespace: &str, name: &str, options: &DeleteOptions) -> Result<Outcome, Status> {
+    pub(crate) async fn delete_one(
+        &self,
+        namespace: &str,
+        name: &str,
+        options: &DeleteOptions,
+    ) -> Result<Outcome, Status> {
         let change = Change {
             server: self.server,
             resource: &self.resource,
@@ -195,7 +218,11 @@ impl Call<'_> {
         self.server.cache.wait_until_current().await.map_err(RestError::from)?;
         let shelf = self.server.cache.shelf(&self.resource).ok_or_else(Status::no_such_resource)?;
         let view = self.server.cache.view(&shelf);
-        let prefix = if self.resource.namespaced && !self.info.namespace.is_empty() { format!("{}/", self.info.namespace) } else { String::new() };
+        let prefix = if self.resource.namespaced && !self.info.namespace.is_empty() {
+            format!("{}/", self.info.namespace)
+        } else {
+            String::new()
+        };
         let mut deleted: Vec<Arc<Object>> = Vec::new();
         let chosen = view.under(&prefix);
         for (_, object) in chosen.filter(|(_, object)| filter.matches(object)) {
@@ -242,14 +269,19 @@ fn mark(resource: &Resource, before: &Value, options: &DeleteOptions, now: Times
             let granted = metadata.get("deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0);
             if options.grace_period_seconds.is_some() && grace < granted {
                 let since = until - SignedDuration::from_secs(granted);
-                metadata.insert("deletionTimestamp", api::time::format((since + SignedDuration::from_secs(grace)).max(now)));
+                metadata.insert(
+                    "deletionTimestamp",
+                    api::time::format((since + SignedDuration::from_secs(grace)).max(now)),
+                );
                 metadata.insert("deletionGracePeriodSeconds", grace);
             }
         }
         None => {
             metadata.insert("deletionTimestamp", api::time::format(now + SignedDuration::from_secs(grace)));
             metadata.insert("deletionGracePeriodSeconds", grace);
-            if let Some(generation) = metadata.get("generation").and_then(Value::as_i64).filter(|generation| *generation > 0) {
+            if let Some(generation) =
+                metadata.get("generation").and_then(Value::as_i64).filter(|generation| *generation > 0)
+            {
                 metadata.insert("generation", generation + 1);
             }
             strategy.mark_deleted(&mut object, now);
@@ -278,7 +310,8 @@ fn propagation_finalizers(strategy: &dyn strategy::Strategy, before: &Value, opt
         None if strategy.orphans_by_default() => Some(ORPHAN),
         None => None,
     };
-    let mut finalizers: Vec<String> = present.iter().filter(|name| *name != ORPHAN && *name != FOREGROUND).cloned().collect();
+    let mut finalizers: Vec<String> =
+        present.iter().filter(|name| *name != ORPHAN && *name != FOREGROUND).cloned().collect();
     finalizers.extend(wanted.map(str::to_owned));
     finalizers
 }

@@ -55,7 +55,9 @@ impl Chunks {
         self.close();
         let body = match self.done.len() {
             1 => net::full(self.done.swap_remove(0)),
-            _ => StreamBody::new(stream::iter(self.done.into_iter().map(|chunk| Ok(Frame::data(chunk))))).boxed_unsync(),
+            _ => {
+                StreamBody::new(stream::iter(self.done.into_iter().map(|chunk| Ok(Frame::data(chunk))))).boxed_unsync()
+            }
         };
         let mut response = Response::new(body);
         let headers = response.headers_mut();
@@ -131,7 +133,8 @@ impl Call<'_> {
                 (snapshot, None)
             }
         } else {
-            let at = Continue::decode(token).ok_or_else(|| Status::bad_request("continue key is not valid: it was not made by this server"))?;
+            let at = Continue::decode(token)
+                .ok_or_else(|| Status::bad_request("continue key is not valid: it was not made by this server"))?;
             (self.server.pages.at(&shelf, at.revision).ok_or_else(too_old)?, Some(at.after))
         };
         let page = cut(&snapshot, &self.namespace_prefix(), after.as_deref(), limit, filter);
@@ -143,13 +146,24 @@ impl Call<'_> {
 
     /// The beginning that all keys of the request's namespace share; empty for all namespaces.
     fn namespace_prefix(&self) -> String {
-        if self.resource.namespaced && !self.info.namespace.is_empty() { format!("{}/", self.info.namespace) } else { String::new() }
+        if self.resource.namespaced && !self.info.namespace.is_empty() {
+            format!("{}/", self.info.namespace)
+        } else {
+            String::new()
+        }
     }
 
     fn head(&self, page: &Page) -> Vec<u8> {
         let mut head = Vec::with_capacity(256);
         let kind = &self.resource.kind;
-        head.extend_from_slice(format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":", self.resource.list_kind(), kind.api_version()).as_bytes());
+        head.extend_from_slice(
+            format!(
+                "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":",
+                self.resource.list_kind(),
+                kind.api_version()
+            )
+            .as_bytes(),
+        );
         json::write(&list_meta(page), &mut head);
         head
     }
@@ -168,11 +182,13 @@ impl Call<'_> {
 
     /// The same in protobuf, out of the objects' own messages.
     fn stream_protobuf(&self, page: Page) -> Answer {
-        let messages: Result<Vec<Bytes>, _> = page.objects.iter().map(|object| object.message(&self.resource)).collect();
+        let messages: Result<Vec<Bytes>, _> =
+            page.objects.iter().map(|object| object.message(&self.resource)).collect();
         let messages = messages.map_err(Status::internal)?;
         let heads: Vec<Vec<u8>> = messages.iter().map(|message| protobuf::item_head(message.len())).collect();
         let size = messages.iter().zip(&heads).map(|(message, head)| message.len() + head.len()).sum();
-        let meta_type = self.server.model.find("meta.v1.ListMeta").ok_or_else(|| Status::internal("no type ListMeta"))?;
+        let meta_type =
+            self.server.model.find("meta.v1.ListMeta").ok_or_else(|| Status::internal("no type ListMeta"))?;
         let meta = protobuf::message(self.server.model, meta_type, &list_meta(&page)).map_err(Status::internal)?;
         let kind = &self.resource.kind;
         let mut chunks = Chunks::default();
@@ -231,16 +247,26 @@ fn list_meta(page: &Page) -> Value {
 /// The combinations that upstream refuses (apimachinery `pkg/apis/meta/internalversion/validation`).
 fn check_version_match(version: &str, matching: &str, token: &str) -> Result<(), Status> {
     let invalid = |detail: &str| {
-        Status::invalid("meta.k8s.io", "ListOptions", "", vec![api::status::FieldError::forbidden("resourceVersionMatch", detail)])
+        Status::invalid(
+            "meta.k8s.io",
+            "ListOptions",
+            "",
+            vec![api::status::FieldError::forbidden("resourceVersionMatch", detail)],
+        )
     };
     match matching {
         "" => {}
-        _ if version.is_empty() => return Err(invalid("resourceVersionMatch is forbidden unless resourceVersion is provided")),
+        _ if version.is_empty() => {
+            return Err(invalid("resourceVersionMatch is forbidden unless resourceVersion is provided"));
+        }
         _ if !token.is_empty() => return Err(invalid("resourceVersionMatch is forbidden when continue is provided")),
-        "Exact" if version == "0" => return Err(invalid("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")),
+        "Exact" if version == "0" => {
+            return Err(invalid("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""));
+        }
         "Exact" | "NotOlderThan" => {}
         other => {
-            let error = api::status::FieldError::not_supported("resourceVersionMatch", other, &["Exact", "NotOlderThan", ""]);
+            let error =
+                api::status::FieldError::not_supported("resourceVersionMatch", other, &["Exact", "NotOlderThan", ""]);
             return Err(Status::invalid("meta.k8s.io", "ListOptions", "", vec![error]));
         }
     }
@@ -251,7 +277,9 @@ fn check_version_match(version: &str, matching: &str, token: &str) -> Result<(),
 }
 
 fn too_old() -> Status {
-    Status::expired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.")
+    Status::expired(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
+    )
 }
 
 /// Up to `limit` (0: all) matching objects under `prefix`, behind `after`.
@@ -261,7 +289,8 @@ fn cut(snapshot: &Snapshot, prefix: &str, after: Option<&str>, limit: usize, fil
         None => Bound::Included(prefix),
     };
     let mut page = Page { objects: Vec::new(), revision: snapshot.revision, next: None, remaining: 0 };
-    let in_range = snapshot.objects.range::<_, str>((start, Bound::Unbounded)).take_while(|(key, _)| key.starts_with(prefix));
+    let in_range =
+        snapshot.objects.range::<_, str>((start, Bound::Unbounded)).take_while(|(key, _)| key.starts_with(prefix));
     for (_, object) in in_range {
         if limit > 0 && page.objects.len() == limit {
             if page.next.is_none() {

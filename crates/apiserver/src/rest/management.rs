@@ -33,7 +33,14 @@ pub(crate) struct Management<'a> {
 
 impl<'a> Management<'a> {
     pub(crate) fn of(server: &'a Arc<Server>, resource: &'a Resource, subresource: &'a str) -> Management<'a> {
-        Management { server, model: resource.model(), ty: resource.ty, kind: &resource.kind, subresource, skip: unowned(resource, subresource) }
+        Management {
+            server,
+            model: resource.model(),
+            ty: resource.ty,
+            kind: &resource.kind,
+            subresource,
+            skip: unowned(resource, subresource),
+        }
     }
 
     fn with<T>(&self, work: impl FnOnce(&FieldManager<'_>) -> T) -> T {

@@ -19,13 +19,18 @@ use bytes::Bytes;
 use http::{HeaderMap, Response};
 use net::Body;
 
-use crate::{Server, auth::UserInfo, negotiate::Accept, request::{Query, RequestInfo}};
+use crate::{
+    Server,
+    auth::UserInfo,
+    negotiate::Accept,
+    request::{Query, RequestInfo},
+};
 
 pub(crate) use delete::{DeleteOptions, FOREGROUND as FOREGROUND_FINALIZER, ORPHAN as ORPHAN_FINALIZER};
-pub(crate) use write::{BODY_BYTES_MAX, Change, Scope};
 pub(crate) use options::WriteOptions;
-pub(crate) use update::Edit;
 pub(crate) use respond::{failure, partial, respond, respond_json};
+pub(crate) use update::Edit;
+pub(crate) use write::{BODY_BYTES_MAX, Change, Scope};
 
 /// One request to a resource, authorized.
 pub struct Call<'a> {
@@ -53,7 +58,10 @@ impl Call<'_> {
         if matches!(verb, Verb::Update | Verb::Patch) && !on_one || verb == Verb::Create && on_one {
             return Err(self.not_allowed());
         }
-        if self.resource.namespaced && self.info.namespace.is_empty() && !matches!(verb, Verb::List | Verb::Watch | Verb::DeleteCollection | Verb::Create) {
+        if self.resource.namespaced
+            && self.info.namespace.is_empty()
+            && !matches!(verb, Verb::List | Verb::Watch | Verb::DeleteCollection | Verb::Create)
+        {
             return Err(Status::no_such_resource());
         }
         if !self.resource.namespaced && !self.info.namespace.is_empty() && &*self.resource.plural != "namespaces" {
@@ -72,7 +80,10 @@ impl Call<'_> {
     }
 
     pub(crate) fn not_allowed(&self) -> Status {
-        Status::failure(api::status::Reason::MethodNotAllowed, "the server does not allow this method on the requested resource")
+        Status::failure(
+            api::status::Reason::MethodNotAllowed,
+            "the server does not allow this method on the requested resource",
+        )
     }
 
     pub(crate) fn not_found(&self, name: &str) -> Status {
@@ -101,9 +112,9 @@ impl Call<'_> {
 /// A failure of the store in the API's terms. Conflicts and absence are handled where their meaning is known.
 pub(crate) fn store_status(error: store::Error) -> Status {
     match error {
-        store::Error::TooLarge { bytes, limit, .. } => {
-            Status::too_large(format!("Request is too large: object of {bytes} bytes is above the store's limit of {limit} bytes"))
-        }
+        store::Error::TooLarge { bytes, limit, .. } => Status::too_large(format!(
+            "Request is too large: object of {bytes} bytes is above the store's limit of {limit} bytes"
+        )),
         store::Error::NoSpace { message } => Status::failure(
             api::status::Reason::InternalError,
             format!("the store is out of space, nothing was written: {message}"),

@@ -2,8 +2,8 @@
 
 use api::Status;
 use http::StatusCode;
-use store::Revision;
 use std::time::Duration;
+use store::Revision;
 
 use super::{Answer, Call, RestError, respond};
 
@@ -23,10 +23,8 @@ impl Call<'_> {
     pub(super) async fn wait_for_version(&self, version: &str) -> Result<(), Status> {
         let wanted = parse_version(version)?;
         self.server.cache.wait_for(wanted, Duration::from_secs(3)).await.map_err(|behind| {
-            let mut status = Status::timeout(
-                format!("Too large resource version: {}, current: {}", behind.want, behind.have),
-                1,
-            );
+            let mut status =
+                Status::timeout(format!("Too large resource version: {}, current: {}", behind.want, behind.have), 1);
             if let Some(details) = &mut status.details {
                 details.causes.push(api::status::Cause {
                     reason: "ResourceVersionTooLarge".into(),
@@ -42,6 +40,8 @@ impl Call<'_> {
 /// A resourceVersion that a client gives back to us.
 pub(super) fn parse_version(version: &str) -> Result<Revision, Status> {
     version.parse().map(Revision).map_err(|_| {
-        Status::bad_request(format!("Invalid value: \"{version}\": resourceVersion: strconv.ParseUint: parsing \"{version}\": invalid syntax"))
+        Status::bad_request(format!(
+            "Invalid value: \"{version}\": resourceVersion: strconv.ParseUint: parsing \"{version}\": invalid syntax"
+        ))
     })
 }

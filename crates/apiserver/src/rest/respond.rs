@@ -5,7 +5,10 @@ use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use net::Body;
 
-use crate::{cache::Object, negotiate::{Accept, Form, Format, encode}};
+use crate::{
+    cache::Object,
+    negotiate::{Accept, Form, Format, encode},
+};
 
 use super::Answer;
 
@@ -71,7 +74,9 @@ pub(crate) fn failure(status: &Status, format: Format) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(format.content_type()));
     headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-cache, private"));
-    if let Some(seconds) = status.details.as_ref().map(|details| details.retry_after_seconds).filter(|seconds| *seconds > 0) {
+    if let Some(seconds) =
+        status.details.as_ref().map(|details| details.retry_after_seconds).filter(|seconds| *seconds > 0)
+    {
         headers.insert(header::RETRY_AFTER, seconds.into());
     }
     response

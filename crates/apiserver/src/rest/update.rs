@@ -79,7 +79,8 @@ impl Call<'_> {
         if name.is_empty() {
             object.set(&["metadata", "name"], self.info.name.as_str());
         } else if name != self.info.name {
-            let message = format!("the name of the object ({name}) does not match the name on the URL ({})", self.info.name);
+            let message =
+                format!("the name of the object ({name}) does not match the name on the URL ({})", self.info.name);
             return Err(Status::bad_request(message));
         }
         if self.resource.namespaced {
@@ -87,7 +88,9 @@ impl Call<'_> {
             if namespace.is_empty() {
                 object.set(&["metadata", "namespace"], self.info.namespace.as_str());
             } else if namespace != self.info.namespace {
-                return Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
+                return Err(Status::bad_request(
+                    "the namespace of the provided object does not match the namespace sent on the request",
+                ));
             }
         }
         Ok(())
@@ -113,7 +116,9 @@ impl Call<'_> {
                 &mut admitted,
             );
             let answer = match (changed.await, &edit) {
-                (Err(status), Edit::Apply(_)) if status.reason == Reason::NotFound && self.info.subresource.is_empty() => {
+                (Err(status), Edit::Apply(_))
+                    if status.reason == Reason::NotFound && self.info.subresource.is_empty() =>
+                {
                     match self.apply_new(&edit, &options, &mut warnings).await {
                         // Somebody else was quicker.
                         Err(status) if status.reason == Reason::AlreadyExists => continue,
@@ -130,13 +135,19 @@ impl Call<'_> {
     }
 
     /// Applies a configuration of an object that is not there.
-    async fn apply_new(&self, edit: &Edit, options: &WriteOptions, warnings: &mut Vec<String>) -> Result<Object, Status> {
+    async fn apply_new(
+        &self,
+        edit: &Edit,
+        options: &WriteOptions,
+        warnings: &mut Vec<String>,
+    ) -> Result<Object, Status> {
         let management = Management::of(self.server, &self.resource, "");
         let mut object = edit.of(&management, options, &Value::object())?;
         warnings.extend(self.finish_patch(&mut object, options.validation)?);
         let uid = object.str_at(&["metadata", "uid"]);
         if !uid.is_empty() {
-            let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+            let why =
+                format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
             return Err(Status::conflict(&self.resource.group, &self.resource.plural, &self.info.name, &why));
         }
         self.authorize_create().await?;
@@ -149,21 +160,29 @@ impl Call<'_> {
             return Err(Status::bad_request("the patch leaves no object"));
         }
         let version = object.str_at(&["apiVersion"]);
-        if object.str_at(&["kind"]) == before.str_at(&["kind"]) && (version == before.str_at(&["apiVersion"]) || version == kind.api_version()) {
+        if object.str_at(&["kind"]) == before.str_at(&["kind"])
+            && (version == before.str_at(&["apiVersion"]) || version == kind.api_version())
+        {
             return Ok(());
         }
-        let message = format!("the patch would change apiVersion or kind, which must stay {} {}", kind.api_version(), kind.kind);
+        let message =
+            format!("the patch would change apiVersion or kind, which must stay {} {}", kind.api_version(), kind.kind);
         Err(Status::bad_request(message))
     }
 
     /// A patched object is decoded as a client's own would be.
     fn finish_patch(&self, object: &mut Value, validation: FieldValidation) -> Result<Vec<String>, Status> {
         let kind = &self.resource.kind;
-        let findings = decode::decode(self.resource.model(), self.resource.ty, object, Defaults::On).map_err(|error| {
-            let name = &self.info.name;
-            let error = FieldError::invalid("patch", String::from_utf8_lossy(&self.body).chars().take(256).collect::<String>(), error.to_string());
-            Status::invalid(&self.resource.group, &kind.kind, name, vec![error])
-        })?;
+        let findings =
+            decode::decode(self.resource.model(), self.resource.ty, object, Defaults::On).map_err(|error| {
+                let name = &self.info.name;
+                let error = FieldError::invalid(
+                    "patch",
+                    String::from_utf8_lossy(&self.body).chars().take(256).collect::<String>(),
+                    error.to_string(),
+                );
+                Status::invalid(&self.resource.group, &kind.kind, name, vec![error])
+            })?;
         let strict = write::strictness(&findings.unknown, &[]);
         self.check_place(object)?;
         match validation {
@@ -188,7 +207,11 @@ pub(crate) enum Edit {
 impl Edit {
     /// The patch or configuration in a request's body.
     pub(crate) fn read(call: &Call<'_>) -> Result<Edit, Status> {
-        if options::is_apply(call) { management::read_config(call).map(Edit::Apply) } else { Patch::read(call).map(Edit::Patch) }
+        if options::is_apply(call) {
+            management::read_config(call).map(Edit::Apply)
+        } else {
+            Patch::read(call).map(Edit::Patch)
+        }
     }
 
     /// Who becomes the owner of what changes: an apply says by itself what it owns.
@@ -200,7 +223,12 @@ impl Edit {
     }
 
     /// `before` as it is to be, not yet decoded.
-    pub(crate) fn of(&self, management: &Management<'_>, options: &WriteOptions, before: &Value) -> Result<Value, Status> {
+    pub(crate) fn of(
+        &self,
+        management: &Management<'_>,
+        options: &WriteOptions,
+        before: &Value,
+    ) -> Result<Value, Status> {
         let config = match self {
             Edit::Patch(patch) => return patch.apply(management.model, management.ty, before),
             Edit::Apply(config) => config,
@@ -236,21 +264,29 @@ pub(crate) enum Patch {
     Strategic(Value),
 }
 
-const PATCHES: [&str; 4] =
-    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", options::APPLY];
+const PATCHES: [&str; 4] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    options::APPLY,
+];
 
 impl Patch {
     fn read(call: &Call<'_>) -> Result<Patch, Status> {
         let media_type = options::media_type(call);
         // What merges by the tags of Go types is not for custom resources.
-        let known: &[&str] = if call.resource.custom.is_some() { &[PATCHES[0], PATCHES[1], PATCHES[3]] } else { &PATCHES };
+        let known: &[&str] =
+            if call.resource.custom.is_some() { &[PATCHES[0], PATCHES[1], PATCHES[3]] } else { &PATCHES };
         if !known.contains(&media_type) {
             return Err(Status::unsupported_media_type(known));
         }
-        let tree = json::parse(&call.body).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+        let tree =
+            json::parse(&call.body).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
         match media_type {
             "application/json-patch+json" => JsonPatch::decode(tree).map(Patch::Json).map_err(|error| error.status()),
-            _ if tree.as_object().is_none() => Err(Status::bad_request("error decoding patch: the patch is not a JSON object")),
+            _ if tree.as_object().is_none() => {
+                Err(Status::bad_request("error decoding patch: the patch is not a JSON object"))
+            }
             "application/merge-patch+json" => Ok(Patch::Merge(tree)),
             _ => Ok(Patch::Strategic(tree)),
         }

@@ -26,7 +26,9 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// Where a watch begins.
 enum Start {
     /// With everything there is, as ADDED events; then a bookmark if the list was asked for as a stream.
-    Everything { end_bookmark: bool },
+    Everything {
+        end_bookmark: bool,
+    },
     After(Revision),
 }
 
@@ -41,7 +43,11 @@ impl Call<'_> {
             Start::After(revision) => shelf.watch_after(revision),
             Start::Everything { end_bookmark } => {
                 let view = self.server.cache.view(&shelf);
-                let prefix = if self.info.namespace.is_empty() || !self.resource.namespaced { String::new() } else { format!("{}/", self.info.namespace) };
+                let prefix = if self.info.namespace.is_empty() || !self.resource.namespaced {
+                    String::new()
+                } else {
+                    format!("{}/", self.info.namespace)
+                };
                 let present = view.under(&prefix);
                 for (_, object) in present.filter(|(_, object)| filter.matches(object)) {
                     backlog.push_back(transform.object("ADDED", object));
@@ -78,7 +84,10 @@ impl Call<'_> {
         let version = self.query.get("resourceVersion").unwrap_or_default();
         let streamed = self.query.flag("sendInitialEvents");
         if streamed && !self.query.flag("allowWatchBookmarks") {
-            let error = api::status::FieldError::forbidden("allowWatchBookmarks", "allowWatchBookmarks is required when sendInitialEvents is set");
+            let error = api::status::FieldError::forbidden(
+                "allowWatchBookmarks",
+                "allowWatchBookmarks is required when sendInitialEvents is set",
+            );
             return Err(Status::invalid("meta.k8s.io", "ListOptions", "", vec![error]));
         }
         match version {
@@ -97,7 +106,11 @@ impl Call<'_> {
 
     /// What the client asked for, or 30 to 60 minutes, spread so that watches do not all end at once.
     fn timeout(&self) -> Duration {
-        let asked = self.query.get("timeoutSeconds").and_then(|seconds| seconds.parse::<u64>().ok()).filter(|seconds| *seconds > 0);
+        let asked = self
+            .query
+            .get("timeoutSeconds")
+            .and_then(|seconds| seconds.parse::<u64>().ok())
+            .filter(|seconds| *seconds > 0);
         Duration::from_secs(asked.unwrap_or_else(|| rand::random_range(1800..3600)))
     }
 }

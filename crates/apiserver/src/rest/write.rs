@@ -53,12 +53,19 @@ impl FieldValidation {
 }
 
 /// Reads an object of `kind_of` from a client's tree. Gives the warnings that go with the answer.
-pub(crate) fn read_object(resource: &Resource, parsed: Parsed, validation: FieldValidation) -> Result<(Value, Vec<String>), Status> {
+pub(crate) fn read_object(
+    resource: &Resource,
+    parsed: Parsed,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
     let mut object = parsed.value;
     check_kind(resource, &object)?;
     let findings = decode::decode(resource.model(), resource.ty, &mut object, Defaults::On).map_err(|error| {
         let kind = &resource.kind;
-        Status::bad_request(format!("{} in version \"{}\" cannot be handled as a {}: {error}", kind.kind, kind.version, kind.kind))
+        Status::bad_request(format!(
+            "{} in version \"{}\" cannot be handled as a {}: {error}",
+            kind.kind, kind.version, kind.kind
+        ))
     })?;
     let strict = strictness(&findings.unknown, &parsed.duplicates);
     match validation {
@@ -104,7 +111,11 @@ fn check_kind(resource: &Resource, object: &Value) -> Result<(), Status> {
 /// Adds `Warning` headers (RFC 7234 299).
 pub(crate) fn with_warnings(mut response: Response<Body>, warnings: &[String]) -> Response<Body> {
     for warning in warnings {
-        let text: String = warning.chars().flat_map(|c| if c == '"' || c == '\\' { vec!['\\', c] } else { vec![c] }).filter(|c| !c.is_control()).collect();
+        let text: String = warning
+            .chars()
+            .flat_map(|c| if c == '"' || c == '\\' { vec!['\\', c] } else { vec![c] })
+            .filter(|c| !c.is_control())
+            .collect();
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
             response.headers_mut().append(http::header::WARNING, value);
         }
@@ -172,7 +183,11 @@ impl Change<'_> {
 
     /// Applies `change` to the newest state until it is stored. `change` gets the present object with its
     /// resourceVersion and gives the one wanted; a resourceVersion in it makes the change conditional on that version.
-    pub(crate) async fn run(&self, scope: Scope, change: impl FnMut(&Value) -> Result<Value, Status>) -> Result<Outcome, Status> {
+    pub(crate) async fn run(
+        &self,
+        scope: Scope,
+        change: impl FnMut(&Value) -> Result<Value, Status>,
+    ) -> Result<Outcome, Status> {
         self.run_warning(scope, change, &mut Vec::new()).await
     }
 
@@ -214,7 +229,12 @@ impl Change<'_> {
                 return ended;
             }
         }
-        Err(Status::conflict(&self.resource.group, &self.resource.plural, self.name, "the object is being changed too often; please try again"))
+        Err(Status::conflict(
+            &self.resource.group,
+            &self.resource.plural,
+            self.name,
+            "the object is being changed too often; please try again",
+        ))
     }
 
     async fn attempt(
@@ -235,13 +255,20 @@ impl Change<'_> {
             return self.commit(old, &before, object).await;
         }
         let strategy = strategy::of(self.resource);
-        management::aside(&mut object, |object| strategy::prepare_update(self.resource, strategy, scope, object, &before));
+        management::aside(&mut object, |object| {
+            strategy::prepare_update(self.resource, strategy, scope, object, &before)
+        });
         let review = self.review(&before);
         self.server.admission.admit(&review, &mut object).await?;
         let mut errors = strategy::validate_meta_update(self.resource, &object, &before);
         errors.extend(strategy.validate_change(scope, &object, &before));
         if !errors.is_empty() {
-            return Err(Attempt::from(Status::invalid(&self.resource.group, &self.resource.kind.kind, self.name, errors)));
+            return Err(Attempt::from(Status::invalid(
+                &self.resource.group,
+                &self.resource.kind.kind,
+                self.name,
+                errors,
+            )));
         }
         self.server.admission.validate(&review, &object).await?;
         *warnings = review.warnings.into_inner();
@@ -277,7 +304,8 @@ impl Change<'_> {
             Err(StoreError::Conflict { .. }) => return Err(Attempt::Raced),
             Err(error) => return Err(store_status(error).into()),
         };
-        let stored = Object::new(&shelf.resource, &shelf.fields, &old.key, revision, &bytes).map_err(Status::internal)?;
+        let stored =
+            Object::new(&shelf.resource, &shelf.fields, &old.key, revision, &bytes).map_err(Status::internal)?;
         Ok(Outcome::Stored(stored))
     }
 
@@ -332,9 +360,13 @@ impl Change<'_> {
         }
         if !want.is_empty() && want != have {
             if want.parse::<u64>().is_err() {
-                return Err(Status::bad_request(format!("metadata.resourceVersion: Invalid value: \"{want}\": must be a number that a server gave")));
+                return Err(Status::bad_request(format!(
+                    "metadata.resourceVersion: Invalid value: \"{want}\": must be a number that a server gave"
+                )));
             }
-            return conflict("the object has been modified; please apply your changes to the latest version and try again");
+            return conflict(
+                "the object has been modified; please apply your changes to the latest version and try again",
+            );
         }
         let (have, want) = (before.str_at(&["metadata", "uid"]), object.str_at(&["metadata", "uid"]));
         if !want.is_empty() && want != have {
@@ -369,7 +401,14 @@ pub(crate) fn is_finished(object: &Value) -> bool {
 }
 
 /// Writes `object` into the store as new.
-pub(crate) async fn insert(server: &Arc<Server>, resource: &Arc<Resource>, namespace: &str, name: &str, object: Value, dry_run: bool) -> Result<Object, Status> {
+pub(crate) async fn insert(
+    server: &Arc<Server>,
+    resource: &Arc<Resource>,
+    namespace: &str,
+    name: &str,
+    object: Value,
+    dry_run: bool,
+) -> Result<Object, Status> {
     let shelf = server.cache.shelf(resource).ok_or_else(Status::no_such_resource)?;
     let stored_as = if resource.custom.is_some() { &shelf.resource } else { resource };
     let bytes = stored_bytes(stored_as, object);

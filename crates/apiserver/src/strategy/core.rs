@@ -220,9 +220,12 @@ impl Strategy for Events {
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
-        let (namespace, involved) = (object.str_at(&["metadata", "namespace"]), object.str_at(&["involvedObject", "namespace"]));
+        let (namespace, involved) =
+            (object.str_at(&["metadata", "namespace"]), object.str_at(&["involvedObject", "namespace"]));
         // Events of objects of the cluster live in the default namespace.
-        if involved.is_empty() && !matches!(namespace, "default" | "kube-system") || (!involved.is_empty() && involved != namespace) {
+        if involved.is_empty() && !matches!(namespace, "default" | "kube-system")
+            || (!involved.is_empty() && involved != namespace)
+        {
             return vec![FieldError::invalid("involvedObject.namespace", involved, "does not match event.namespace")];
         }
         Vec::new()
@@ -283,10 +286,15 @@ impl Strategy for Rbac {
         if role.str_at(&["name"]).is_empty() {
             errors.push(FieldError::required("roleRef.name", ""));
         }
-        for (index, subject) in object.get("subjects").and_then(Value::as_array).unwrap_or_default().iter().enumerate() {
+        for (index, subject) in object.get("subjects").and_then(Value::as_array).unwrap_or_default().iter().enumerate()
+        {
             let kinds = ["ServiceAccount", "User", "Group"];
             if !kinds.contains(&subject.str_at(&["kind"])) {
-                errors.push(FieldError::not_supported(format!("subjects[{index}].kind"), subject.str_at(&["kind"]), &kinds));
+                errors.push(FieldError::not_supported(
+                    format!("subjects[{index}].kind"),
+                    subject.str_at(&["kind"]),
+                    &kinds,
+                ));
             }
             if subject.str_at(&["name"]).is_empty() {
                 errors.push(FieldError::required(format!("subjects[{index}].name"), ""));

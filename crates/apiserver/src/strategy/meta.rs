@@ -30,7 +30,9 @@ pub fn prepare_create(
                 metadata.insert("namespace", namespace);
             }
             other if other != namespace => {
-                return Err(Status::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
+                return Err(Status::bad_request(
+                    "the namespace of the provided object does not match the namespace sent on the request",
+                ));
             }
             _ => {}
         }
@@ -82,7 +84,13 @@ const SERVER_OWNED: [&str; 6] =
     ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"];
 
 /// Keeps what this request may not change, and counts the generation.
-pub(crate) fn prepare_update(resource: &Resource, strategy: &dyn Strategy, scope: Scope, object: &mut Value, old: &Value) {
+pub(crate) fn prepare_update(
+    resource: &Resource,
+    strategy: &dyn Strategy,
+    scope: Scope,
+    object: &mut Value,
+    old: &Value,
+) {
     if scope == Scope::Free {
         return;
     }
@@ -154,13 +162,16 @@ fn differs_beyond_metadata(object: &Value, old: &Value, with_status: bool) -> bo
     // Served in several versions, the same object has several of them.
     let counts = |name: &str| !matches!(name, "metadata" | "apiVersion" | "kind") && (with_status || name != "status");
     let rest = |map: &Map| map.keys().filter(|name| counts(name)).count();
-    rest(new) != rest(old) || new.iter().filter(|(name, _)| counts(name)).any(|(name, value)| old.get(name) != Some(value))
+    rest(new) != rest(old)
+        || new.iter().filter(|(name, _)| counts(name)).any(|(name, value)| old.get(name) != Some(value))
 }
 
 fn pairs(metadata: &Value, name: &str) -> Vec<(String, String)> {
     let map = metadata.get(name).and_then(Value::as_object);
-    map.map(|map| map.iter().map(|(key, value)| (key.to_owned(), value.as_str().unwrap_or_default().to_owned())).collect())
-        .unwrap_or_default()
+    map.map(|map| {
+        map.iter().map(|(key, value)| (key.to_owned(), value.as_str().unwrap_or_default().to_owned())).collect()
+    })
+    .unwrap_or_default()
 }
 
 fn name_problems(rule: NameRule, name: &str) -> Vec<String> {
@@ -188,7 +199,8 @@ pub fn validate_meta(resource: &Resource, strategy: &dyn Strategy, object: &Valu
     let namespace = metadata.str_at(&["namespace"]);
     if resource.namespaced {
         let problems = names::dns1123_label(namespace);
-        errors.extend(problems.into_iter().map(|problem| FieldError::invalid("metadata.namespace", namespace, problem)));
+        errors
+            .extend(problems.into_iter().map(|problem| FieldError::invalid("metadata.namespace", namespace, problem)));
     } else if !namespace.is_empty() {
         errors.push(FieldError::forbidden("metadata.namespace", "not allowed on this type"));
     }
@@ -209,11 +221,16 @@ fn validate_finalizers(metadata: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for finalizer in finalizers.iter().filter_map(Value::as_str) {
         let problems = names::qualified_name(finalizer);
-        errors.extend(problems.into_iter().map(|problem| FieldError::invalid("metadata.finalizers", finalizer, problem)));
+        errors
+            .extend(problems.into_iter().map(|problem| FieldError::invalid("metadata.finalizers", finalizer, problem)));
     }
     let has = |name: &str| finalizers.iter().any(|finalizer| finalizer.as_str() == Some(name));
     if has(crate::rest::ORPHAN_FINALIZER) && has(crate::rest::FOREGROUND_FINALIZER) {
-        errors.push(FieldError::invalid("metadata.finalizers", finalizers.iter().filter_map(Value::as_str).collect::<Vec<_>>(), "finalizer orphan and foregroundDeletion cannot be both set"));
+        errors.push(FieldError::invalid(
+            "metadata.finalizers",
+            finalizers.iter().filter_map(Value::as_str).collect::<Vec<_>>(),
+            "finalizer orphan and foregroundDeletion cannot be both set",
+        ));
     }
     errors
 }
@@ -223,7 +240,12 @@ fn validate_owners(metadata: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut controllers = 0;
     for (index, owner) in owners.iter().enumerate() {
-        for (name, detail) in [("apiVersion", "must not be empty"), ("kind", "must not be empty"), ("name", "must not be empty"), ("uid", "must not be empty")] {
+        for (name, detail) in [
+            ("apiVersion", "must not be empty"),
+            ("kind", "must not be empty"),
+            ("name", "must not be empty"),
+            ("uid", "must not be empty"),
+        ] {
             if owner.str_at(&[name]).is_empty() {
                 errors.push(FieldError::invalid(format!("metadata.ownerReferences[{index}].{name}"), "", detail));
             }
@@ -231,7 +253,11 @@ fn validate_owners(metadata: &Value) -> Vec<FieldError> {
         controllers += usize::from(owner.get("controller").and_then(Value::as_bool) == Some(true));
     }
     if controllers > 1 {
-        errors.push(FieldError::invalid("metadata.ownerReferences", controllers, "Only one reference can have Controller set to true"));
+        errors.push(FieldError::invalid(
+            "metadata.ownerReferences",
+            controllers,
+            "Only one reference can have Controller set to true",
+        ));
     }
     errors
 }
@@ -252,10 +278,13 @@ pub fn validate_meta_update(resource: &Resource, object: &Value, old: &Value) ->
             finalizers.iter().filter_map(Value::as_str).map(str::to_owned).collect()
         };
         let before = list(old);
-        let added: Vec<String> = list(object).into_iter().filter(|name| !before.contains(name) && !is_propagation(name)).collect();
+        let added: Vec<String> =
+            list(object).into_iter().filter(|name| !before.contains(name) && !is_propagation(name)).collect();
         if !added.is_empty() {
-            let detail = format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
-                added.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", "));
+            let detail = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                added.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+            );
             errors.push(FieldError::forbidden("metadata.finalizers", detail));
         }
     }

@@ -18,8 +18,8 @@ use crate::rest::Scope;
 
 pub(crate) use definition::conformance;
 pub(crate) use meta::{new_uid, prepare_update, random_suffix};
-pub(crate) use pod::qos_class;
 pub use meta::{prepare_create, validate_meta, validate_meta_update};
+pub(crate) use pod::qos_class;
 
 /// Selectable fields, validation and preparation of one resource. All methods have the generic behaviour as default.
 pub trait Strategy: Sync {

@@ -161,16 +161,31 @@ pub(crate) fn validate_spec(spec: Option<&Value>, field: &str) -> Vec<FieldError
     }
     if spec.get("terminationGracePeriodSeconds").and_then(Value::as_i64).is_some_and(|seconds| seconds < 0) {
         let value = spec.get("terminationGracePeriodSeconds").and_then(Value::as_i64);
-        errors.push(FieldError::invalid(format!("{field}.terminationGracePeriodSeconds"), value, "must be greater than or equal to 0"));
+        errors.push(FieldError::invalid(
+            format!("{field}.terminationGracePeriodSeconds"),
+            value,
+            "must be greater than or equal to 0",
+        ));
     }
     if spec.get("activeDeadlineSeconds").and_then(Value::as_i64).is_some_and(|seconds| seconds < 1) {
         let value = spec.get("activeDeadlineSeconds").and_then(Value::as_i64);
-        errors.push(FieldError::invalid(format!("{field}.activeDeadlineSeconds"), value, "must be between 1 and 2147483647, inclusive"));
+        errors.push(FieldError::invalid(
+            format!("{field}.activeDeadlineSeconds"),
+            value,
+            "must be between 1 and 2147483647, inclusive",
+        ));
     }
-    for (name, check) in [("nodeName", names::dns1123_subdomain as fn(&str) -> Vec<String>), ("hostname", names::dns1123_label), ("subdomain", names::dns1123_label), ("serviceAccountName", names::dns1123_subdomain)] {
+    for (name, check) in [
+        ("nodeName", names::dns1123_subdomain as fn(&str) -> Vec<String>),
+        ("hostname", names::dns1123_label),
+        ("subdomain", names::dns1123_label),
+        ("serviceAccountName", names::dns1123_subdomain),
+    ] {
         let value = spec.str_at(&[name]);
         if !value.is_empty() {
-            errors.extend(check(value).into_iter().map(|problem| FieldError::invalid(format!("{field}.{name}"), value, problem)));
+            errors.extend(
+                check(value).into_iter().map(|problem| FieldError::invalid(format!("{field}.{name}"), value, problem)),
+            );
         }
     }
     errors
@@ -184,7 +199,11 @@ fn validate_volumes<'a>(spec: &'a Value, field: &str, errors: &mut Vec<FieldErro
         if name.is_empty() {
             errors.push(FieldError::required(format!("{field}.name"), ""));
         } else {
-            errors.extend(names::dns1123_label(name).into_iter().map(|problem| FieldError::invalid(format!("{field}.name"), name, problem)));
+            errors.extend(
+                names::dns1123_label(name)
+                    .into_iter()
+                    .map(|problem| FieldError::invalid(format!("{field}.name"), name, problem)),
+            );
         }
         if seen.contains(&name) {
             errors.push(FieldError::duplicate(format!("{field}.name"), name));
@@ -203,39 +222,45 @@ fn validate_container(container: &Value, field: &str, volumes: &[&str], errors: 
     if name.is_empty() {
         errors.push(FieldError::required(format!("{field}.name"), ""));
     } else {
-        errors.extend(names::dns1123_label(name).into_iter().map(|problem| FieldError::invalid(format!("{field}.name"), name, problem)));
+        errors.extend(
+            names::dns1123_label(name)
+                .into_iter()
+                .map(|problem| FieldError::invalid(format!("{field}.name"), name, problem)),
+        );
     }
     let image = container.str_at(&["image"]);
     if image.is_empty() {
         errors.push(FieldError::required(format!("{field}.image"), ""));
     } else if image.trim() != image {
-        errors.push(FieldError::invalid(format!("{field}.image"), image, "must not have leading or trailing whitespace"));
+        errors.push(FieldError::invalid(
+            format!("{field}.image"),
+            image,
+            "must not have leading or trailing whitespace",
+        ));
     }
     let policies = ["Always", "IfNotPresent", "Never"];
     if !policies.contains(&container.str_at(&["imagePullPolicy"])) {
-        errors.push(FieldError::not_supported(format!("{field}.imagePullPolicy"), container.str_at(&["imagePullPolicy"]), &policies));
+        errors.push(FieldError::not_supported(
+            format!("{field}.imagePullPolicy"),
+            container.str_at(&["imagePullPolicy"]),
+            &policies,
+        ));
     }
-    for (index, port) in container.get("ports").and_then(Value::as_array).unwrap_or_default().iter().enumerate() {
-        let number = port.get("containerPort").and_then(Value::as_i64).unwrap_or(0);
-        errors.extend(names::port_number(number).into_iter().map(|problem| FieldError::invalid(format!("{field}.ports[{index}].containerPort"), number, problem)));
-        let name = port.str_at(&["name"]);
-        if !name.is_empty() {
-            errors.extend(names::port_name(name).into_iter().map(|problem| FieldError::invalid(format!("{field}.ports[{index}].name"), name, problem)));
-        }
-        let protocols = ["SCTP", "TCP", "UDP"];
-        if !protocols.contains(&port.str_at(&["protocol"])) {
-            errors.push(FieldError::not_supported(format!("{field}.ports[{index}].protocol"), port.str_at(&["protocol"]), &protocols));
-        }
-    }
+    validate_ports(container, field, errors);
     for (index, env) in container.get("env").and_then(Value::as_array).unwrap_or_default().iter().enumerate() {
         let name = env.str_at(&["name"]);
         if name.is_empty() {
             errors.push(FieldError::required(format!("{field}.env[{index}].name"), ""));
         } else {
-            errors.extend(names::relaxed_env_var_name(name).into_iter().map(|problem| FieldError::invalid(format!("{field}.env[{index}].name"), name, problem)));
+            errors.extend(
+                names::relaxed_env_var_name(name)
+                    .into_iter()
+                    .map(|problem| FieldError::invalid(format!("{field}.env[{index}].name"), name, problem)),
+            );
         }
     }
-    for (index, mount) in container.get("volumeMounts").and_then(Value::as_array).unwrap_or_default().iter().enumerate() {
+    for (index, mount) in container.get("volumeMounts").and_then(Value::as_array).unwrap_or_default().iter().enumerate()
+    {
         let name = mount.str_at(&["name"]);
         if name.is_empty() {
             errors.push(FieldError::required(format!("{field}.volumeMounts[{index}].name"), ""));
@@ -249,6 +274,33 @@ fn validate_container(container: &Value, field: &str, volumes: &[&str], errors: 
     validate_resources(container, field, errors);
 }
 
+fn validate_ports(container: &Value, field: &str, errors: &mut Vec<FieldError>) {
+    for (index, port) in container.get("ports").and_then(Value::as_array).unwrap_or_default().iter().enumerate() {
+        let number = port.get("containerPort").and_then(Value::as_i64).unwrap_or(0);
+        errors.extend(
+            names::port_number(number)
+                .into_iter()
+                .map(|problem| FieldError::invalid(format!("{field}.ports[{index}].containerPort"), number, problem)),
+        );
+        let name = port.str_at(&["name"]);
+        if !name.is_empty() {
+            errors.extend(
+                names::port_name(name)
+                    .into_iter()
+                    .map(|problem| FieldError::invalid(format!("{field}.ports[{index}].name"), name, problem)),
+            );
+        }
+        let protocols = ["SCTP", "TCP", "UDP"];
+        if !protocols.contains(&port.str_at(&["protocol"])) {
+            errors.push(FieldError::not_supported(
+                format!("{field}.ports[{index}].protocol"),
+                port.str_at(&["protocol"]),
+                &protocols,
+            ));
+        }
+    }
+}
+
 /// A request may not be above its limit.
 fn validate_resources(container: &Value, field: &str, errors: &mut Vec<FieldError>) {
     let Some(requests) = container.at(&["resources", "requests"]).and_then(Value::as_object) else { return };
@@ -259,7 +311,11 @@ fn validate_resources(container: &Value, field: &str, errors: &mut Vec<FieldErro
             && request_quantity > limit_quantity
         {
             let detail = format!("must be less than or equal to {name} limit of {limit_quantity}");
-            errors.push(FieldError::invalid(format!("{field}.resources.requests"), request.as_str().unwrap_or_default(), detail));
+            errors.push(FieldError::invalid(
+                format!("{field}.resources.requests"),
+                request.as_str().unwrap_or_default(),
+                detail,
+            ));
         }
     }
 }

@@ -88,14 +88,22 @@ fn validate_ports(ports: &[Value], errors: &mut Vec<FieldError>) {
         if name.is_empty() && ports.len() > 1 {
             errors.push(FieldError::required(format!("{field}.name"), ""));
         } else if !name.is_empty() {
-            errors.extend(names::dns1123_label(name).into_iter().map(|problem| FieldError::invalid(format!("{field}.name"), name, problem)));
+            errors.extend(
+                names::dns1123_label(name)
+                    .into_iter()
+                    .map(|problem| FieldError::invalid(format!("{field}.name"), name, problem)),
+            );
             if seen.contains(&name) {
                 errors.push(FieldError::duplicate(format!("{field}.name"), name));
             }
         }
         seen.push(name);
         let number = port.get("port").and_then(Value::as_i64).unwrap_or(0);
-        errors.extend(names::port_number(number).into_iter().map(|problem| FieldError::invalid(format!("{field}.port"), number, problem)));
+        errors.extend(
+            names::port_number(number)
+                .into_iter()
+                .map(|problem| FieldError::invalid(format!("{field}.port"), number, problem)),
+        );
         let protocols = ["SCTP", "TCP", "UDP"];
         let protocol = port.str_at(&["protocol"]);
         if !protocols.contains(&protocol) {
@@ -113,7 +121,9 @@ fn keep_node_ports(object: &mut Value, old: &Value) {
         if !has_node_ports {
             continue;
         }
-        let same = before.iter().find(|other| other.get("port") == port.get("port") && other.get("protocol") == port.get("protocol"));
+        let same = before
+            .iter()
+            .find(|other| other.get("port") == port.get("port") && other.get("protocol") == port.get("protocol"));
         if port.get("nodePort").is_none()
             && let Some(number) = same.and_then(|same| same.get("nodePort"))
         {

@@ -11,9 +11,16 @@ fn validate_selector(object: &Value) -> Vec<FieldError> {
     let parsed = LabelSelector::from_value(selector);
     match (&selector, &parsed) {
         (None, _) => errors.push(FieldError::required("spec.selector", "")),
-        (_, Err(error)) => errors.push(FieldError::invalid("spec.selector", selector.map(Value::to_string), error.to_string())),
+        (_, Err(error)) => {
+            errors.push(FieldError::invalid("spec.selector", selector.map(Value::to_string), error.to_string()))
+        }
         (_, Ok(parsed)) if parsed.is_everything() => {
-            errors.push(FieldError::new(api::status::FieldErrorKind::Invalid, "spec.selector", "{}", "empty selector is invalid for deployment"));
+            errors.push(FieldError::new(
+                api::status::FieldErrorKind::Invalid,
+                "spec.selector",
+                "{}",
+                "empty selector is invalid for deployment",
+            ));
         }
         (_, Ok(parsed)) => {
             let labels = object.at(&["spec", "template", "metadata", "labels"]);
@@ -102,8 +109,14 @@ impl Strategy for StatefulSets {
     /// `validation.ValidateStatefulSetUpdate`: only a few fields may change.
     fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
         const MUTABLE: [&str; 8] = [
-            "replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit",
-            "persistentVolumeClaimRetentionPolicy", "minReadySeconds", "podManagementPolicy",
+            "replicas",
+            "ordinals",
+            "template",
+            "updateStrategy",
+            "revisionHistoryLimit",
+            "persistentVolumeClaimRetentionPolicy",
+            "minReadySeconds",
+            "podManagementPolicy",
         ];
         let rest = |object: &Value| {
             let mut spec = object.get("spec").cloned().unwrap_or_default();
@@ -160,7 +173,8 @@ impl Strategy for Jobs {
         if object.at(&["spec", "manualSelector"]).and_then(Value::as_bool) == Some(true) {
             return;
         }
-        let (uid, name) = (object.str_at(&["metadata", "uid"]).to_owned(), object.str_at(&["metadata", "name"]).to_owned());
+        let (uid, name) =
+            (object.str_at(&["metadata", "uid"]).to_owned(), object.str_at(&["metadata", "name"]).to_owned());
         for (label, value) in [
             ("controller-uid", &uid),
             ("batch.kubernetes.io/controller-uid", &uid),
@@ -173,7 +187,10 @@ impl Strategy for Jobs {
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
-        let mut errors = validate_counts(object, &["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"]);
+        let mut errors = validate_counts(
+            object,
+            &["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"],
+        );
         errors.extend(validate_template(object, &["OnFailure", "Never"]));
         let indexed = object.str_at(&["spec", "completionMode"]) == "Indexed";
         if indexed && object.at(&["spec", "completions"]).is_none() {

@@ -20,11 +20,16 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
     let counts = !matches!(pod.str_at(&["status", "phase"]), "Succeeded" | "Failed" | "Pending")
         && pod.at(&["metadata", "deletionTimestamp"]).is_none();
     if counts {
-        let budgets = call.server.resource("policy", "v1", "poddisruptionbudgets").ok_or_else(Status::no_such_resource)?;
+        let budgets =
+            call.server.resource("policy", "v1", "poddisruptionbudgets").ok_or_else(Status::no_such_resource)?;
         match matching(&call, &budgets, &pod)?.as_slice() {
             [] => {}
             [one] => spend(&call, &budgets, one, &pod).await?,
-            _ => return Err(Status::internal("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")),
+            _ => {
+                return Err(Status::internal(
+                    "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+                ));
+            }
         }
     }
     call.delete_one(&call.info.namespace, &call.info.name, &options).await?;
@@ -44,7 +49,9 @@ fn matching(call: &Call<'_>, budgets: &Resource, pod: &Value) -> Result<Vec<Stri
         let selector = tree.at(&["spec", "selector"]);
         let Ok(parsed) = LabelSelector::from_value(selector) else { continue };
         let labels = pod.at(&["metadata", "labels"]);
-        if selector.is_some() && parsed.matches_with(|name| labels.and_then(|labels| labels.get(name)).and_then(Value::as_str)) {
+        if selector.is_some()
+            && parsed.matches_with(|name| labels.and_then(|labels| labels.get(name)).and_then(Value::as_str))
+        {
             names.push(budget.name().to_owned());
         }
     }
@@ -75,7 +82,8 @@ async fn spend(call: &Call<'_>, budgets: &Arc<Resource>, name: &str, pod: &Value
         .run(Scope::Free, |before| {
             let number = |path: &[&str]| before.at(path).and_then(Value::as_i64).unwrap_or(0);
             let always = before.str_at(&["spec", "unhealthyPodEvictionPolicy"]) == "AlwaysAllow";
-            let healthy_enough = number(&["status", "currentHealthy"]) >= number(&["status", "desiredHealthy"]) && number(&["status", "desiredHealthy"]) > 0;
+            let healthy_enough = number(&["status", "currentHealthy"]) >= number(&["status", "desiredHealthy"])
+                && number(&["status", "desiredHealthy"]) > 0;
             if !ready && (always || healthy_enough) {
                 return Ok(before.clone());
             }
@@ -101,7 +109,8 @@ async fn spend(call: &Call<'_>, budgets: &Arc<Resource>, name: &str, pod: &Value
 }
 
 fn refused(_budget: &str, detail: &str, retry_after: u32) -> Status {
-    let mut status = Status::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", retry_after);
+    let mut status =
+        Status::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", retry_after);
     if let Some(details) = &mut status.details {
         details.causes.push(Cause { reason: "DisruptionBudget".into(), message: detail.into(), field: String::new() });
     }

@@ -42,7 +42,10 @@ pub(super) async fn bind(call: Call<'_>) -> Answer {
     change(&call, None)?
         .run(Scope::Free, |before| {
             if !uid.is_empty() && before.str_at(&["metadata", "uid"]) != uid {
-                return Err(conflict(&format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", before.str_at(&["metadata", "uid"]))));
+                return Err(conflict(&format!(
+                    "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                    before.str_at(&["metadata", "uid"])
+                )));
             }
             if before.at(&["metadata", "deletionTimestamp"]).is_some() {
                 return Err(conflict(&format!("pod {name} is being deleted, cannot be assigned to a host")));
@@ -51,13 +54,16 @@ pub(super) async fn bind(call: Call<'_>) -> Answer {
             if !present.is_empty() {
                 return Err(conflict(&format!("pod {name} is already assigned to node \"{present}\"")));
             }
-            if before.at(&["spec", "schedulingGates"]).and_then(Value::as_array).is_some_and(|gates| !gates.is_empty()) {
+            if before.at(&["spec", "schedulingGates"]).and_then(Value::as_array).is_some_and(|gates| !gates.is_empty())
+            {
                 return Err(conflict(&format!("pod {name} has non-empty .spec.schedulingGates")));
             }
             let mut object = before.clone();
             object.set(&["spec", "nodeName"], node.as_str());
             for part in ["annotations", "labels"] {
-                for (key, value) in binding.at(&["metadata", part]).and_then(Value::as_object).into_iter().flat_map(|map| map.iter()) {
+                for (key, value) in
+                    binding.at(&["metadata", part]).and_then(Value::as_object).into_iter().flat_map(|map| map.iter())
+                {
                     object.set(&["metadata", part, key], value.clone());
                 }
             }
@@ -98,7 +104,11 @@ pub(super) async fn partial(call: Call<'_>) -> Answer {
     if call.info.verb == "get" {
         let change = change(&call, None)?;
         call.server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
-        let key = if call.resource.namespaced { format!("{}/{}", call.info.namespace, call.info.name) } else { call.info.name.clone() };
+        let key = if call.resource.namespaced {
+            format!("{}/{}", call.info.namespace, call.info.name)
+        } else {
+            call.info.name.clone()
+        };
         let object = change.shelf()?.get(&key).ok_or_else(|| call.not_found(&call.info.name))?;
         return answer(&call, StatusCode::OK, &object.tree());
     }
@@ -149,9 +159,12 @@ pub(super) async fn partial(call: Call<'_>) -> Answer {
 
 /// Ephemeral containers are added, never changed or taken away.
 fn check_ephemeral(before: &Value, object: &Value, name: &str) -> Result<(), Status> {
-    let list = |object: &Value| object.at(&["spec", "ephemeralContainers"]).and_then(Value::as_array).unwrap_or_default().to_vec();
+    let list = |object: &Value| {
+        object.at(&["spec", "ephemeralContainers"]).and_then(Value::as_array).unwrap_or_default().to_vec()
+    };
     let (old, new) = (list(before), list(object));
-    let kept = old.iter().all(|container| new.iter().any(|other| other.str_at(&["name"]) == container.str_at(&["name"])));
+    let kept =
+        old.iter().all(|container| new.iter().any(|other| other.str_at(&["name"]) == container.str_at(&["name"])));
     if kept {
         return Ok(());
     }

@@ -106,7 +106,10 @@ mod tests {
             (BEFORE.replace("\"c\"", "\"d\""), "may not be renamed"),
             (BEFORE.replace("}}}]", "}}},{\"name\":\"d\",\"image\":\"i\"}]"), "may not be added or removed"),
             (BEFORE.replace(",\"memory\":\"1Gi\"", ""), "resource requests cannot be removed"),
-            (BEFORE.replace("\"memory\":\"1Gi\"", "\"memory\":\"1Gi\",\"ephemeral-storage\":\"1Gi\""), "only cpu and memory"),
+            (
+                BEFORE.replace("\"memory\":\"1Gi\"", "\"memory\":\"1Gi\",\"ephemeral-storage\":\"1Gi\""),
+                "only cpu and memory",
+            ),
             (BEFORE.replace("}}}]", "},\"limits\":{\"cpu\":\"1\",\"memory\":\"1Gi\"}}}]"), "QOS Class may not change"),
         ];
         for (wanted, says) in cases {

@@ -30,14 +30,19 @@ impl<'a> Paths<'a> {
                 selector: scale.selector.as_deref().map(names),
                 is_custom: true,
             },
-            None => Paths { spec: REPLICAS.to_vec(), status: vec!["status", "replicas"], selector: None, is_custom: false },
+            None => {
+                Paths { spec: REPLICAS.to_vec(), status: vec!["status", "replicas"], selector: None, is_custom: false }
+            }
         }
     }
 
     /// A custom resource without replicas has no scale yet.
     fn check(&self, object: &Value) -> Result<(), Status> {
         if self.is_custom && object.at(&self.spec).is_none() {
-            return Err(Status::internal(format!("the spec replicas field \".{}\" does not exist", self.spec.join("."))));
+            return Err(Status::internal(format!(
+                "the spec replicas field \".{}\" does not exist",
+                self.spec.join(".")
+            )));
         }
         Ok(())
     }
@@ -47,13 +52,7 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
     let resource = call.resource.clone();
     let paths = Paths::of(&resource);
     if call.info.verb == "get" {
-        call.server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
-        let key = call.object_key(&call.info.name);
-        let shelf = call.server.cache.shelf(&call.resource).ok_or_else(Status::no_such_resource)?;
-        let object = shelf.get(&key).ok_or_else(|| call.not_found(&call.info.name))?;
-        let object = object.tree();
-        paths.check(&object)?;
-        return answer(&call, StatusCode::OK, &scale_of(&paths, &object));
+        return read(&call, &paths).await;
     }
     let options = WriteOptions::of(&call)?;
     let change = Change {
@@ -71,7 +70,14 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
     let wanted = if edit.is_some() { Value::Null } else { body(&call)? };
     let ty = call.server.model.find("autoscaling.v1.Scale").ok_or_else(Status::no_such_resource)?;
     let kind = Gvk::new("autoscaling", "v1", "Scale");
-    let management = Management { server: call.server, model: call.server.model, ty, kind: &kind, subresource: "scale", skip: management::unowned_of_scale() };
+    let management = Management {
+        server: call.server,
+        model: call.server.model,
+        ty,
+        kind: &kind,
+        subresource: "scale",
+        skip: management::unowned_of_scale(),
+    };
     let outcome = change
         .run(Scope::Main, |before| {
             let resources = call.server.resources.load();
@@ -108,11 +114,22 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
     answer(&call, StatusCode::OK, &scale_of(&paths, &outcome.object().tree()))
 }
 
+async fn read(call: &Call<'_>, paths: &Paths<'_>) -> Answer {
+    call.server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let key = call.object_key(&call.info.name);
+    let shelf = call.server.cache.shelf(&call.resource).ok_or_else(Status::no_such_resource)?;
+    let object = shelf.get(&key).ok_or_else(|| call.not_found(&call.info.name))?.tree();
+    paths.check(&object)?;
+    answer(call, StatusCode::OK, &scale_of(paths, &object))
+}
+
 /// The workload with the replicas of its scale.
 fn scaled(paths: &Paths<'_>, before: &Value, scale: &Value, name: &str) -> Result<Value, Status> {
     let replicas = match scale.at(&REPLICAS) {
         None | Some(Value::Null) => 0,
-        Some(value) => value.as_i64().ok_or_else(|| Status::bad_request("Scale in version \"v1\" cannot be handled as a Scale: spec.replicas must be a number"))?,
+        Some(value) => value.as_i64().ok_or_else(|| {
+            Status::bad_request("Scale in version \"v1\" cannot be handled as a Scale: spec.replicas must be a number")
+        })?,
     };
     if replicas < 0 {
         let error = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
@@ -150,7 +167,9 @@ fn scale_of(paths: &Paths<'_>, object: &Value) -> Value {
     // A ReplicationController's selector is a plain map.
     let parsed = if object.str_at(&["kind"]) == "ReplicationController" {
         let labels = selector.and_then(Value::as_object);
-        Some(LabelSelector::from_set(labels.into_iter().flat_map(|map| map.iter()).map(|(key, value)| (key, value.as_str().unwrap_or_default()))))
+        Some(LabelSelector::from_set(
+            labels.into_iter().flat_map(|map| map.iter()).map(|(key, value)| (key, value.as_str().unwrap_or_default())),
+        ))
     } else {
         LabelSelector::from_value(selector).ok()
     };

@@ -347,14 +347,16 @@ async fn a_thousand_definitions_do_not_slow_the_start() {
         let mut definition = widgets();
         let plural = format!("widgets{index}");
         definition["metadata"] = json!({"name": format!("{plural}.example.com"), "uid": index.to_string()});
-        definition["spec"]["names"] =
-            json!({"plural": plural, "singular": plural, "kind": format!("Widget{index}"), "listKind": format!("Widget{index}List")});
+        definition["spec"]["names"] = json!({"plural": plural, "singular": plural, "kind": format!("Widget{index}"), "listKind": format!("Widget{index}List")});
         definition["status"] = json!({
             "acceptedNames": definition["spec"]["names"],
             "storedVersions": ["v1"],
             "conditions": [{"type": "NamesAccepted", "status": "True"}, {"type": "Established", "status": "True"}],
         });
-        (format!("/registry/apiextensions.k8s.io/customresourcedefinitions/{plural}.example.com"), definition.to_string())
+        (
+            format!("/registry/apiextensions.k8s.io/customresourcedefinitions/{plural}.example.com"),
+            definition.to_string(),
+        )
     };
     let seeded = (0..1000).map(definition).map(|(key, text)| {
         let store = store.clone();
@@ -371,7 +373,8 @@ async fn a_thousand_definitions_do_not_slow_the_start() {
     // A debug build on a busy machine; a release build takes a small part of it.
     assert!(took < Duration::from_secs(20), "{took:?}");
     let admin = Arc::new(UserInfo::authenticated("admin", ["system:masters".to_owned()]));
-    let get = http::Request::builder().uri("/apis/example.com/v1/namespaces/default/widgets999").body(Default::default());
+    let get =
+        http::Request::builder().uri("/apis/example.com/v1/namespaces/default/widgets999").body(Default::default());
     assert_eq!(server.handle_local(admin, get.unwrap()).await.status(), StatusCode::OK);
     stop.cancel();
 }

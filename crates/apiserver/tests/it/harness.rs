@@ -62,12 +62,20 @@ impl Harness {
         self.server.handle_local(self.admin.clone(), request).await
     }
 
-    pub async fn call(&self, method: Method, path: &str, content_type: &str, body: impl Into<Bytes>) -> (StatusCode, Value) {
-        let request = Request::builder().method(method).uri(path).header("content-type", content_type).body(body.into());
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: impl Into<Bytes>,
+    ) -> (StatusCode, Value) {
+        let request =
+            Request::builder().method(method).uri(path).header("content-type", content_type).body(body.into());
         let response = self.send(request.expect("request")).await;
         let status = response.status();
         let bytes = response.into_body().collect().await.expect("body").to_bytes();
-        let value = serde_json::from_slice(&bytes).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into()));
+        let value =
+            serde_json::from_slice(&bytes).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into()));
         (status, value)
     }
 

@@ -35,7 +35,8 @@ fn plain(json: &[u8]) -> Value {
 
 async fn objects(server: &Harness) {
     for name in ["a", "b"] {
-        let body = format!(r#"{{"metadata":{{"name":"{name}","labels":{{"x":"{name}"}}}},"data":{{"z":"1","k":"v"}}}}"#);
+        let body =
+            format!(r#"{{"metadata":{{"name":"{name}","labels":{{"x":"{name}"}}}},"data":{{"z":"1","k":"v"}}}}"#);
         assert_eq!(server.post(MAPS, &body).await.0, StatusCode::CREATED);
     }
     // Large enough to be sent as chunks of its own.
@@ -77,7 +78,11 @@ async fn every_read_says_the_same_in_both() {
             let message = bytes(as_protobuf).await;
             let expected = bytes(get(&server, &path, &wish("application/json")).await).await;
             assert_eq!(decode(&message), plain(&expected), "{path}");
-            assert_eq!(message, protobuf::encode(Model::builtin(), &json::parse(&expected).expect("JSON")).expect("message"), "{path}");
+            assert_eq!(
+                message,
+                protobuf::encode(Model::builtin(), &json::parse(&expected).expect("JSON")).expect("message"),
+                "{path}"
+            );
         }
     }
     let table = get(&server, MAPS, &format!("{PROTOBUF};as=Table;g=meta.k8s.io;v=v1")).await;
@@ -88,17 +93,27 @@ async fn every_read_says_the_same_in_both() {
 async fn writes_are_taken_and_answered() {
     let server = Harness::start().await;
     let send = async |method: Method, path: &str, content_type: &str, body: Vec<u8>| {
-        let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, content_type).header(header::ACCEPT, PROTOBUF);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::CONTENT_TYPE, content_type)
+            .header(header::ACCEPT, PROTOBUF);
         let response = server.send(request.body(body.into()).expect("request")).await;
         (response.status(), decode(&bytes(response).await))
     };
-    let message = |text: &str| protobuf::encode(Model::builtin(), &json::parse(text.as_bytes()).expect("JSON")).expect("message");
+    let message =
+        |text: &str| protobuf::encode(Model::builtin(), &json::parse(text.as_bytes()).expect("JSON")).expect("message");
     let map = message(r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"p"},"data":{"a":"1"}}"#);
     let (code, created) = send(Method::POST, MAPS, PROTOBUF, map.clone()).await;
     assert_eq!((code, created.str_at(&["data", "a"])), (StatusCode::CREATED, "1"));
     let (code, again) = send(Method::POST, MAPS, PROTOBUF, map).await;
-    assert_eq!((code, again.str_at(&["kind"]), again.str_at(&["reason"])), (StatusCode::CONFLICT, "Status", "AlreadyExists"));
-    let (_, patched) = send(Method::PATCH, &format!("{MAPS}/p"), "application/merge-patch+json", br#"{"data":{"a":"2"}}"#.to_vec()).await;
+    assert_eq!(
+        (code, again.str_at(&["kind"]), again.str_at(&["reason"])),
+        (StatusCode::CONFLICT, "Status", "AlreadyExists")
+    );
+    let (_, patched) =
+        send(Method::PATCH, &format!("{MAPS}/p"), "application/merge-patch+json", br#"{"data":{"a":"2"}}"#.to_vec())
+            .await;
     assert_eq!(patched.str_at(&["data", "a"]), "2");
     let stale = message(r#"{"kind":"DeleteOptions","apiVersion":"v1","preconditions":{"uid":"other"}}"#);
     let (code, refused) = send(Method::DELETE, &format!("{MAPS}/p"), PROTOBUF, stale).await;
@@ -118,7 +133,8 @@ fn events(mut stream: &[u8]) -> Vec<(String, Value)> {
         stream = rest;
         // type = 1 and object = 2 { raw = 1 }: the object is what begins as every message does.
         let at = frame.windows(4).position(|part| part == protobuf::MAGIC).expect("an enveloped object");
-        let kind = protobuf::decode(model, Some(ty), &protobuf::envelope("", "", &frame[..usize::from(frame[1]) + 2])).expect("a type");
+        let kind = protobuf::decode(model, Some(ty), &protobuf::envelope("", "", &frame[..usize::from(frame[1]) + 2]))
+            .expect("a type");
         found.push((kind.str_at(&["type"]).to_owned(), decode(&frame[at..])));
     }
     found
@@ -128,7 +144,9 @@ fn events(mut stream: &[u8]) -> Vec<(String, Value)> {
 async fn watches_are_frames_behind_their_length() {
     let server = Harness::start().await;
     objects(&server).await;
-    let path = format!("{MAPS}?watch=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=1");
+    let path = format!(
+        "{MAPS}?watch=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=1"
+    );
     let accept = format!("{PROTOBUF};stream=watch");
     let response = get(&server, &path, &accept).await;
     assert_eq!(content_type(&response), accept);
@@ -138,10 +156,20 @@ async fn watches_are_frames_behind_their_length() {
         server.delete(&format!("{MAPS}/b")).await;
     };
     let (stream, ()) = tokio::join!(reading, changing);
-    let seen: Vec<String> = events(&stream).iter().map(|(kind, object)| format!("{kind} {} {}", object.str_at(&["kind"]), object.str_at(&["metadata", "name"]))).collect();
+    let seen: Vec<String> = events(&stream)
+        .iter()
+        .map(|(kind, object)| format!("{kind} {} {}", object.str_at(&["kind"]), object.str_at(&["metadata", "name"])))
+        .collect();
     assert_eq!(
         seen,
-        ["ADDED ConfigMap a", "ADDED ConfigMap b", "ADDED ConfigMap large", "BOOKMARK ConfigMap ", "MODIFIED ConfigMap a", "DELETED ConfigMap b"]
+        [
+            "ADDED ConfigMap a",
+            "ADDED ConfigMap b",
+            "ADDED ConfigMap large",
+            "BOOKMARK ConfigMap ",
+            "MODIFIED ConfigMap a",
+            "DELETED ConfigMap b"
+        ]
     );
     let bookmark = &events(&stream)[3].1;
     assert_eq!(bookmark.str_at(&["metadata", "annotations", "k8s.io/initial-events-end"]), "true");
@@ -149,7 +177,9 @@ async fn watches_are_frames_behind_their_length() {
     // Two watchers of the same change get the same bytes.
     let version = bookmark.str_at(&["metadata", "resourceVersion"]);
     let path = format!("{MAPS}?watch=1&resourceVersion={version}&timeoutSeconds=1");
-    let (one, two) = tokio::join!(async { bytes(get(&server, &path, PROTOBUF).await).await }, async { bytes(get(&server, &path, PROTOBUF).await).await });
+    let (one, two) = tokio::join!(async { bytes(get(&server, &path, PROTOBUF).await).await }, async {
+        bytes(get(&server, &path, PROTOBUF).await).await
+    });
     assert_eq!((events(&one).len(), one == two), (2, true));
 }
 
@@ -158,10 +188,16 @@ async fn openapi_is_served_as_gnostics_message() {
     let server = Harness::start().await;
     let json = get(&server, "/openapi/v2", "application/json").await;
     let tag = json.headers()[header::ETAG].clone();
-    for accept in ["application/com.github.proto-openapi.spec.v2@v1.0+protobuf", "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"] {
+    for accept in [
+        "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+        "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+    ] {
         let response = get(&server, "/openapi/v2", accept).await;
         assert_eq!(content_type(&response), "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
-        assert_eq!((&response.headers()[header::ETAG], response.headers().contains_key(header::LAST_MODIFIED)), (&tag, true));
+        assert_eq!(
+            (&response.headers()[header::ETAG], response.headers().contains_key(header::LAST_MODIFIED)),
+            (&tag, true)
+        );
         let modified = response.headers()[header::LAST_MODIFIED].clone();
         assert!(bytes(response).await.starts_with(b"\n\x032.0\x12"));
         for (name, value) in [(header::IF_NONE_MATCH, &tag), (header::IF_MODIFIED_SINCE, &modified)] {

@@ -8,7 +8,8 @@ use crate::harness::Harness;
 fn series(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
     let labels: Vec<String> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
     let mut found = text.lines().filter(|line| {
-        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])) && labels.iter().all(|label| line.contains(label))
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            && labels.iter().all(|label| line.contains(label))
     });
     let line = found.next()?;
     assert_eq!(found.next(), None, "{name} {labels:?}");
@@ -38,7 +39,15 @@ async fn requests_are_counted_under_upstreams_names() {
     let open = server.send(http::Request::get("/api/v1/pods?watch=1").body(Default::default()).expect("request")).await;
     let text = metrics(&server).await;
     let request = |verb, code, dry_run, scope| {
-        let labels = [("verb", verb), ("code", code), ("dry_run", dry_run), ("scope", scope), ("resource", "configmaps"), ("version", "v1"), ("component", "apiserver")];
+        let labels = [
+            ("verb", verb),
+            ("code", code),
+            ("dry_run", dry_run),
+            ("scope", scope),
+            ("resource", "configmaps"),
+            ("version", "v1"),
+            ("component", "apiserver"),
+        ];
         series(&text, "apiserver_request_total", &labels)
     };
     assert_eq!(request("POST", "201", "", "resource"), Some(1.0));
@@ -49,15 +58,22 @@ async fn requests_are_counted_under_upstreams_names() {
     assert_eq!(request("WATCH", "200", "", "namespace"), Some(1.0));
     let took = [("verb", "POST"), ("resource", "configmaps"), ("dry_run", "")];
     assert_eq!(series(&text, "apiserver_request_duration_seconds_count", &took), Some(2.0));
-    let watching = |resource| series(&text, "apiserver_longrunning_requests", &[("verb", "WATCH"), ("resource", resource)]);
+    let watching =
+        |resource| series(&text, "apiserver_longrunning_requests", &[("verb", "WATCH"), ("resource", resource)]);
     assert_eq!((watching("pods"), watching("configmaps")), (Some(1.0), Some(0.0)));
     assert!(series(&text, "apiserver_watch_events_total", &[("resource", "configmaps")]) >= Some(1.0));
     assert_eq!(series(&text, "apiserver_current_inflight_requests", &[("request_kind", "readOnly")]), Some(1.0));
     assert_eq!(series(&text, "apiserver_request_total", &[("subresource", "/readyz")]), Some(1.0));
-    assert_eq!(series(&text, "apiserver_response_sizes_count", &[("verb", "LIST"), ("resource", "configmaps")]), Some(1.0));
+    assert_eq!(
+        series(&text, "apiserver_response_sizes_count", &[("verb", "LIST"), ("resource", "configmaps")]),
+        Some(1.0)
+    );
     let stored = [("operation", "create"), ("group", ""), ("resource", "configmaps")];
     assert!(series(&text, "etcd_request_duration_seconds_count", &stored) >= Some(1.0));
-    assert!(series(&text, "apiserver_storage_objects", &[("resource", "clusterroles.rbac.authorization.k8s.io")]) > Some(10.0));
+    assert!(
+        series(&text, "apiserver_storage_objects", &[("resource", "clusterroles.rbac.authorization.k8s.io")])
+            > Some(10.0)
+    );
     assert!(!text.contains("nonsense"), "labels do not come from the request");
     drop(open);
     let labels = [("verb", "WATCH"), ("resource", "pods")];
@@ -74,7 +90,10 @@ async fn tokens_are_signed_with_a_published_key() {
     assert_eq!(configuration["id_token_signing_alg_values_supported"], serde_json::json!(["ES256"]));
     let (_, set) = server.get("/openid/v1/jwks").await;
     let key = &set["keys"][0];
-    assert_eq!((&key["kty"], &key["use"], &key["alg"], &key["crv"]), (&"EC".into(), &"sig".into(), &"ES256".into(), &"P-256".into()));
+    assert_eq!(
+        (&key["kty"], &key["use"], &key["alg"], &key["crv"]),
+        (&"EC".into(), &"sig".into(), &"ES256".into(), &"P-256".into())
+    );
     let (code, answer) = server.post("/api/v1/namespaces/default/serviceaccounts/default/token", "{}").await;
     assert_eq!(code, StatusCode::CREATED, "{answer}");
     let token = answer["status"]["token"].as_str().expect("a token");

@@ -28,7 +28,8 @@ async fn an_object_lives_from_create_to_delete() {
     assert_eq!(patched["data"], serde_json::json!({"k": "v", "k2": "v2"}));
     let (_, patched) = server.patch(&format!("{MAPS}/a"), "merge", r#"{"data":{"k":null}}"#).await;
     assert_eq!(patched["data"], serde_json::json!({"k2": "v2"}));
-    let (_, patched) = server.patch(&format!("{MAPS}/a"), "json", r#"[{"op":"add","path":"/data/k3","value":"3"}]"#).await;
+    let (_, patched) =
+        server.patch(&format!("{MAPS}/a"), "json", r#"[{"op":"add","path":"/data/k3","value":"3"}]"#).await;
     assert_eq!(patched["data"], serde_json::json!({"k2": "v2", "k3": "3"}));
 
     let stale = format!(r#"{{"metadata":{{"name":"a","resourceVersion":"{version}"}},"data":{{}}}}"#);
@@ -64,7 +65,13 @@ async fn pages_show_one_state() {
     let mut page = first.clone();
     loop {
         assert_eq!(page["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
-        names.extend(page["items"].as_array().into_iter().flatten().map(|item| item["metadata"]["name"].as_str().unwrap_or_default().to_owned()));
+        names.extend(
+            page["items"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|item| item["metadata"]["name"].as_str().unwrap_or_default().to_owned()),
+        );
         let Some(token) = page["metadata"]["continue"].as_str() else { break };
         page = server.get(&format!("{MAPS}?limit=3&continue={token}")).await.1;
     }
@@ -77,7 +84,8 @@ async fn a_watch_tells_every_change_in_order() {
     server.post(MAPS, r#"{"metadata":{"name":"old","labels":{"x":"1"}}}"#).await;
     let (_, list) = server.get(MAPS).await;
     let version = list["metadata"]["resourceVersion"].as_str().expect("version");
-    let request = http::Request::get(format!("{MAPS}?watch=1&resourceVersion={version}&labelSelector=x%3D1&timeoutSeconds=5"));
+    let request =
+        http::Request::get(format!("{MAPS}?watch=1&resourceVersion={version}&labelSelector=x%3D1&timeoutSeconds=5"));
     let mut body = server.send(request.body(Default::default()).expect("request")).await.into_body();
     server.post(MAPS, r#"{"metadata":{"name":"a","labels":{"x":"1"}}}"#).await;
     server.post(MAPS, r#"{"metadata":{"name":"other"}}"#).await;
@@ -88,7 +96,11 @@ async fn a_watch_tells_every_change_in_order() {
     while seen.len() < 4 {
         let frame = body.frame().await.expect("an event").expect("a frame").into_data().expect("data");
         let event: serde_json::Value = serde_json::from_slice(&frame).expect("event");
-        seen.push(format!("{} {}", event["type"].as_str().unwrap_or_default(), event["object"]["metadata"]["name"].as_str().unwrap_or_default()));
+        seen.push(format!(
+            "{} {}",
+            event["type"].as_str().unwrap_or_default(),
+            event["object"]["metadata"]["name"].as_str().unwrap_or_default()
+        ));
     }
     assert_eq!(seen, ["ADDED a", "MODIFIED a", "DELETED a", "DELETED old"]);
 }
@@ -97,7 +109,9 @@ async fn a_watch_tells_every_change_in_order() {
 async fn pods_are_completed_and_end_gracefully() {
     let server = Harness::start().await;
     let pods = "/api/v1/namespaces/default/pods";
-    let (code, pod) = server.post(pods, r#"{"metadata":{"generateName":"web-"},"spec":{"containers":[{"name":"c","image":"nginx"}]}}"#).await;
+    let (code, pod) = server
+        .post(pods, r#"{"metadata":{"generateName":"web-"},"spec":{"containers":[{"name":"c","image":"nginx"}]}}"#)
+        .await;
     assert_eq!(code, StatusCode::CREATED, "{pod}");
     let spec = &pod["spec"];
     assert_eq!(spec["containers"][0]["imagePullPolicy"], "Always");
@@ -110,7 +124,11 @@ async fn pods_are_completed_and_end_gracefully() {
     let (code, bound) = server.post(&format!("{pods}/{name}/binding"), &binding).await;
     assert_eq!(code, StatusCode::CREATED, "{bound}");
     let (code, ending) = server.delete(&format!("{pods}/{name}")).await;
-    assert_eq!((code, ending["metadata"]["deletionGracePeriodSeconds"].as_i64()), (StatusCode::OK, Some(30)), "{ending}");
+    assert_eq!(
+        (code, ending["metadata"]["deletionGracePeriodSeconds"].as_i64()),
+        (StatusCode::OK, Some(30)),
+        "{ending}"
+    );
     let (code, _) = server.call(Method::DELETE, &format!("{pods}/{name}?gracePeriodSeconds=0"), "", "").await;
     assert_eq!(code, StatusCode::OK);
     assert_eq!(server.get(&format!("{pods}/{name}")).await.0, StatusCode::NOT_FOUND);
@@ -120,7 +138,8 @@ async fn pods_are_completed_and_end_gracefully() {
 async fn services_get_addresses_and_give_them_back() {
     let server = Harness::start().await;
     let services = "/api/v1/namespaces/default/services";
-    let (code, service) = server.post(services, r#"{"metadata":{"name":"web"},"spec":{"type":"NodePort","ports":[{"port":80}]}}"#).await;
+    let (code, service) =
+        server.post(services, r#"{"metadata":{"name":"web"},"spec":{"type":"NodePort","ports":[{"port":80}]}}"#).await;
     assert_eq!(code, StatusCode::CREATED, "{service}");
     let address = service["spec"]["clusterIP"].as_str().expect("an address").to_owned();
     assert!(address.starts_with("10.96."), "{address}");
@@ -128,7 +147,8 @@ async fn services_get_addresses_and_give_them_back() {
     assert!((30000..=32767).contains(&port));
     let (code, _) = server.get(&format!("/apis/networking.k8s.io/v1/ipaddresses/{address}")).await;
     assert_eq!(code, StatusCode::OK);
-    let taken = format!(r#"{{"metadata":{{"name":"two"}},"spec":{{"clusterIP":"{address}","ports":[{{"port":80}}]}}}}"#);
+    let taken =
+        format!(r#"{{"metadata":{{"name":"two"}},"spec":{{"clusterIP":"{address}","ports":[{{"port":80}}]}}}}"#);
     let (code, refused) = server.post(services, &taken).await;
     assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
     server.delete(&format!("{services}/web")).await;
@@ -147,11 +167,17 @@ async fn status_and_spec_are_changed_apart() {
     assert_eq!(code, StatusCode::CREATED, "{created}");
     assert!(created.get("status").is_none() || created["status"].get("replicas").is_none());
     assert_eq!(created["metadata"]["generation"], 1);
-    let (_, changed) = server.patch(&format!("{deployments}/d/status"), "merge", r#"{"spec":{"replicas":9},"status":{"replicas":3}}"#).await;
+    let (_, changed) = server
+        .patch(&format!("{deployments}/d/status"), "merge", r#"{"spec":{"replicas":9},"status":{"replicas":3}}"#)
+        .await;
     assert_eq!((changed["spec"]["replicas"].as_i64(), changed["status"]["replicas"].as_i64()), (Some(1), Some(3)));
     assert_eq!(changed["metadata"]["generation"], 1);
     let (code, scale) = server.patch(&format!("{deployments}/d/scale"), "merge", r#"{"spec":{"replicas":4}}"#).await;
-    assert_eq!((code, scale["spec"]["replicas"].as_i64(), scale["status"]["replicas"].as_i64()), (StatusCode::OK, Some(4), Some(3)), "{scale}");
+    assert_eq!(
+        (code, scale["spec"]["replicas"].as_i64(), scale["status"]["replicas"].as_i64()),
+        (StatusCode::OK, Some(4), Some(3)),
+        "{scale}"
+    );
     let (_, read) = server.get(&format!("{deployments}/d")).await;
     assert_eq!((read["metadata"]["generation"].as_i64(), read["status"]["replicas"].as_i64()), (Some(2), Some(3)));
 }

@@ -61,7 +61,8 @@ pub fn plan(inputs: &Inputs, now: Timestamp) -> Plan {
     }
     let taints = wanted_taints(&node, now);
     if taints.as_slice() != nodes::taints(&node) {
-        let patch = json!({"metadata": {"uid": node.uid()}, "spec": {"taints": (!taints.is_empty()).then_some(&taints)}});
+        let patch =
+            json!({"metadata": {"uid": node.uid()}, "spec": {"taints": (!taints.is_empty()).then_some(&taints)}});
         plan.patch(&node, PatchKind::Merge, &patch).ignore_not_found();
     }
     if ready(&node) != "True" {
