@@ -122,7 +122,7 @@ fn luhn(digits: &str) -> bool {
             let doubled = if index % 2 == 1 { digit * 2 } else { digit };
             sum + doubled / 10 + doubled % 10
         });
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 fn isbn10(text: &str) -> bool {
