@@ -134,6 +134,26 @@ async fn pods_are_completed_and_end_gracefully() {
     assert_eq!(server.get(&format!("{pods}/{name}")).await.0, StatusCode::NOT_FOUND);
 }
 
+/// As `kubectl debug` does it.
+#[tokio::test]
+async fn ephemeral_containers_are_added_by_a_patch_and_completed() {
+    let server = Harness::start().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let (code, pod) =
+        server.post(pods, r#"{"metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i"}]}}"#).await;
+    assert_eq!(code, StatusCode::CREATED, "{pod}");
+    let patch =
+        r#"{"spec":{"ephemeralContainers":[{"name":"debugger","image":"busybox:1","targetContainerName":"c"}]}}"#;
+    let (code, pod) = server.patch(&format!("{pods}/p/ephemeralcontainers"), "strategic-merge", patch).await;
+    assert_eq!(code, StatusCode::OK, "{pod}");
+    let added = &pod["spec"]["ephemeralContainers"][0];
+    assert_eq!(
+        (&added["imagePullPolicy"], &added["terminationMessagePolicy"]),
+        (&"IfNotPresent".into(), &"File".into())
+    );
+    assert_eq!(pod["metadata"]["generation"], 2);
+}
+
 #[tokio::test]
 async fn services_get_addresses_and_give_them_back() {
     let server = Harness::start().await;

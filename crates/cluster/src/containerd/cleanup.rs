@@ -141,7 +141,8 @@ pub(super) fn mountinfo() -> String {
 /// The mount points at or below `root`, in the order of `/proc/self/mountinfo`, which is the order of mounting.
 pub(super) fn mounts_below(mountinfo: &str, root: &Path) -> Vec<PathBuf> {
     let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
-    points.filter(|p| p.starts_with(root)).collect()
+    // The folder itself may be a mount of its owner's.
+    points.filter(|p| p != root && p.starts_with(root)).collect()
 }
 
 /// The kernel writes blank, tab, newline and backslash as a backslash and three octal digits.
@@ -300,7 +301,7 @@ mod tests {
 
     #[test]
     fn mount_points_below_the_data_folder_are_found() {
-        let info = "22 1 254:0 / / rw - ext4 /dev/vda rw\n30 22 0:3 / /data/a\\040b rw - tmpfs t rw\n31 22 0:4 / /data2 rw - \
+        let info = "22 1 254:0 / / rw - ext4 /dev/vda rw\n29 22 0:9 / /data rw - ext4 /dev/vdb rw\n30 22 0:3 / /data/a\\040b rw - tmpfs t rw\n31 22 0:4 / /data2 rw - \
                     tmpfs t rw\n32 30 0:5 / /data/a\\040b/c rw - tmpfs t rw\n";
         let found = mounts_below(info, Path::new("/data"));
         assert_eq!(found, [PathBuf::from("/data/a b"), PathBuf::from("/data/a b/c")]);
