@@ -10,7 +10,7 @@ use client::{
 use futures_util::{StreamExt, future::try_join_all};
 use jiff::Timestamp;
 use k8s_cri::v1::{ContainerStatus, PodSandboxState, PodSandboxStatus};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -138,6 +138,7 @@ pub async fn watch(
                 return;
             }
             let mut rounds = 0;
+            let mut list_at = Instant::now() + every;
             loop {
                 let next = async {
                     match events.as_mut() {
@@ -145,7 +146,7 @@ pub async fn watch(
                         None => std::future::pending().await,
                     }
                 };
-                match tokio::time::timeout(every, next).await {
+                match tokio::time::timeout_at(list_at, next).await {
                     Ok(Some(Ok(RuntimeEvent::Exited { id } | RuntimeEvent::Changed { id }))) => node.exited(&id),
                     Ok(Some(Err(_)) | None) => break,
                     Err(_) => {
@@ -153,6 +154,7 @@ pub async fn watch(
                             return;
                         }
                         rounds += 1;
+                        list_at = Instant::now() + every;
                         // A runtime that was restarted may offer events by now.
                         if events.is_none() && rounds >= 10 {
                             break;

@@ -22,11 +22,16 @@ impl PodWorker {
         }
         let (node, id, sender) = (self.node.clone(), id.to_owned(), self.sender.clone());
         tokio::spawn(async move {
-            // The news of an exit may overtake the runtime's own bookkeeping by some milliseconds.
+            // The news of an exit may overtake the runtime's own bookkeeping by some milliseconds, and that of a start too.
+            let is_on_the_way = |state: i32| {
+                [ContainerState::ContainerCreated, ContainerState::ContainerRunning]
+                    .iter()
+                    .any(|other| *other as i32 == state)
+            };
             let mut pause = Duration::from_millis(4);
             loop {
                 let status = node.runtime.container_status(&id).await;
-                let settled = !matches!(&status, Ok(status) if status.state == ContainerState::ContainerRunning as i32);
+                let settled = !matches!(&status, Ok(status) if is_on_the_way(status.state));
                 if settled || pause > Duration::from_secs(2) {
                     let _ = sender.send(Signal::Done(Box::new(Done::Status { id, status })));
                     return;

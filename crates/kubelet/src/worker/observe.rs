@@ -103,13 +103,24 @@ fn head(path: &Path) -> String {
     }
 }
 
-/// The messages of the last lines of a log in CRI format (`TIME STREAM TAG TEXT`).
+/// The messages of the last lines of a log.
 fn tail(path: &Path) -> String {
     let Ok(log) = std::fs::read(path) else { return String::new() };
-    let log = String::from_utf8_lossy(&log[log.len().saturating_sub(64 << 10)..]).into_owned();
+    last_messages(&String::from_utf8_lossy(&log[log.len().saturating_sub(64 << 10)..]))
+}
+
+/// Of a log in CRI format (`TIME STREAM TAG TEXT`). A line with the tag P goes on in the next, or was never ended.
+fn last_messages(log: &str) -> String {
     let lines: Vec<&str> = log.lines().rev().take(MAX_LOG_LINES).collect();
-    let texts: Vec<&str> = lines.iter().rev().filter_map(|line| line.splitn(4, ' ').nth(3)).collect();
-    let mut text: String = texts.iter().flat_map(|text| [*text, "\n"]).collect();
+    let mut text = String::new();
+    for line in lines.iter().rev() {
+        let mut parts = line.splitn(4, ' ').skip(2);
+        let (Some(tag), Some(message)) = (parts.next(), parts.next()) else { continue };
+        text.push_str(message);
+        if tag.split(':').next() != Some("P") {
+            text.push('\n');
+        }
+    }
     if let Some(mut from) = text.len().checked_sub(MAX_LOG_BYTES) {
         while !text.is_char_boundary(from) {
             from += 1;
@@ -117,4 +128,17 @@ fn tail(path: &Path) -> String {
         text.drain(..from);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partial_line_has_no_end() {
+        let line = |tag: &str, text: &str| format!("2026-01-01T00:00:00.0Z stdout {tag} {text}\n");
+        assert_eq!(last_messages(&line("P", "DONE")), "DONE");
+        assert_eq!(last_messages(&(line("P", "a") + &line("F", "b") + &line("F", ""))), "ab\n\n");
+        assert_eq!(last_messages("cut off"), "");
+    }
 }
