@@ -1,7 +1,5 @@
 //! Label and field selectors of a list, watch or collection delete, over what the cache keeps of an object.
 
-use std::sync::Arc;
-
 use api::{
     Resource, Status,
     selector::{FieldSelector, LabelSelector},
@@ -13,7 +11,7 @@ pub struct Filter {
     labels: LabelSelector,
     fields: FieldSelector,
     /// Where the values of fields stand in an object; empty where no selector asks for one.
-    kept: Vec<Arc<str>>,
+    kept: Vec<strategy::Selectable>,
 }
 
 impl Filter {
@@ -51,7 +49,7 @@ impl Filter {
             && self.fields.matches(|field| match field {
                 "metadata.name" => Some(object.name()),
                 "metadata.namespace" => Some(object.namespace()),
-                _ => self.kept.iter().position(|known| **known == *field).map(|at| &*object.fields[at]),
+                _ => self.kept.iter().position(|known| *known.name == *field).map(|at| &*object.fields[at]),
             })
     }
 }

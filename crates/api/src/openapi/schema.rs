@@ -111,7 +111,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn of_type(&mut self, ty: &Type) -> Map {
         let mut schema = Map::new();
-        match describe(&ty.name, "") {
+        match describe(&ty.openapi, "") {
             "" => {}
             text => drop(schema.insert("description", text)),
         }
@@ -133,7 +133,7 @@ impl Writer<'_> {
             ty.fields.iter().map(|field| (field.name.clone(), self.of_field(ty, field))).collect();
         if ty.kind.is_some() {
             for name in ["apiVersion", "kind"] {
-                let text = describe(&ty.name, name);
+                let text = describe(&ty.openapi, name);
                 properties.insert(name, object([("description", text.into()), ("type", "string".into())]));
             }
         }
@@ -159,7 +159,7 @@ impl Writer<'_> {
         if self.dialect == Dialect::V3 && schema.contains_key("$ref") {
             schema = [("allOf", Value::from(vec![schema.into()]))].into_iter().collect();
         }
-        match describe(&ty.name, &field.name) {
+        match describe(&ty.openapi, &field.name) {
             "" => {}
             text => schema.insert_first("description", text),
         }

@@ -115,7 +115,7 @@ impl NodeAuthorizer {
         let snapshot = self
             .cache
             .shelf_at("pods")
-            .map(|shelf| (shelf.fields.iter().position(|field| **field == *"spec.nodeName"), shelf.snapshot()));
+            .map(|shelf| (shelf.fields.iter().position(|field| *field.name == *"spec.nodeName"), shelf.snapshot()));
         let mut found = Vec::new();
         if let Some((Some(at), snapshot)) = snapshot {
             for (_, pod) in snapshot.under(&prefix) {

@@ -11,6 +11,8 @@ use api::{
 use bytes::{BufMut, Bytes, BytesMut};
 use store::Revision;
 
+use crate::strategy::Selectable;
+
 /// An object of a resource at one revision.
 #[derive(Debug)]
 pub struct Object {
@@ -39,7 +41,7 @@ impl Object {
     /// From what the store holds. `key` is the part behind the resource's prefix.
     pub fn new(
         resource: &Resource,
-        fields: &[Arc<str>],
+        fields: &[Selectable],
         key: &str,
         revision: Revision,
         stored: &Bytes,
@@ -68,7 +70,7 @@ impl Object {
                 labels.iter().map(|(name, value)| (name.into(), value.as_str().unwrap_or_default().into())).collect()
             })
             .unwrap_or_default();
-        let fields = fields.iter().map(|path| field_value(&tree, path).into()).collect();
+        let fields = fields.iter().map(|field| field.of(&tree).into()).collect();
         Ok(Object { key: key.into(), revision, json, head: head.len(), labels, fields, message: OnceLock::new() })
     }
 
@@ -192,19 +194,6 @@ pub fn canonicalize(resource: &Resource, object: &mut Value) {
 pub fn stored_bytes(resource: &Resource, mut object: Value) -> Bytes {
     canonicalize(resource, &mut object);
     object.to_json().into()
-}
-
-/// The value of a selectable field, as text; empty where it is missing.
-pub fn field_value(tree: &Value, path: &str) -> String {
-    let mut here = Some(tree);
-    for name in path.split('.') {
-        here = here.and_then(|value| value.get(name));
-    }
-    match here {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.to_string(),
-        Some(other) => other.to_string(),
-    }
 }
 
 /// Bytes that are made at most once, from something that is shared.

@@ -9,6 +9,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use imbl::OrdMap;
 use parking_lot::RwLock;
 use store::Revision;
+
+use crate::strategy::Selectable;
 use tokio::sync::watch;
 
 use super::object::{Object, Once};
@@ -97,8 +99,8 @@ pub struct Expired {
 pub struct Shelf {
     /// The entry of the stored version.
     pub resource: Arc<Resource>,
-    /// Paths of the fields that field selectors may name, beyond metadata.name and metadata.namespace.
-    pub fields: Vec<Arc<str>>,
+    /// The fields that field selectors may name, beyond metadata.name and metadata.namespace.
+    pub fields: Vec<Selectable>,
     state: ArcSwap<Snapshot>,
     log: RwLock<Log>,
     /// The index behind the newest event.

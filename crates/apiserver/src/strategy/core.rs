@@ -215,6 +215,10 @@ impl Strategy for Events {
         ]
     }
 
+    fn field_sources(&self, field: &str) -> &'static [&'static str] {
+        if field == "source" { &["source.component", "reportingComponent"] } else { &[] }
+    }
+
     fn creates_on_update(&self) -> bool {
         true
     }

@@ -6,10 +6,9 @@ mod custom;
 mod definition;
 mod meta;
 pub(crate) mod pod;
+mod selectable;
 mod service;
 mod workload;
-
-use std::sync::Arc;
 
 use api::{Resource, Value, status::FieldError};
 use jiff::Timestamp;
@@ -20,11 +19,18 @@ pub(crate) use definition::conformance;
 pub(crate) use meta::{new_uid, prepare_update, random_suffix};
 pub use meta::{prepare_create, validate_meta, validate_meta_update};
 pub(crate) use pod::qos_class;
+pub use selectable::Selectable;
 
 /// Selectable fields, validation and preparation of one resource. All methods have the generic behaviour as default.
 pub trait Strategy: Sync {
     /// Paths that field selectors may name, beyond metadata.name and metadata.namespace.
     fn fields(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Where the value of one of [`fields`](Self::fields) stands, if not at the path that is its name: the first of these
+    /// that is set.
+    fn field_sources(&self, _field: &str) -> &'static [&'static str] {
         &[]
     }
 
@@ -152,11 +158,15 @@ pub fn of(resource: &Resource) -> &dyn Strategy {
     }
 }
 
-/// Paths of the fields whose values are kept of each object for field selectors, whatever the version.
-pub fn kept_fields(resource: &Resource) -> Vec<Arc<str>> {
+/// The fields whose values are kept of each object for field selectors, whatever the version.
+pub fn kept_fields(resource: &Resource) -> Vec<Selectable> {
     match &resource.custom {
-        Some(custom) => custom.indexed.to_vec(),
-        None => of(resource).fields().iter().map(|field| (*field).into()).collect(),
+        Some(custom) => custom.indexed.iter().map(|path| Selectable::new(resource, path, &[])).collect(),
+        None => {
+            let strategy = of(resource);
+            let selectable = |field: &&str| Selectable::new(resource, field, strategy.field_sources(field));
+            strategy.fields().iter().map(selectable).collect()
+        }
     }
 }
 

@@ -164,6 +164,10 @@ impl Strategy for Jobs {
         &["status.successful"]
     }
 
+    fn field_sources(&self, _field: &str) -> &'static [&'static str] {
+        &["status.succeeded"]
+    }
+
     fn orphans_by_default(&self) -> bool {
         true
     }
