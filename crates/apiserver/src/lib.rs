@@ -23,6 +23,7 @@ mod rest;
 mod strategy;
 mod subresource;
 mod table;
+mod yaml;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,8 +1,10 @@
 //! Content negotiation: what a client wants an answer to look like, and what it sent.
 
-use api::{Model, Status, Value, json, protobuf};
+use api::{Model, Status, json, protobuf};
 use bytes::Bytes;
 use http::{HeaderMap, header};
+
+use crate::yaml;
 
 pub const JSON: &str = "application/json";
 pub const YAML: &str = "application/yaml";
@@ -162,15 +164,7 @@ pub fn parse_json(body: &[u8]) -> Result<json::Parsed, Status> {
 }
 
 fn parse_yaml(body: &[u8]) -> Result<json::Parsed, Status> {
-    let text =
-        std::str::from_utf8(body).map_err(|error| Status::bad_request(format!("yaml: invalid UTF-8: {error}")))?;
-    let tree: serde_json::Value = serde_saphyr::from_str(text)
-        .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: yaml: {error}")))?;
-    let value = json::parse(tree.to_string().as_bytes()).map_err(|error| Status::bad_request(error.to_string()))?;
-    match value {
-        Value::Object(_) => Ok(json::Parsed { value, duplicates: Vec::new() }),
-        _ => Err(Status::bad_request("the request body is not a YAML mapping")),
-    }
+    yaml::parse(body).map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use api::{
 };
 
 use super::Call;
-use crate::Server;
+use crate::{Server, yaml};
 
 /// The manager of what the server itself writes.
 pub(crate) const SERVER: &str = "kube-apiserver";
@@ -154,29 +154,13 @@ pub(crate) fn is_unchanged(before: &Value, object: &Value) -> bool {
 
 /// An applied configuration: YAML, of which JSON is a part. Members that stand twice are named, the last one counts.
 pub(crate) fn read_config(call: &Call<'_>) -> Result<Parsed, Status> {
-    use serde_saphyr::options::DuplicateKeyPolicy;
-    let bad = |error: &dyn std::fmt::Display| Status::bad_request(format!("error decoding YAML: {error}"));
     if call.body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
         && let Ok(parsed) = json::parse_with_duplicates(&call.body)
     {
         return Ok(parsed);
     }
-    let text = std::str::from_utf8(&call.body).map_err(|error| bad(&error))?;
-    let read = |policy| {
-        let options = serde_saphyr::options! { duplicate_keys: policy };
-        serde_saphyr::from_str_with_options::<serde_json::Value>(text, options)
-    };
-    let (tree, duplicates) = match read(DuplicateKeyPolicy::Error) {
-        Ok(tree) => (tree, Vec::new()),
-        Err(error) => (read(DuplicateKeyPolicy::LastWins).map_err(|error| bad(&error))?, vec![error.to_string()]),
-    };
-    let value = json::parse(tree.to_string().as_bytes()).map_err(|error| bad(&error))?;
-    match value {
-        Value::Object(_) => Ok(Parsed { value, duplicates }),
-        _ => Err(Status::bad_request(
-            "error decoding YAML: error converting YAML to JSON: the configuration is not an object",
-        )),
-    }
+    yaml::parse(&call.body)
+        .map_err(|error| Status::bad_request(format!("error decoding YAML: error converting YAML to JSON: {error}")))
 }
 
 /// Entries of managers pass by a strategy untouched.

@@ -236,7 +236,10 @@ impl Edit {
         let object = management.apply(before, &config.value, &options.manager, options.force)?;
         match duplicated(config) {
             duplicated if options.validation == FieldValidation::Strict && !duplicated.is_empty() => {
-                Err(Status::bad_request(format!("error strict decoding YAML: {}", duplicated.join(", "))))
+                Err(Status::bad_request(format!(
+                    "error strict decoding YAML: error converting YAML to JSON: {}",
+                    duplicated.join(", ")
+                )))
             }
             _ => Ok(object),
         }
@@ -250,11 +253,9 @@ impl Edit {
     }
 }
 
-/// The complaints about members that stand twice; a YAML parser's come as a text.
+/// The complaints about members that stand twice.
 fn duplicated(config: &Parsed) -> Vec<String> {
-    let is_path = |text: &String| !text.contains(' ');
-    let complaint = |text: &String| if is_path(text) { format!("duplicate field \"{text}\"") } else { text.clone() };
-    config.duplicates.iter().map(complaint).collect()
+    config.duplicates.iter().map(|member| write::duplicate(member)).collect()
 }
 
 /// A patch of one of the kinds that Kubernetes knows.

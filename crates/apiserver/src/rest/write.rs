@@ -83,8 +83,12 @@ pub(crate) fn read_object(
 
 pub(crate) fn strictness(unknown: &[String], duplicates: &[String]) -> Vec<String> {
     let unknown = unknown.iter().map(|path| format!("unknown field \"{path}\""));
-    let duplicates = duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
-    duplicates.chain(unknown).collect()
+    duplicates.iter().map(|member| duplicate(member)).chain(unknown).collect()
+}
+
+/// The complaint about a member that stands twice: JSON's are named by their path, YAML's come as a sentence.
+pub(crate) fn duplicate(member: &str) -> String {
+    if member.starts_with("yaml: ") { member.to_owned() } else { format!("duplicate field \"{member}\"") }
 }
 
 fn check_kind(resource: &Resource, object: &Value) -> Result<(), Status> {

@@ -29,7 +29,10 @@ use crate::{
     shared::{owners, pods},
 };
 
+/// How soon kinds that are not watched are counted again.
 const RECOUNT: Duration = Duration::from_secs(5);
+/// How soon a status that somebody else changed is set right (upstream's `--resource-quota-sync-period`).
+const RESYNC: Duration = Duration::from_secs(5 * 60);
 const DISCOVERY_HOLDS: SignedDuration = SignedDuration::from_secs(30);
 
 /// The status that `used` amounts to; a plan of one write or none.
@@ -132,9 +135,7 @@ impl LiveController for QuotaController {
             others,
         };
         let mut plan = plan(&quota, &used(&inputs, context.now));
-        if has_others {
-            plan.requeue_after(RECOUNT);
-        }
+        plan.requeue_after(if has_others { RECOUNT } else { RESYNC });
         Ok(plan)
     }
 }
