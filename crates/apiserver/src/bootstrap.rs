@@ -13,6 +13,7 @@ use api::{
     status::Reason,
 };
 use http::HeaderMap;
+use jiff::Timestamp;
 
 use crate::{
     Server,
@@ -28,9 +29,10 @@ const OBJECTS: &str = include_str!("bootstrap/objects.yaml");
 const AUTOUPDATE: [&str; 3] = ["metadata", "annotations", "rbac.authorization.kubernetes.io/autoupdate"];
 
 pub(crate) async fn run(server: &Arc<Server>) -> Result<(), Status> {
-    for object in documents(OBJECTS)?.into_iter().chain(addresses(server)) {
+    for object in documents(OBJECTS)?.into_iter().chain(addresses(server)).chain([token_tracking(Timestamp::now())]) {
         ensure(server, object, false).await?;
     }
+    ensure(server, authentication(server), true).await?;
     for object in policy::builtin()? {
         ensure(server, object, true).await?;
     }
@@ -73,6 +75,33 @@ fn addresses(server: &Server) -> Vec<Value> {
         }),
     ];
     texts.iter().filter_map(|text| json::parse(text.to_string().as_bytes()).ok()).collect()
+}
+
+/// How requests are authenticated, for API servers behind this one and for components that authenticate as it does
+/// (upstream pkg/controlplane/controller/clusterauthenticationtrust).
+fn authentication(server: &Server) -> Value {
+    let mut object = system_config_map("extension-apiserver-authentication");
+    if let Some(authorities) = &server.config.client_ca {
+        object.set(&["data", "client-ca-file"], authorities.as_str());
+    }
+    object
+}
+
+/// Since when the use of tokens that stand in Secrets is recorded (upstream pkg/controlplane/controller/legacytokentracking):
+/// without it the controller manager does not collect those that nobody uses.
+fn token_tracking(now: Timestamp) -> Value {
+    let mut object = system_config_map("kube-apiserver-legacy-service-account-token-tracking");
+    object.set(&["data", "since"], now.strftime("%Y-%m-%d").to_string());
+    object
+}
+
+fn system_config_map(name: &str) -> Value {
+    let mut object = Value::object();
+    object.set(&["apiVersion"], "v1");
+    object.set(&["kind"], "ConfigMap");
+    object.set(&["metadata", "namespace"], "kube-system");
+    object.set(&["metadata", "name"], name);
+    object
 }
 
 /// Creates `object` where it is missing; where `reconcile` says so, or it says where this server is, completes it.
@@ -158,11 +187,9 @@ fn completed(before: &Value, wanted: &Value) -> Value {
             object.set(&[name], value.clone());
         }
     }
-    for part in ["labels", "annotations"] {
-        for (key, value) in
-            wanted.at(&["metadata", part]).and_then(Value::as_object).into_iter().flat_map(|map| map.iter())
-        {
-            object.set(&["metadata", part, key], value.clone());
+    for path in [&["metadata", "labels"][..], &["metadata", "annotations"], &["data"]] {
+        for (key, value) in wanted.at(path).and_then(Value::as_object).into_iter().flat_map(|map| map.iter()) {
+            object.set(&[path, &[key]].concat(), value.clone());
         }
     }
     object

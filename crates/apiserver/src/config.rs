@@ -19,6 +19,9 @@ pub struct Config {
     pub event_ttl: Duration,
     pub max_requests_inflight: usize,
     pub max_mutating_requests_inflight: usize,
+    /// The authorities whose client certificates are users, as PEM: told to extension API servers through the ConfigMap
+    /// `extension-apiserver-authentication`.
+    pub client_ca: Option<String>,
     /// `v1.36.0`-like version that /version shows.
     pub git_version: String,
 }

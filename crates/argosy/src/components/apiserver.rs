@@ -203,6 +203,7 @@ impl Flags {
             event_ttl: self.event_ttl.0,
             max_requests_inflight: self.max_requests_inflight,
             max_mutating_requests_inflight: self.max_mutating_requests_inflight,
+            client_ca: self.client_ca_file.as_deref().map(text).transpose()?,
             git_version: KUBERNETES_VERSION.into(),
         };
         let tls = ServerTls {
@@ -228,6 +229,10 @@ impl Flags {
         }
         Ok(())
     }
+}
+
+fn text(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| path.display().to_string())
 }
 
 fn kubelet_access(certificate: &Path, key: &Path, authority: Option<&Path>) -> anyhow::Result<KubeletAccess> {
@@ -261,6 +266,7 @@ pub async fn all_in_one(layout: &Layout, settings: &Settings, pki: &Pki) -> anyh
         event_ttl: Duration::from_secs(3600),
         max_requests_inflight: 400,
         max_mutating_requests_inflight: 200,
+        client_ca: Some(text(&ca)?),
         git_version: KUBERNETES_VERSION.into(),
     };
     let tls = ServerTls {
