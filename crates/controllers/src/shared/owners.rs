@@ -114,12 +114,11 @@ pub fn enqueue_controller<K: Kind, O: Kind>(informer: &Informer<K>, queue: &Work
                 queue.add(ObjectKey::new(object.namespace(), &reference.name));
             }
         };
-        if let Delta::Updated { old, new } = delta {
-            if controller_of(&**old).map(|reference| &reference.uid)
+        if let Delta::Updated { old, new } = delta
+            && controller_of(&**old).map(|reference| &reference.uid)
                 != controller_of(&**new).map(|reference| &reference.uid)
-            {
-                enqueue(old);
-            }
+        {
+            enqueue(old);
         }
         enqueue(newest(delta));
     });
