@@ -46,6 +46,11 @@ pub struct Model {
     kinds: HashMap<Gvk, TypeId>,
 }
 
+/// Group and version of an apiVersion; the core group is empty.
+pub fn split_api_version(api_version: &str) -> (&str, &str) {
+    api_version.split_once('/').unwrap_or(("", api_version))
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Gvk {
     /// Empty for the core group.
@@ -57,6 +62,12 @@ pub struct Gvk {
 impl Gvk {
     pub fn new(group: &str, version: &str, kind: &str) -> Gvk {
         Gvk { group: group.into(), version: version.into(), kind: kind.into() }
+    }
+
+    /// What an object's apiVersion (`v1` or `apps/v1`) and kind name.
+    pub fn of(api_version: &str, kind: &str) -> Gvk {
+        let (group, version) = split_api_version(api_version);
+        Gvk::new(group, version, kind)
     }
 
     /// `v1` or `apps/v1`.
