@@ -46,6 +46,11 @@ pub struct Model {
     kinds: HashMap<Gvk, TypeId>,
 }
 
+/// `v1` or `apps/v1`.
+pub fn api_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
 /// Group and version of an apiVersion; the core group is empty.
 pub fn split_api_version(api_version: &str) -> (&str, &str) {
     api_version.split_once('/').unwrap_or(("", api_version))
@@ -72,7 +77,7 @@ impl Gvk {
 
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+        api_version(&self.group, &self.version)
     }
 }
 

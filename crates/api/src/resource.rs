@@ -108,7 +108,7 @@ impl Resource {
 
     /// The group and version of the path: `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+        crate::model::api_version(&self.group, &self.version)
     }
 
     /// The model that [`ty`](Self::ty) is of.
