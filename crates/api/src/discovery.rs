@@ -2,26 +2,16 @@
 //! the aggregated one (`apidiscovery.k8s.io/v2`).
 
 use crate::{
-    Map, Value,
+    Value,
+    model::api_version,
     resource::{Group, Resource, ResourceTable, Subresource, Verb, Version},
+    value::{object, strings},
 };
-
-fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
-    members.into_iter().collect::<Map>().into()
-}
-
-fn strings<T: AsRef<str>>(items: &[T]) -> Value {
-    items.iter().map(|item| Value::from(item.as_ref())).collect::<Vec<_>>().into()
-}
 
 fn verbs(verbs: &[Verb]) -> Value {
     let mut names: Vec<&str> = verbs.iter().map(|verb| verb.as_str()).collect();
     names.sort_unstable();
     strings(&names)
-}
-
-fn group_version(group: &str, version: &str) -> String {
-    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
 }
 
 /// `/api`: `server` is the `host:port` that clients are told of.
@@ -61,10 +51,7 @@ pub fn group(table: &ResourceTable, name: &str) -> Option<Value> {
 
 fn describe_group(group: &Group) -> Value {
     let version = |version: &Version| {
-        object([
-            ("groupVersion", group_version(&group.name, &version.name).into()),
-            ("version", (&*version.name).into()),
-        ])
+        object([("groupVersion", api_version(&group.name, &version.name).into()), ("version", (&*version.name).into())])
     };
     let preferred = group.versions.first().map(version).unwrap_or_default();
     object([
@@ -86,7 +73,7 @@ pub fn resources(table: &ResourceTable, group: &str, version: &str) -> Option<Va
     Some(object([
         ("kind", "APIResourceList".into()),
         ("apiVersion", "v1".into()),
-        ("groupVersion", group_version(group, version).into()),
+        ("groupVersion", api_version(group, version).into()),
         ("resources", list.into()),
     ]))
 }

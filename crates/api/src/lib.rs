@@ -5,6 +5,7 @@ pub mod apply;
 pub mod custom;
 pub mod decode;
 pub mod discovery;
+mod go;
 pub mod json;
 pub mod model;
 pub mod names;

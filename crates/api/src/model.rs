@@ -46,6 +46,16 @@ pub struct Model {
     kinds: HashMap<Gvk, TypeId>,
 }
 
+/// `v1` or `apps/v1`.
+pub fn api_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
+/// Group and version of an apiVersion; the core group is empty.
+pub fn split_api_version(api_version: &str) -> (&str, &str) {
+    api_version.split_once('/').unwrap_or(("", api_version))
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Gvk {
     /// Empty for the core group.
@@ -59,9 +69,15 @@ impl Gvk {
         Gvk { group: group.into(), version: version.into(), kind: kind.into() }
     }
 
+    /// What an object's apiVersion (`v1` or `apps/v1`) and kind name.
+    pub fn of(api_version: &str, kind: &str) -> Gvk {
+        let (group, version) = split_api_version(api_version);
+        Gvk::new(group, version, kind)
+    }
+
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+        api_version(&self.group, &self.version)
     }
 }
 

@@ -17,7 +17,7 @@ pub use gnostic::v2_protobuf;
 use crate::json;
 use crate::model::Model;
 use crate::resource::{Resource, ResourceTable};
-use crate::value::{Map, Value};
+use crate::value::{Map, Value, object};
 use paths::PathItem;
 use schema::Definition;
 
@@ -41,14 +41,6 @@ impl Dialect {
 /// The `x-kubernetes-group-version-kind` of a kind.
 pub(crate) fn group_version_kind(kind: &crate::model::Gvk) -> Value {
     schema::group_version_kind(&kind.group, &kind.version, &kind.kind)
-}
-
-fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
-    members.into_iter().collect::<Map>().into()
-}
-
-fn strings<'a>(items: impl IntoIterator<Item = &'a str>) -> Value {
-    items.into_iter().map(Value::from).collect::<Vec<_>>().into()
 }
 
 /// The model that documents about `table` are made from: with the types of custom resources, those of one group version

@@ -42,6 +42,5 @@ type Result<T, E = ProtobufError> = std::result::Result<T, E>;
 /// The message type of a kind; `api_version` as `apps/v1`. Options, Status and the metadata of anything belong to every
 /// group, and are described once.
 fn type_of(model: &Model, api_version: &str, kind: &str) -> Option<TypeId> {
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    model.kind(&Gvk::new(group, version, kind)).or_else(|| model.find(&format!("meta.v1.{kind}")))
+    model.kind(&Gvk::of(api_version, kind)).or_else(|| model.find(&format!("meta.v1.{kind}")))
 }

@@ -108,7 +108,7 @@ impl Resource {
 
     /// The group and version of the path: `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
+        crate::model::api_version(&self.group, &self.version)
     }
 
     /// The model that [`ty`](Self::ty) is of.
@@ -147,11 +147,13 @@ impl Resource {
 
     /// The key of an object in the store; `namespace` is empty for objects of the cluster.
     pub fn storage_key(&self, namespace: &str, name: &str) -> String {
-        if self.namespaced {
-            format!("/registry/{}/{namespace}/{name}", self.storage)
-        } else {
-            format!("/registry/{}/{name}", self.storage)
-        }
+        let prefix = self.storage_prefix();
+        if self.namespaced { format!("{prefix}{namespace}/{name}") } else { format!("{prefix}{name}") }
+    }
+
+    /// What the keys of all its objects begin with.
+    pub fn storage_prefix(&self) -> String {
+        format!("/registry/{}/", self.storage)
     }
 }
 

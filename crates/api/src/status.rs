@@ -69,8 +69,9 @@ pub struct Status {
     pub message: String,
     #[serde(default, skip_serializing_if = "is_unknown")]
     pub reason: Reason,
+    /// In a box: every `Result` of the request path carries a Status, and most have no details.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub details: Option<Details>,
+    pub details: Option<Box<Details>>,
     #[serde(default)]
     pub code: u16,
 }
@@ -148,7 +149,7 @@ impl Status {
     }
 
     pub fn with_details(mut self, details: Details) -> Status {
-        self.details = Some(details);
+        self.details = Some(Box::new(details));
         self
     }
 

@@ -22,6 +22,16 @@ pub struct Map {
     entries: Vec<(Box<str>, Value)>,
 }
 
+/// An object of these members.
+pub(crate) fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
+    members.into_iter().collect::<Map>().into()
+}
+
+/// An array of strings.
+pub(crate) fn strings(items: impl IntoIterator<Item: AsRef<str>>) -> Value {
+    items.into_iter().map(|item| Value::from(item.as_ref())).collect::<Vec<_>>().into()
+}
+
 impl Value {
     pub fn object() -> Value {
         Value::Object(Map::new())

@@ -106,11 +106,7 @@ fn system_config_map(name: &str) -> Value {
 
 /// Creates `object` where it is missing; where `reconcile` says so, or it says where this server is, completes it.
 async fn ensure(server: &Arc<Server>, mut object: Value, reconcile: bool) -> Result<(), Status> {
-    let (group, version) = match object.str_at(&["apiVersion"]).split_once('/') {
-        Some((group, version)) => (group.to_owned(), version.to_owned()),
-        None => (String::new(), object.str_at(&["apiVersion"]).to_owned()),
-    };
-    let gvk = Gvk::new(&group, &version, object.str_at(&["kind"]));
+    let gvk = Gvk::of(object.str_at(&["apiVersion"]), object.str_at(&["kind"]));
     let resource = server
         .resources
         .load()
@@ -143,8 +139,8 @@ async fn ensure(server: &Arc<Server>, mut object: Value, reconcile: bool) -> Res
     let info = RequestInfo {
         is_resource: true,
         verb: "create",
-        group,
-        version,
+        group: gvk.group.into(),
+        version: gvk.version.into(),
         namespace,
         resource: resource.plural.to_string(),
         ..RequestInfo::default()

@@ -11,7 +11,6 @@ use net::Body;
 
 use crate::{
     Server,
-    auth::UserInfo,
     cache::Object,
     request::{Query, RequestInfo},
     rest::Answer,
@@ -27,13 +26,7 @@ pub(crate) fn is_connect(info: &RequestInfo) -> bool {
         }
 }
 
-pub(crate) async fn serve(
-    server: &Arc<Server>,
-    info: &RequestInfo,
-    query: &Query,
-    _user: &UserInfo,
-    request: Request<Body>,
-) -> Answer {
+pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Query, request: Request<Body>) -> Answer {
     server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
     if info.subresource == "proxy" {
         return proxy(server, info, request).await;

@@ -10,7 +10,7 @@ use net::Body;
 
 use crate::{
     Server,
-    auth::{UserInfo, keyset},
+    auth::keyset,
     metrics,
     negotiate::Format,
     request::{Query, RequestInfo},
@@ -19,13 +19,7 @@ use crate::{
 
 pub(crate) use documents::Documents;
 
-pub(crate) async fn serve(
-    server: &Arc<Server>,
-    info: &RequestInfo,
-    query: &Query,
-    _user: &UserInfo,
-    request: Request<Body>,
-) -> Answer {
+pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Query, request: Request<Body>) -> Answer {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Err(Status::failure(
             api::status::Reason::MethodNotAllowed,

@@ -128,9 +128,9 @@ impl Server {
         resource: Option<Arc<Resource>>,
         request: Request<Body>,
     ) -> Answer {
-        let Some(resource) = resource else { return nonresource::serve(self, info, query, user, request).await };
+        let Some(resource) = resource else { return nonresource::serve(self, info, query, request).await };
         if connect::is_connect(info) {
-            return connect::serve(self, info, query, user, request).await;
+            return connect::serve(self, info, query, request).await;
         }
         let offer = Offer { protobuf: self.model.kind(&resource.kind).is_some(), ..Offer::OBJECTS };
         let accept = Accept::negotiate(request.headers(), offer)?;

@@ -108,12 +108,10 @@ impl RequestInfo {
             watch_prefix = true;
             rest.remove(0);
         }
-        if rest[0] == "namespaces" {
-            if rest.len() > 1 {
-                info.namespace = rest[1].clone();
-                if rest.len() > 2 && !NAMESPACE_SUBRESOURCES.contains(&rest[2].as_str()) {
-                    rest.drain(..2);
-                }
+        if rest[0] == "namespaces" && rest.len() > 1 {
+            info.namespace = rest[1].clone();
+            if rest.len() > 2 && !NAMESPACE_SUBRESOURCES.contains(&rest[2].as_str()) {
+                rest.drain(..2);
             }
         }
         info.resource = rest[0].clone();

@@ -32,7 +32,7 @@ pub enum Command {
     /// Run the cluster in the foreground
     Server(server::Flags),
     /// Run a node of another machine's cluster in the foreground
-    Agent(agent::Flags),
+    Agent(Box<agent::Flags>),
     /// Images in the node's containerd
     #[command(subcommand)]
     Image(image::Command),

@@ -2,12 +2,12 @@
 
 mod addons;
 mod cli;
+mod clients;
 mod commands;
 mod components;
 mod display;
 mod flags;
 mod listeners;
-mod local;
 mod logging;
 mod memory;
 mod node;

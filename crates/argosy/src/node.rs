@@ -2,6 +2,7 @@
 
 use std::{net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
+use ::kubelet::{KubeletConfig, Serving, housekeeping::images::KeptImages, images::gc::ImageGcPolicy};
 use anyhow::{Context, anyhow};
 use apiserver::Server;
 use client::{
@@ -16,17 +17,17 @@ use cluster::{
     progress::Progress,
 };
 use jiff::Timestamp;
-use kubelet::{Kubelet, KubeletConfig, Serving, housekeeping::images::KeptImages, images::gc::ImageGcPolicy};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::TOOLS,
+    clients,
     components::{
+        kubelet,
         kubelet_limits::{ONE_MACHINE_EVICTION_HARD, hard_eviction},
         proxy,
     },
-    local,
     process::step,
     supervisor::Supervisor,
 };
@@ -100,12 +101,8 @@ pub fn start(
     if let Some(containerd) = own {
         keep_containerd(supervisor, layout, containerd);
     }
-    let (client, _) = local::client(server, "kubelet", local::node_user(&settings.node_name));
-    let config = kubelet_config(layout, settings, pki)?;
-    supervisor.run("kubelet", move |cancel| {
-        let (config, client) = (config.clone(), client.clone());
-        async move { Ok(Kubelet::run(config, client, cancel).await?) }
-    });
+    let client = clients::local(server, "kubelet", clients::node_user(&settings.node_name));
+    kubelet::keep(supervisor, kubelet_config(layout, settings, pki)?, client);
     proxy::all_in_one(supervisor, settings, server)
 }
 
@@ -133,7 +130,6 @@ pub fn keep_containerd(supervisor: &Supervisor, layout: &Layout, started: Contai
 }
 
 fn kubelet_config(layout: &Layout, settings: &Settings, pki: &Pki) -> anyhow::Result<KubeletConfig> {
-    let own = format!("unix://{}", layout.containerd_socket().display());
     let thresholds = settings.eviction_hard.as_deref().unwrap_or(ONE_MACHINE_EVICTION_HARD);
     Ok(KubeletConfig {
         eviction: hard_eviction(thresholds)?,
@@ -144,7 +140,7 @@ fn kubelet_config(layout: &Layout, settings: &Settings, pki: &Pki) -> anyhow::Re
         node_name: settings.node_name.clone(),
         root_dir: layout.kubelet_dir(),
         pod_logs_dir: layout.log_dir().join("pods"),
-        container_runtime_endpoint: settings.runtime_endpoint.clone().unwrap_or(own),
+        container_runtime_endpoint: settings.runtime_endpoint.clone().unwrap_or_else(|| layout.containerd_endpoint()),
         cluster_dns: vec![settings.dns_ip.to_string()],
         cluster_domain: settings.cluster_domain.clone(),
         resolv_conf: resolv_conf(),

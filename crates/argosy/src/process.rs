@@ -19,9 +19,9 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    addons,
+    addons, clients,
     components::{apiserver as api, controller_manager, scheduler},
-    local, memory,
+    memory,
     node::{self, Machine},
     supervisor::Supervisor,
 };
@@ -123,7 +123,7 @@ async fn bring_up(
     controller_manager::all_in_one(supervisor, settings, pki, server)?;
     scheduler::all_in_one(supervisor, settings, pki, server);
     let Some(machine) = machine else { return Ok(()) };
-    let (client, _) = local::client(server, "argosy", local::add_on_manager());
+    let client = clients::local(server, "argosy", clients::add_on_manager());
     let add_ons = step(progress, "cluster DNS", addons::dns(&client, settings));
     let node = async {
         let machine = machine.join().await?;

@@ -99,6 +99,11 @@ impl Client {
         Client { transport, user_agent: user_agent.into() }
     }
 
+    /// What carries the requests, for those that no method here makes.
+    pub fn transport(&self) -> &Arc<dyn Transport> {
+        &self.transport
+    }
+
     /// Requests over all namespaces, or on an object of the cluster.
     pub fn all<K: Kind>(&self) -> Api<K> {
         Api { client: self.clone(), namespace: None, kind: PhantomData }

@@ -59,6 +59,12 @@ impl ObjectKey {
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         ObjectKey { namespace: namespace.into(), name: name.into() }
     }
+
+    /// The Service whose endpoints a slice holds, by the slice's label (`kubernetes.io/service-name`).
+    pub fn of_service(slice: &discovery::EndpointSlice) -> Option<Self> {
+        let name = slice.metadata.labels.as_ref()?.get("kubernetes.io/service-name")?;
+        Some(ObjectKey::new(slice.namespace(), name.as_str()))
+    }
 }
 
 impl fmt::Display for ObjectKey {

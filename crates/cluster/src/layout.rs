@@ -98,6 +98,11 @@ impl Layout {
         self.containerd_dir().join("containerd.sock")
     }
 
+    /// The socket as kubelet and crictl are told it.
+    pub fn containerd_endpoint(&self) -> String {
+        format!("unix://{}", self.containerd_socket().display())
+    }
+
     pub fn containerd_config(&self) -> PathBuf {
         self.containerd_dir().join("config.toml")
     }

@@ -1,5 +1,6 @@
 //! Every resource the API serves, custom ones included: what the garbage collector and the namespace controller work on.
 
+use api::model::split_api_version;
 use bytes::Bytes;
 use client::Client;
 use futures_util::future::join_all;
@@ -31,7 +32,7 @@ pub struct Discovered {
 impl Discovered {
     /// The resource an owner reference's apiVersion and kind name, in whatever version.
     pub fn by_kind(&self, api_version: &str, kind: &str) -> Option<&Resource> {
-        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        let (group, _) = split_api_version(api_version);
         self.resources.iter().find(|resource| resource.id.group == group && resource.id.kind == kind)
     }
 }

@@ -103,10 +103,10 @@ impl Executor {
 
     /// `None` where the write was left out.
     async fn write(&self, write: &Write) -> Result<Option<Bytes>, Error> {
-        if let Some((owner, uid)) = &write.while_alive {
-            if !self.is_alive(owner, uid).await? {
-                return Ok(None);
-            }
+        if let Some((owner, uid)) = &write.while_alive
+            && !self.is_alive(owner, uid).await?
+        {
+            return Ok(None);
         }
         let target = &write.target;
         let collection = target.resource.path(&target.namespace);

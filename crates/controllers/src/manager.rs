@@ -3,8 +3,7 @@
 use std::{collections::BTreeSet, future::Future, sync::Arc};
 
 use client::{
-    Client, Clock, EventRecorder, Informer, InformerFactory, Kind, ListParams, ObjectKey, SystemClock, Transport,
-    WorkQueue,
+    Client, Clock, EventRecorder, Informer, InformerFactory, Kind, ListParams, ObjectKey, SystemClock, WorkQueue,
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio_util::sync::CancellationToken;
@@ -34,8 +33,6 @@ pub struct ControllerManagerConfig {
     pub node_monitor_grace_period: std::time::Duration,
     /// `--terminated-pod-gc-threshold` (default 12500).
     pub terminated_pod_gc_threshold: usize,
-    /// Carries the metadata watches of the garbage collector; the same the client was made of.
-    pub transport: Option<Arc<dyn Transport>>,
     /// Signs approved certificate requests; `None`: none are signed.
     pub signer: Option<Arc<dyn Signer>>,
     /// Name of this machine in events.
@@ -53,7 +50,6 @@ impl Default for ControllerManagerConfig {
             root_ca_pem: String::new(),
             node_monitor_grace_period: std::time::Duration::from_secs(50),
             terminated_pod_gc_threshold: 12500,
-            transport: None,
             signer: None,
             host: String::new(),
             clock: Arc::new(SystemClock),

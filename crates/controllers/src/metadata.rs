@@ -101,9 +101,7 @@ impl MetadataClient {
             return Ok(response);
         }
         let body = response.into_body().collect().await;
-        let body = body
-            .map_err(|source| client::TransportError { server: path.to_owned(), source: source.into() })?
-            .to_bytes();
+        let body = body.map_err(|source| client::TransportError { server: path.to_owned(), source })?.to_bytes();
         let reason = api::status::Status::failure(reason(status.as_u16()), String::from_utf8_lossy(&body));
         Err(Error::Status(Box::new(serde_json::from_slice(&body).unwrap_or(reason))))
     }

@@ -34,7 +34,6 @@ use crate::{
 
 /// Version of the specification that the zone follows.
 const SPECIFICATION: &str = "1.1.0";
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Index of EndpointSlices by Service: `NAMESPACE/NAME`.
 const BY_SERVICE: &str = "service";
 /// What answers for the zone itself, where it is a Service: its address is that of the zone's name server.
@@ -133,13 +132,15 @@ impl Observer {
         let changed = mark.clone();
         services.on_event(move |delta| changed(&mut [Owner::Service(delta.object().key())].into_iter()));
         let changed = mark.clone();
-        slices.add_index(BY_SERVICE, |slice| service_of(slice).map(|key| key.to_string()).into_iter().collect());
+        slices.add_index(BY_SERVICE, |slice| {
+            ObjectKey::of_service(slice).map(|key| key.to_string()).into_iter().collect()
+        });
         slices.on_event(move |delta| {
             let old = match delta {
-                Delta::Updated { old, .. } => service_of(old),
+                Delta::Updated { old, .. } => ObjectKey::of_service(old),
                 _ => None,
             };
-            changed(&mut service_of(delta.object()).into_iter().chain(old).map(Owner::Service));
+            changed(&mut ObjectKey::of_service(delta.object()).into_iter().chain(old).map(Owner::Service));
         });
         namespaces.on_event(move |delta| mark(&mut [Owner::Namespace(delta.object().name().to_owned())].into_iter()));
         let (records, index) = (HashMap::new(), Index::default());
@@ -198,9 +199,4 @@ impl Observer {
             (format!("pod.{domain}"), Vec::new()),
         ])
     }
-}
-
-fn service_of(slice: &EndpointSlice) -> Option<ObjectKey> {
-    let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
-    Some(ObjectKey::new(slice.namespace(), name.as_str()))
 }

@@ -12,6 +12,7 @@ mod reload;
 use std::fmt;
 
 use bytes::Bytes;
+use http::{HeaderMap, header};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 
 /// What a body's stream can fail with.
@@ -28,6 +29,13 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
 /// A body without bytes.
 pub fn empty() -> Body {
     full(Bytes::new())
+}
+
+/// The token of `Authorization: Bearer …`.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
 /// The verified certificate that the peer of a connection presented: what authentication by certificate reads.

@@ -20,7 +20,6 @@ use crate::{
 
 /// Services that another proxy cares for, and endpoints of headless Services, are none of ours.
 const SELECTOR: &str = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name";
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Index of EndpointSlices by Service: `NAMESPACE/NAME`.
 const BY_SERVICE: &str = "service";
 /// After a failed write, doubling.
@@ -120,13 +119,15 @@ impl Proxy {
             changes.add(|dirty| dirty.services.extend([delta.object().key()]));
         });
         let changes = self.changes.clone();
-        self.slices.add_index(BY_SERVICE, |slice| service_of(slice).map(|key| key.to_string()).into_iter().collect());
+        self.slices.add_index(BY_SERVICE, |slice| {
+            ObjectKey::of_service(slice).map(|key| key.to_string()).into_iter().collect()
+        });
         self.slices.on_event(move |delta| {
             let old = match delta {
-                Delta::Updated { old, .. } => service_of(old),
+                Delta::Updated { old, .. } => ObjectKey::of_service(old),
                 _ => None,
             };
-            changes.add(|dirty| dirty.services.extend(service_of(delta.object()).into_iter().chain(old)));
+            changes.add(|dirty| dirty.services.extend(ObjectKey::of_service(delta.object()).into_iter().chain(old)));
         });
         let (changes, name) = (self.changes.clone(), self.node.name.clone());
         self.nodes.on_event(move |delta| {
@@ -227,11 +228,6 @@ impl Proxy {
             tracing::warn!(%error, "cannot end UDP flows to endpoints that are gone");
         }
     }
-}
-
-fn service_of(slice: &EndpointSlice) -> Option<ObjectKey> {
-    let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
-    Some(ObjectKey::new(slice.namespace(), name.as_str()))
 }
 
 fn zone(node: &Node) -> &str {

@@ -135,11 +135,9 @@ impl FieldManager<'_> {
 
     /// The configuration is of this kind and version, and fits its schema.
     fn check(&self, config: &Value) -> Result<(), ApplyError> {
-        let (group, version) =
-            config.str_at(&["apiVersion"]).rsplit_once('/').unwrap_or(("", config.str_at(&["apiVersion"])));
-        let gvk = Gvk::new(group, version, config.str_at(&["kind"]));
+        let gvk = Gvk::of(config.str_at(&["apiVersion"]), config.str_at(&["kind"]));
         if gvk != *self.kind {
-            return Err(ApplyError::Kind(format!("{group}/{version}, Kind={}", gvk.kind)));
+            return Err(ApplyError::Kind(format!("{}, Kind={}", slashed(&gvk), gvk.kind)));
         }
         if config.at(&MANAGED_FIELDS).is_some_and(|list| !list.is_null()) {
             return Err(ApplyError::ManagedFields);

@@ -7,6 +7,7 @@ use super::{
     schema::{Form, Items, ListForm, MapForm, ScalarKind, Schema, Spot},
 };
 use crate::{
+    go::{go_syntax, go_text, go_type},
     model::{Model, TypeId},
     value::{Map, Value},
 };
@@ -85,8 +86,8 @@ impl<'m> Walk<'m> {
             (Form::Map(map), Value::Object(members)) => self.map(&map, members),
             (Form::List(list), Value::Array(items)) => self.list(&list, items),
             (Form::Scalar(kind), value) => self.scalar(kind, value),
-            (Form::Map(_), value) => self.fail(format!("expected map, got &{{{}}}", shown(value))),
-            (Form::List(_), value) => self.fail(format!("expected list, got &{{{}}}", shown(value))),
+            (Form::Map(_), value) => self.fail(format!("expected map, got &{{{}}}", go_text(value))),
+            (Form::List(_), value) => self.fail(format!("expected list, got &{{{}}}", go_text(value))),
             (Form::Any(_), _) => {}
         }
     }
@@ -130,56 +131,13 @@ impl<'m> Walk<'m> {
                 self.fail(format!("expected numeric (int or float), got {}", go_type(value)));
             }
             ScalarKind::String if value.as_str().is_none() => {
-                self.fail(format!("expected string, got &value.valueUnstructured{{Value:{}}}", detailed(value)));
+                self.fail(format!("expected string, got &value.valueUnstructured{{Value:{}}}", go_syntax(value)));
             }
             ScalarKind::Boolean if value.as_bool().is_none() => {
-                self.fail(format!("expected boolean, got &{{{}}}", shown(value)))
+                self.fail(format!("expected boolean, got &{{{}}}", go_text(value)))
             }
-            ScalarKind::Any if !is_scalar => self.fail(format!("expected any scalar, got &{{{}}}", shown(value))),
+            ScalarKind::Any if !is_scalar => self.fail(format!("expected any scalar, got &{{{}}}", go_text(value))),
             _ => {}
         }
-    }
-}
-
-/// `%T`
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Int(_) => "int64",
-        Value::Float(_) => "float64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
-}
-
-/// `%v`
-fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.to_string(),
-        Value::Array(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(" ")),
-        Value::Object(map) => {
-            let mut members: Vec<String> = map.iter().map(|(name, value)| format!("{name}:{}", shown(value))).collect();
-            members.sort();
-            format!("map[{}]", members.join(" "))
-        }
-        other => other.to_string(),
-    }
-}
-
-/// `%#v`
-fn detailed(value: &Value) -> String {
-    match value {
-        Value::Array(items) => {
-            format!("[]interface {{}}{{{}}}", items.iter().map(detailed).collect::<Vec<_>>().join(", "))
-        }
-        Value::Object(map) => {
-            let mut members: Vec<String> =
-                map.iter().map(|(name, value)| format!("{name:?}:{}", detailed(value))).collect();
-            members.sort();
-            format!("map[string]interface {{}}{{{}}}", members.join(", "))
-        }
-        other => other.to_string(),
     }
 }

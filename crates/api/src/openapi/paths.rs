@@ -182,7 +182,7 @@ impl Paths<'_> {
             if resource.namespaced {
                 let id = format!("list#{kind}ForAllNamespaces");
                 let all = self.op("get", "list", id, op::LIST, Body::None, Response::Stream(list));
-                self.push(&resource.plural, &[], vec![all]);
+                self.push(&resource.plural, [], vec![all]);
             }
         }
         if resource.allows(Verb::Create) {
@@ -295,7 +295,7 @@ impl Paths<'_> {
         let list = watch("watchlist", format!("watch#{scoped}List"));
         let one = watch("watch", format!("watch#{scoped}"));
         if let Some(everywhere) = everywhere {
-            self.push(&format!("watch/{}", resource.plural), &[], everywhere);
+            self.push(&format!("watch/{}", resource.plural), [], everywhere);
         }
         self.push(&format!("watch/{collection}"), self.scope_parameters(false), list);
         if resource.allows(Verb::Get) {

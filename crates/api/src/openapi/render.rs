@@ -1,11 +1,11 @@
 //! Path items in the words of both dialects.
 
+use super::Dialect;
 use super::operation::{self as op, ALL, Body, Operation, Parameter, Place, Response};
 use super::paths::PathItem;
 use super::schema::group_version_kind;
-use super::{Dialect, object, strings};
 use crate::model::{Model, TypeId};
-use crate::value::{Map, Value};
+use crate::value::{Map, Value, object, strings};
 
 const MEDIA: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 const STREAMS: [&str; 2] = ["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];

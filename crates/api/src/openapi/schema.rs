@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Dialect, describe, object, strings};
+use super::{Dialect, describe};
 use crate::model::{Field, ListKind, Model, Shape, Type, TypeId, Union};
 use crate::resource::ResourceTable;
-use crate::value::{Map, Value};
+use crate::value::{Map, Value, object, strings};
 
 /// What a document defines by name: the model's types, and the few that are shapes of their own in the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,6 +7,7 @@ use list::MergeKey;
 
 use super::PatchError;
 use super::merge::prune_nulls;
+use crate::go::{go_text, go_type};
 use crate::model::{Field, Model, PatchStrategy, Shape, TypeId};
 use crate::value::{Map, Value};
 
@@ -271,7 +272,7 @@ fn list_of(value: Option<Value>) -> Result<Option<Vec<Value>>> {
     match value {
         None => Ok(None),
         Some(Value::Array(items)) => Ok(Some(items)),
-        Some(other) => Err(StrategicError::Type { wanted: "[]interface {}", found: go_type(&other) }),
+        Some(other) => Err(StrategicError::Type { wanted: "[]interface {}", found: found(&other) }),
     }
 }
 
@@ -301,32 +302,7 @@ fn without_directives(value: Value) -> Option<Value> {
     }
 }
 
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "%!s(<nil>)",
-        Value::Bool(_) => "bool",
-        Value::Int(_) => "int64",
-        Value::Float(_) => "float64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
-}
-
-/// A value as Go prints it with `%v`, which upstream's texts hold.
-fn go_text(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::Bool(flag) => flag.to_string(),
-        Value::Int(number) => number.to_string(),
-        Value::Float(number) => number.to_string(),
-        Value::String(text) => text.to_string(),
-        Value::Array(items) => format!("[{}]", items.iter().map(go_text).collect::<Vec<_>>().join(" ")),
-        Value::Object(map) => {
-            let mut members: Vec<String> =
-                map.iter().map(|(name, value)| format!("{name}:{}", go_text(value))).collect();
-            members.sort_unstable();
-            format!("map[{}]", members.join(" "))
-        }
-    }
+/// The type of a value as upstream's messages name it: `%s` of what `reflect.TypeOf` gives.
+fn found(value: &Value) -> &'static str {
+    if value.is_null() { "%!s(<nil>)" } else { go_type(value) }
 }

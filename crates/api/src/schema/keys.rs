@@ -2,7 +2,7 @@
 //! `pkg/apis/apiextensions/validation`, `ValidateCustomResourceDefinitionOpenAPISchema`). Works on the JSON as it was
 //! written: what is not supported has no place in [`Schema`](super::Schema).
 
-use super::shape::is_meta;
+use super::{flag, shape::is_meta};
 use crate::{
     status::FieldError,
     value::{Map, Value},
@@ -254,8 +254,4 @@ impl Keywords {
 
 fn text<'m>(map: &'m Map, name: &str) -> &'m str {
     map.get(name).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn flag(map: &Map, name: &str) -> bool {
-    map.get(name).and_then(Value::as_bool) == Some(true)
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::cells::{condition, items, parse_time};
+use super::cells::{condition, is_true, items, parse_time};
 use super::duration;
 use crate::value::{Map, Value};
 
@@ -79,10 +79,6 @@ pub fn row_conditions(group: &str, kind: &str, object: &Value) -> Option<Value> 
 
 fn number(value: &Value, path: &[&str]) -> i64 {
     value.at(path).and_then(Value::as_i64).unwrap_or_default()
-}
-
-fn is_true(pod: &Value, kind: &str) -> bool {
-    condition(pod, kind).is_some_and(|condition| condition.str_at(&["status"]) == "True")
 }
 
 fn summarize(pod: &Value) -> Summary {

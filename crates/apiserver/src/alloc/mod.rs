@@ -47,15 +47,7 @@ impl Server {
         if !is_service(resource) {
             return Ok(Reserved::default());
         }
-        let mut reserved = Reserved::default();
-        let done = self.allocate(namespace, name, object, None, dry_run, &mut reserved).await;
-        match done {
-            Ok(()) => Ok(reserved),
-            Err(status) => {
-                self.release(reserved).await;
-                Err(status)
-            }
-        }
+        self.allocate(namespace, name, dry_run, None, object).await
     }
 
     /// What a changed object needs, and no longer needs; [`Server::settle`] ends it.
@@ -68,13 +60,7 @@ impl Server {
         if !is_service(change.resource) || !change.subresource.is_empty() {
             return Ok(Exchange::default());
         }
-        let mut taken = Reserved::default();
-        if let Err(status) =
-            self.allocate(change.namespace, change.name, object, Some(before), change.dry_run, &mut taken).await
-        {
-            self.release(taken).await;
-            return Err(status);
-        }
+        let taken = self.allocate(change.namespace, change.name, change.dry_run, Some(before), object).await?;
         let kept = holdings(object);
         let given_up = holdings(before).into_iter().filter(|key| !kept.contains(key) && !change.dry_run).collect();
         Ok(Exchange { taken, given_up: Reserved { keys: given_up } })
@@ -108,26 +94,53 @@ impl Server {
         }
     }
 
+    /// Gives the Service all that it needs, or reserves nothing.
     async fn allocate(
         &self,
         namespace: &str,
         name: &str,
-        object: &mut Value,
-        before: Option<&Value>,
         dry_run: bool,
-        reserved: &mut Reserved,
-    ) -> Result<(), Status> {
+        before: Option<&Value>,
+        object: &mut Value,
+    ) -> Result<Reserved, Status> {
         let owner = format!("{namespace}/{name}");
+        let mut allocation = Allocation { server: self, owner, name, before, dry_run, reserved: Reserved::default() };
+        let done = allocation.fill(object).await;
+        match done {
+            Ok(()) => Ok(allocation.reserved),
+            Err(status) => {
+                self.release(allocation.reserved).await;
+                Err(status)
+            }
+        }
+    }
+}
+
+/// What one write to a Service reserves.
+struct Allocation<'a> {
+    server: &'a Server,
+    /// `NAMESPACE/NAME`
+    owner: String,
+    name: &'a str,
+    /// The Service before the write; what it holds stays its own.
+    before: Option<&'a Value>,
+    /// Looks only whether something is free.
+    dry_run: bool,
+    reserved: Reserved,
+}
+
+impl Allocation<'_> {
+    async fn fill(&mut self, object: &mut Value) -> Result<(), Status> {
         let kind = object.str_at(&["spec", "type"]).to_owned();
         if kind == "ExternalName" {
             for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
                 object.take(&["spec", field]);
             }
         } else {
-            self.allocate_address(&owner, name, object, before, dry_run, reserved).await?;
+            self.allocate_address(object).await?;
         }
         if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
-            self.allocate_ports(&owner, name, object, before, dry_run, reserved).await?;
+            self.allocate_ports(object).await?;
         } else {
             for port in object.at_mut(&["spec", "ports"]).and_then(Value::as_array_mut).into_iter().flatten() {
                 port.take(&["nodePort"]);
@@ -136,15 +149,8 @@ impl Server {
         Ok(())
     }
 
-    async fn allocate_address(
-        &self,
-        owner: &str,
-        name: &str,
-        object: &mut Value,
-        before: Option<&Value>,
-        dry_run: bool,
-        reserved: &mut Reserved,
-    ) -> Result<(), Status> {
+    async fn allocate_address(&mut self, object: &mut Value) -> Result<(), Status> {
+        let name = self.name;
         let invalid = |value: &str, detail: &str| {
             Status::invalid("", "Service", name, vec![FieldError::invalid("spec.clusterIPs[0]", [value], detail)])
         };
@@ -157,11 +163,11 @@ impl Server {
                 .unwrap_or_default()
                 .to_owned();
         }
-        let held = before.map(|before| before.str_at(&["spec", "clusterIP"])).unwrap_or_default();
-        let range = self.config.service_cluster_ip_range;
+        let held = self.before.map(|before| before.str_at(&["spec", "clusterIP"])).unwrap_or_default();
+        let range = self.server.config.service_cluster_ip_range;
         let address = match wanted.as_str() {
             "None" => "None".to_owned(),
-            "" => self.first_free_address(owner, dry_run, reserved).await?,
+            "" => self.first_free_address().await?,
             text if text == held => text.to_owned(),
             text => {
                 let address: Ipv4Addr = text
@@ -175,7 +181,7 @@ impl Server {
                     );
                     return Err(invalid(text, &detail));
                 }
-                if !self.reserve(&address_key(text), address_object(text, owner), dry_run, reserved).await? {
+                if !self.reserve(&address_key(text), address_object(text, &self.owner)).await? {
                     return Err(invalid(
                         text,
                         &format!("failed to allocate IP {text}: provided IP is already allocated"),
@@ -197,8 +203,8 @@ impl Server {
 
     /// Addresses are given from the upper part of the range; the lower is left for those who choose one
     /// (`pkg/registry/core/service/ipallocator`, dynamic offset).
-    async fn first_free_address(&self, owner: &str, dry_run: bool, reserved: &mut Reserved) -> Result<String, Status> {
-        let range = self.config.service_cluster_ip_range;
+    async fn first_free_address(&mut self) -> Result<String, Status> {
+        let range = self.server.config.service_cluster_ip_range;
         let usable = range.size() - 2;
         let static_part = (usable / 16).clamp(16.min(usable / 2), 256);
         for attempt in 0..TRIES {
@@ -208,24 +214,17 @@ impl Server {
                 u64::from(attempt - (TRIES - 256)) % usable + 1
             };
             let text = range.address_at(index as u32).to_string();
-            if self.reserve(&address_key(&text), address_object(&text, owner), dry_run, reserved).await? {
+            if self.reserve(&address_key(&text), address_object(&text, &self.owner)).await? {
                 return Ok(text);
             }
         }
         Err(Status::internal("failed to allocate a serviceIP: range is full"))
     }
 
-    async fn allocate_ports(
-        &self,
-        owner: &str,
-        name: &str,
-        object: &mut Value,
-        before: Option<&Value>,
-        dry_run: bool,
-        reserved: &mut Reserved,
-    ) -> Result<(), Status> {
-        let held = before.map(node_ports).unwrap_or_default();
-        let range = self.config.service_node_port_range.clone();
+    async fn allocate_ports(&mut self, object: &mut Value) -> Result<(), Status> {
+        let name = self.name;
+        let held = self.before.map(node_ports).unwrap_or_default();
+        let range = self.server.config.service_node_port_range.clone();
         if object.str_at(&["spec", "type"]) == "LoadBalancer"
             && object.at(&["spec", "allocateLoadBalancerNodePorts"]).and_then(Value::as_bool) == Some(false)
         {
@@ -257,31 +256,25 @@ impl Server {
                             ),
                         ));
                     }
-                    if !self.reserve(&port_key(number, &protocol), owner.into(), dry_run, reserved).await? {
+                    if !self.reserve(&port_key(number, &protocol), self.owner.clone()).await? {
                         return Err(invalid(number, "provided port is already allocated"));
                     }
                     number
                 }
-                None => self.first_free_port(owner, &protocol, dry_run, reserved).await?,
+                None => self.first_free_port(&protocol).await?,
             };
             port.set(&["nodePort"], number);
         }
         Ok(())
     }
 
-    async fn first_free_port(
-        &self,
-        owner: &str,
-        protocol: &str,
-        dry_run: bool,
-        reserved: &mut Reserved,
-    ) -> Result<i64, Status> {
-        let range = &self.config.service_node_port_range;
+    async fn first_free_port(&mut self, protocol: &str) -> Result<i64, Status> {
+        let range = &self.server.config.service_node_port_range;
         let size = u32::from(range.end() - range.start()) + 1;
         let start = rand::random_range(0..size);
         for offset in 0..size {
             let number = i64::from(u32::from(*range.start()) + (start + offset) % size);
-            if self.reserve(&port_key(number, protocol), owner.into(), dry_run, reserved).await? {
+            if self.reserve(&port_key(number, protocol), self.owner.clone()).await? {
                 return Ok(number);
             }
         }
@@ -289,13 +282,13 @@ impl Server {
     }
 
     /// Whether `key` was free and is now ours.
-    async fn reserve(&self, key: &str, value: String, dry_run: bool, reserved: &mut Reserved) -> Result<bool, Status> {
-        if dry_run {
-            return self.store.get(key).await.map(|entry| entry.is_none()).map_err(store_status);
+    async fn reserve(&mut self, key: &str, value: String) -> Result<bool, Status> {
+        if self.dry_run {
+            return self.server.store.get(key).await.map(|entry| entry.is_none()).map_err(store_status);
         }
-        match self.store.create(key, Bytes::from(value), None).await {
+        match self.server.store.create(key, Bytes::from(value), None).await {
             Ok(_) => {
-                reserved.keys.push(key.to_owned());
+                self.reserved.keys.push(key.to_owned());
                 Ok(true)
             }
             Err(store::Error::Exists { .. }) => Ok(false),

@@ -70,7 +70,11 @@ async fn round(server: &Server, before: HashMap<String, Revision>) -> store::Res
     let ports = entries(server, PORTS).await?;
     let reserved: Vec<(String, Revision)> =
         addresses.chain(ports).map(|entry| (entry.key.to_string(), entry.modified)).collect();
-    let services = entries(server, "/registry/services/specs/").await?;
+    let Some(prefix) = server.resources.load().find("", "v1", "services").map(|services| services.storage_prefix())
+    else {
+        return Ok(HashMap::new());
+    };
+    let services = entries(server, &prefix).await?;
     let services: Vec<(String, Vec<String>)> = services
         .iter()
         .filter_map(|entry| {

@@ -50,10 +50,11 @@ impl Authentication {
 
 /// The token of `Authorization: Bearer …`, or of a WebSocket's `base64url.bearer.authorization.k8s.io.` subprotocol.
 fn bearer(headers: &HeaderMap) -> Option<String> {
-    let Some(value) = headers.get(header::AUTHORIZATION) else { return websocket_bearer(headers) };
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())
+    if headers.contains_key(header::AUTHORIZATION) {
+        net::bearer(headers).map(str::to_owned)
+    } else {
+        websocket_bearer(headers)
+    }
 }
 
 /// Browsers cannot set headers of a WebSocket, so they name the token among its subprotocols (upstream apiserver

@@ -133,7 +133,7 @@ impl Cache {
     }
 
     async fn list(&self, shelf: &Shelf) -> store::Result<(OrdMap<Arc<str>, Arc<Object>>, Revision)> {
-        let prefix = format!("{PREFIX}{}/", shelf.resource.storage);
+        let prefix = shelf.resource.storage_prefix();
         let mut options = ListOptions { prefix: prefix.clone(), limit: PAGE, ..ListOptions::default() };
         let mut objects = OrdMap::new();
         loop {

@@ -218,11 +218,7 @@ impl Call<'_> {
         self.server.cache.wait_until_current().await.map_err(RestError::from)?;
         let shelf = self.server.cache.shelf(&self.resource).ok_or_else(Status::no_such_resource)?;
         let view = self.server.cache.view(&shelf);
-        let prefix = if self.resource.namespaced && !self.info.namespace.is_empty() {
-            format!("{}/", self.info.namespace)
-        } else {
-            String::new()
-        };
+        let prefix = self.namespace_prefix();
         let mut deleted: Vec<Arc<Object>> = Vec::new();
         let chosen = view.under(&prefix);
         for (_, object) in chosen.filter(|(_, object)| filter.matches(object)) {

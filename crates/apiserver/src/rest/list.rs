@@ -144,15 +144,6 @@ impl Call<'_> {
         Ok(page)
     }
 
-    /// The beginning that all keys of the request's namespace share; empty for all namespaces.
-    fn namespace_prefix(&self) -> String {
-        if self.resource.namespaced && !self.info.namespace.is_empty() {
-            format!("{}/", self.info.namespace)
-        } else {
-            String::new()
-        }
-    }
-
     fn head(&self, page: &Page) -> Vec<u8> {
         let mut head = Vec::with_capacity(256);
         let kind = &self.resource.kind;

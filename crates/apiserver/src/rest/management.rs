@@ -46,8 +46,7 @@ impl<'a> Management<'a> {
     fn with<T>(&self, work: impl FnOnce(&FieldManager<'_>) -> T) -> T {
         let resources = self.server.resources.load();
         let knows = |version: &str| {
-            let (group, version) = version.split_once('/').unwrap_or(("", version));
-            let gvk = Gvk::new(group, version, &self.kind.kind);
+            let gvk = Gvk::of(version, &self.kind.kind);
             gvk == *self.kind || resources.by_kind(&gvk).is_some()
         };
         let now = api::time::format(self.server.clock.now());

@@ -47,6 +47,15 @@ pub struct Call<'a> {
 pub type Answer = Result<Response<Body>, Status>;
 
 impl Call<'_> {
+    /// The beginning that all keys of the request's namespace share; empty for all namespaces.
+    fn namespace_prefix(&self) -> String {
+        if self.resource.namespaced && !self.info.namespace.is_empty() {
+            format!("{}/", self.info.namespace)
+        } else {
+            String::new()
+        }
+    }
+
     /// Serves the resource itself or one of its subresources that read and write the same object.
     pub async fn serve(self) -> Answer {
         let verb = Verb::parse(self.info.verb).ok_or_else(|| self.not_allowed())?;

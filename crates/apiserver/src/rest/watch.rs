@@ -43,11 +43,7 @@ impl Call<'_> {
             Start::After(revision) => shelf.watch_after(revision),
             Start::Everything { end_bookmark } => {
                 let view = self.server.cache.view(&shelf);
-                let prefix = if self.info.namespace.is_empty() || !self.resource.namespaced {
-                    String::new()
-                } else {
-                    format!("{}/", self.info.namespace)
-                };
+                let prefix = self.namespace_prefix();
                 let present = view.under(&prefix);
                 for (_, object) in present.filter(|(_, object)| filter.matches(object)) {
                     backlog.push_back(transform.object("ADDED", object));

@@ -4,7 +4,7 @@ use api::{Resource, Value, names, status::FieldError};
 
 use super::{NameRule, Strategy};
 
-fn strings<'a>(value: Option<&'a Value>) -> impl Iterator<Item = (&'a str, &'a Value)> {
+fn strings(value: Option<&Value>) -> impl Iterator<Item = (&str, &Value)> {
     value.and_then(Value::as_object).into_iter().flat_map(|map| map.iter())
 }
 

@@ -81,10 +81,7 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
     let outcome = change
         .run(Scope::Main, |before| {
             let resources = call.server.resources.load();
-            let knows = |version: &str| {
-                let (group, version) = version.split_once('/').unwrap_or(("", version));
-                resources.by_kind(&Gvk::new(group, version, &call.resource.kind.kind)).is_some()
-            };
+            let knows = |version: &str| resources.by_kind(&Gvk::of(version, &call.resource.kind.kind)).is_some();
             let handler = ScaleHandler {
                 parent: before.at(&MANAGED_FIELDS),
                 api_version: &call.resource.kind.api_version(),

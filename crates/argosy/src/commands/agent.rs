@@ -2,9 +2,9 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-use ::proxy::Proxy;
+use ::kubelet::KubeletConfig;
 use clap::Args;
-use client::{Client, kinds::core::v1::Node, kubeconfig};
+use client::{Client, kinds::core::v1::Node};
 use cluster::{
     containerd::{self, network},
     images::{ImageStore, PAUSE_IMAGE},
@@ -12,14 +12,16 @@ use cluster::{
     machine,
     supervise::Lock,
 };
-use kubelet::{Kubelet, KubeletConfig};
 use tokio_util::sync::CancellationToken;
 
 use super::DataFlags;
 use crate::{
     cli::TOOLS,
-    components::{kubelet::Options, proxy},
-    local,
+    clients,
+    components::{
+        kubelet::{self, Options},
+        proxy,
+    },
     logging::LogFlags,
     node,
     supervisor::Supervisor,
@@ -47,8 +49,7 @@ pub struct Flags {
 pub async fn run(flags: Flags, cancel: CancellationToken) -> anyhow::Result<()> {
     let layout = flags.data.layout()?;
     let _lock = Lock::take(&layout.lock_file())?;
-    let config = kubeconfig::load(&flags.kubeconfig)?;
-    let client = Client::from_kubeconfig(&config, &local::user_agent("argosy"))?;
+    let client = clients::remote(&flags.kubeconfig, "argosy")?;
     let settings = settings(&flags)?;
     let kubelet = kubelet_config(&flags, &layout, &settings)?;
     let supervisor = Supervisor::new(cancel.child_token());
@@ -59,15 +60,8 @@ pub async fn run(flags: Flags, cancel: CancellationToken) -> anyhow::Result<()> 
         node::keep_containerd(&supervisor, &layout, started);
         keep_network(&supervisor, &layout, settings.clone(), client.clone());
     }
-    let (own, proxied) = (client.clone(), proxy::config(&settings)?);
-    supervisor.run("kubelet", move |cancel| {
-        let (config, client) = (kubelet.clone(), own.clone());
-        async move { Ok(Kubelet::run(config, client, cancel).await?) }
-    });
-    supervisor.run("kube-proxy", move |cancel| {
-        let (config, client) = (proxied.clone(), client.clone());
-        async move { Ok(Proxy::run(config, client, cancel).await?) }
-    });
+    kubelet::keep(&supervisor, kubelet, client.clone());
+    proxy::keep(&supervisor, proxy::config(&settings)?, client);
     cancel.cancelled().await;
     supervisor.stop(STOP_LIMIT).await;
     Ok(())
@@ -92,8 +86,7 @@ fn settings(flags: &Flags) -> anyhow::Result<Settings> {
 fn kubelet_config(flags: &Flags, layout: &Layout, settings: &Settings) -> anyhow::Result<KubeletConfig> {
     let mut options = flags.kubelet.clone();
     options.root_dir.get_or_insert_with(|| layout.kubelet_dir());
-    let own = format!("unix://{}", layout.containerd_socket().display());
-    options.container_runtime_endpoint.get_or_insert(own);
+    options.container_runtime_endpoint.get_or_insert_with(|| layout.containerd_endpoint());
     options.node_ip.get_or_insert(settings.node_ip);
     options.resolv_conf = options.resolv_conf.or_else(node::resolv_conf);
     if options.cluster_dns.is_empty() {

@@ -4,11 +4,11 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use client::{Client, kubeconfig};
+use client::Client;
 use dns::{Dns, DnsConfig, resolvers};
 use tokio_util::sync::CancellationToken;
 
-use crate::{local, logging::LogFlags};
+use crate::{clients, logging::LogFlags};
 
 #[derive(Args, Clone, Debug)]
 pub struct Flags {
@@ -29,10 +29,10 @@ pub struct Flags {
 }
 
 pub async fn run(flags: Flags, cancel: CancellationToken) -> anyhow::Result<()> {
-    let user_agent = local::user_agent("argosy-dns");
+    const NAME: &str = "argosy-dns";
     let client = match &flags.kubeconfig {
-        Some(file) => Client::from_kubeconfig(&kubeconfig::load(file)?, &user_agent)?,
-        None => Client::in_cluster(&user_agent)?,
+        Some(file) => clients::remote(file, NAME)?,
+        None => Client::in_cluster(&clients::user_agent(NAME))?,
     };
     let text = std::fs::read_to_string(&flags.resolv_conf);
     let upstreams = resolvers(&text.with_context(|| format!("--resolv-conf {}", flags.resolv_conf.display()))?);

@@ -2,14 +2,12 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
-    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use cluster::{containerd::Cri, images::ImageStore, layout::Settings};
+use cluster::{containerd::Cri, files, images::ImageStore, layout::Settings};
 
 use super::DataFlags;
 use crate::node::socket_of;
@@ -64,16 +62,13 @@ async fn import(flags: Import) -> anyhow::Result<()> {
 
 /// Adds names to the list of those that the kubelet does not remove when the disk fills up.
 fn keep(file: &Path, names: &[String]) -> anyhow::Result<()> {
-    let known = match fs::read_to_string(file) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot read {}", file.display()));
-        }
-        known => known.unwrap_or_default(),
-    };
+    let known = String::from_utf8(files::read_optional(file)?.unwrap_or_default())
+        .with_context(|| format!("{} is no text", file.display()))?;
     let mut all: BTreeSet<&str> = known.lines().collect();
     all.extend(names.iter().map(String::as_str));
     let text: String = all.iter().map(|name| format!("{name}\n")).collect();
-    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+    files::write_if_changed(file, text.as_bytes(), 0o644)?;
+    Ok(())
 }
 
 async fn list(flags: List) -> anyhow::Result<()> {

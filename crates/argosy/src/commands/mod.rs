@@ -48,7 +48,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Status(flags) => status::run(flags).await,
         Command::Server(flags) => server::run(flags).await,
         Command::Background(flags) => server::run_in_background(flags).await,
-        Command::Agent(flags) => component(&flags.log.clone(), |cancel| agent::run(flags, cancel)).await,
+        Command::Agent(flags) => component(&flags.log.clone(), |cancel| agent::run(*flags, cancel)).await,
         Command::Bench(command) => bench::run(command).await,
         Command::Store(command) => store::run(command).await,
         Command::Image(command) => image::run(command).await,

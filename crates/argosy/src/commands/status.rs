@@ -5,9 +5,8 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 use client::{
-    Client, ListParams,
+    ListParams,
     kinds::core::v1::{Node, Pod},
-    kubeconfig,
 };
 use cluster::{
     layout::{Layout, Settings},
@@ -15,7 +14,7 @@ use cluster::{
 };
 
 use super::DataFlags;
-use crate::{local, node};
+use crate::{clients, node};
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
@@ -65,8 +64,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
 
 /// Whether the node is Ready.
 async fn ask(layout: &Layout, settings: &Settings) -> anyhow::Result<bool> {
-    let config = kubeconfig::load(layout.kubeconfig("admin"))?;
-    let client = Client::from_kubeconfig(&config, &local::user_agent("argosy"))?;
+    let client = clients::remote(&layout.kubeconfig("admin"), "argosy")?;
     let found = client.all::<Node>().find(&settings.node_name).await;
     let found = found.map_err(|error| anyhow::anyhow!("{error}"))?;
     row("API server", &format!("https://127.0.0.1:{}", settings.ports.apiserver));

@@ -1,15 +1,11 @@
 //! `argosy store`: looking after the embedded store while the cluster is stopped.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::SystemTime,
-};
+use std::{path::PathBuf, time::SystemTime};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use cluster::layout::Layout;
-use store::embedded::{self, Embedded, EmbeddedOptions, FILE_NAME, Report};
+use store::embedded::{self, Embedded, EmbeddedOptions, FILE_NAME, Report, Restored};
 
 use super::DataFlags;
 
@@ -70,31 +66,13 @@ fn snapshot(flags: &FileFlags) -> anyhow::Result<()> {
 
 fn restore(flags: &FileFlags) -> anyhow::Result<()> {
     let layout = flags.data.layout()?;
-    let report = embedded::check(&flags.file)?;
-    let place = layout.store_dir().join(FILE_NAME);
-    fs::create_dir_all(layout.store_dir()).with_context(|| format!("cannot make {}", layout.store_dir().display()))?;
-    if place.exists() {
-        // A damaged store is what restoring is for; one in use is not.
-        if let Err(error @ store::Error::InUse { .. }) = embedded::check(&place) {
-            return Err(stopped_first(error));
-        }
-        let kept = layout.store_dir().join(format!("{FILE_NAME}.{}", seconds()));
-        fs::rename(&place, &kept).with_context(|| format!("cannot move {} aside", place.display()))?;
+    let Restored { report, kept } =
+        embedded::restore(&flags.file, &layout.store_dir(), seconds()).map_err(stopped_first)?;
+    if let Some(kept) = kept {
         println!("the store that was there is kept as {}", kept.display());
     }
-    copy(&flags.file, &place)?;
     println!("restored from {}: {}; `argosy up` starts the cluster on it", flags.file.display(), contents(&report));
     Ok(())
-}
-
-/// Whole and on the disk before it has its name.
-fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let partial = to.with_extension("restoring");
-    let copied = fs::copy(from, &partial).and_then(|_| fs::File::open(&partial)?.sync_all());
-    copied.with_context(|| format!("cannot copy {} to {}", from.display(), partial.display()))?;
-    fs::rename(&partial, to).with_context(|| format!("cannot put {} in place", to.display()))?;
-    let folder = to.parent().unwrap_or(Path::new("."));
-    fs::File::open(folder).and_then(|folder| folder.sync_all()).with_context(|| folder.display().to_string())
 }
 
 fn store_file(layout: &Layout) -> anyhow::Result<PathBuf> {

@@ -9,7 +9,6 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Args;
-use client::{Client, kubeconfig};
 use cluster::{
     layout::{Cidr, Layout, Settings},
     machine,
@@ -17,7 +16,7 @@ use cluster::{
 };
 
 use super::DataFlags;
-use crate::{components::kubelet_limits::hard_eviction, display, local, node};
+use crate::{clients, components::kubelet_limits::hard_eviction, display, node};
 
 /// A log of an earlier run larger than this is put aside.
 const LOG_BYTES_MAX: u64 = 16 << 20;
@@ -115,8 +114,7 @@ async fn already_up(layout: &Layout, flags: &Flags, pid: u32) -> anyhow::Result<
     if flags.settings.resolve(layout)? != settings {
         bail!("the cluster runs with other settings (process {pid}): run `argosy down` first");
     }
-    let config = kubeconfig::load(layout.kubeconfig("admin"))?;
-    let client = Client::from_kubeconfig(&config, &local::user_agent("argosy"))?;
+    let client = clients::remote(&layout.kubeconfig("admin"), "argosy")?;
     let wait = node::wait_ready(&client, &settings.node_name, None);
     let waited = tokio::time::timeout(Duration::from_secs(flags.timeout), wait).await;
     waited.with_context(|| format!("the node is not Ready; see {}", layout.log_file(SUPERVISOR).display()))??;

@@ -2,11 +2,9 @@
 
 use std::{net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::bail;
 use apiserver::Server;
 use async_trait::async_trait;
 use clap::Args;
-use client::{Client, kubeconfig, transport::Https};
 use cluster::{
     layout::Settings,
     pki::{self, CsrPolicy, Pki, Usage},
@@ -16,11 +14,11 @@ use controllers::{
     ControllerManager, ControllerManagerConfig,
     signer::{SignError, Signer},
 };
-use net::{https::HttpsClient, tls::Identity};
+use net::tls::Identity;
 use tokio_util::sync::CancellationToken;
 
-use super::{HealthFlags, LeaderFlags, host_name, read, serve_health};
-use crate::{flags::GoDuration, local, logging::LogFlags, supervisor::Supervisor};
+use super::{HealthFlags, LeaderFlags, host_name, read, remote_client, serve_health};
+use crate::{clients, flags::GoDuration, logging::LogFlags, supervisor::Supervisor};
 
 const NAME: &str = "kube-controller-manager";
 
@@ -78,13 +76,8 @@ pub struct Flags {
 
 /// The controller manager as a process of its own, until `cancel`.
 pub async fn run(flags: Flags, cancel: CancellationToken) -> anyhow::Result<()> {
-    let Some(file) = &flags.kubeconfig else {
-        bail!("--kubeconfig is needed: it says where the API server is and who this is")
-    };
-    let https = HttpsClient::new(kubeconfig::load(file)?.https_options()?)?;
-    let transport = Arc::new(Https::new(https));
-    let client = Client::new(transport.clone(), &local::user_agent(NAME));
-    let config = ControllerManagerConfig { transport: Some(transport), ..flags.config()? };
+    let client = remote_client(NAME, &flags.kubeconfig)?;
+    let config = flags.config()?;
     flags.health.start(NAME, flags.secure_port, cancel.clone()).await?;
     let lead = client.clone();
     let work = async move |token| Ok(ControllerManager::run(config, lead, token).await?);
@@ -158,7 +151,7 @@ impl Signer for ClusterSigner {
 
 /// The controllers of the one process: no other can lead, so there is no election.
 pub fn all_in_one(supervisor: &Supervisor, settings: &Settings, pki: &Pki, server: &Arc<Server>) -> anyhow::Result<()> {
-    let (client, transport) = local::client(server, NAME, local::user("system:kube-controller-manager"));
+    let client = clients::local(server, NAME, clients::user("system:kube-controller-manager"));
     let ca = pki.cert("ca");
     let root_ca_pem = String::from_utf8(std::fs::read(&ca)?)?;
     let signer = ClusterSigner::boxed(pki::Signer::load(&ca, &pki.key("ca"))?, SIGNING_DURATION);
@@ -167,7 +160,6 @@ pub fn all_in_one(supervisor: &Supervisor, settings: &Settings, pki: &Pki, serve
         node_cidr_mask_size: settings.pod_cidr.prefix(),
         service_cidr: settings.service_cidr.to_string(),
         root_ca_pem,
-        transport: Some(transport),
         signer: Some(signer),
         host: settings.node_name.clone(),
         ..ControllerManagerConfig::default()

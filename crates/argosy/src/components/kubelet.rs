@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use client::{apimachinery::pkg::api::resource::Quantity, kinds::core::v1::Taint};
+use client::{Client, apimachinery::pkg::api::resource::Quantity, kinds::core::v1::Taint};
 use cluster::machine;
 use kubelet::{Kubelet, KubeletConfig, Serving};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,7 @@ use super::{kubelet_file::KubeletFile, kubelet_limits::LimitFlags, remote_client
 use crate::{
     flags::{KeyValues, TaintFlag},
     logging::LogFlags,
+    supervisor::Supervisor,
 };
 
 /// What a flag does not say, the file of --config does, and what neither says has upstream's default.
@@ -109,6 +110,14 @@ pub struct Flags {
 pub async fn run(flags: Flags, cancel: CancellationToken) -> anyhow::Result<()> {
     let client = remote_client("kubelet", &flags.kubeconfig)?;
     Ok(Kubelet::run(flags.options.into_config()?, client, cancel).await?)
+}
+
+/// Runs the kubelet as a part of this process.
+pub fn keep(supervisor: &Supervisor, config: KubeletConfig, client: Client) {
+    supervisor.run("kubelet", move |cancel| {
+        let (config, client) = (config.clone(), client.clone());
+        async move { Ok(Kubelet::run(config, client, cancel).await?) }
+    });
 }
 
 impl Options {

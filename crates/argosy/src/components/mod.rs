@@ -12,14 +12,14 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use client::{Client, LeaderElection, LeaderEnd, kubeconfig};
+use client::{Client, LeaderElection, LeaderEnd};
 use net::{
     server::{ServeOptions, serve_tls},
     tls::{Identity, ServerTls, server_config},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{flags::GoDuration, listeners, local};
+use crate::{clients, flags::GoDuration, listeners};
 
 /// Version of Kubernetes whose API this is.
 pub const KUBERNETES_VERSION: &str = "v1.36.0";
@@ -121,8 +121,7 @@ async fn serve_health(
 /// The client of a component that is a process of its own.
 fn remote_client(component: &str, file: &Option<PathBuf>) -> anyhow::Result<Client> {
     let Some(file) = file else { bail!("--kubeconfig is needed: it says where the API server is and who this is") };
-    let config = kubeconfig::load(file).with_context(|| format!("--kubeconfig {}", file.display()))?;
-    Ok(Client::from_kubeconfig(&config, &local::user_agent(component))?)
+    clients::remote(file, component).with_context(|| format!("--kubeconfig {}", file.display()))
 }
 
 /// This machine's name in events and leases.

@@ -9,12 +9,13 @@ use std::{
 use anyhow::bail;
 use apiserver::Server;
 use clap::Args;
+use client::Client;
 use cluster::{layout::Settings, machine};
 use proxy::{Cidr, Family, NftCli, Proxy, ProxyConfig, RulesConfig, Table, cleanup};
 use tokio_util::sync::CancellationToken;
 
 use super::remote_client;
-use crate::{local, logging::LogFlags, supervisor::Supervisor};
+use crate::{clients, logging::LogFlags, supervisor::Supervisor};
 
 const NAME: &str = "kube-proxy";
 
@@ -113,13 +114,17 @@ pub fn config(settings: &Settings) -> anyhow::Result<ProxyConfig> {
 
 /// kube-proxy of the one process.
 pub fn all_in_one(supervisor: &Supervisor, settings: &Settings, server: &Arc<Server>) -> anyhow::Result<()> {
-    let (client, _) = local::client(server, NAME, local::user("system:kube-proxy"));
-    let config = config(settings)?;
-    supervisor.run(NAME, move |cancel: CancellationToken| {
+    let client = clients::local(server, NAME, clients::user("system:kube-proxy"));
+    keep(supervisor, config(settings)?, client);
+    Ok(())
+}
+
+/// Runs kube-proxy as a part of this process.
+pub fn keep(supervisor: &Supervisor, config: ProxyConfig, client: Client) {
+    supervisor.run(NAME, move |cancel| {
         let (config, client) = (config.clone(), client.clone());
         async move { Ok(Proxy::run(config, client, cancel).await?) }
     });
-    Ok(())
 }
 
 /// Takes the rules of Services off this machine.

@@ -10,7 +10,7 @@ use scheduler::run::{Scheduler, SchedulerConfig};
 use tokio_util::sync::CancellationToken;
 
 use super::{HealthFlags, LeaderFlags, host_name, remote_client, serve_health};
-use crate::{local, logging::LogFlags, supervisor::Supervisor};
+use crate::{clients, logging::LogFlags, supervisor::Supervisor};
 
 const NAME: &str = "kube-scheduler";
 
@@ -44,7 +44,7 @@ pub async fn run(flags: Flags, cancel: CancellationToken) -> anyhow::Result<()> 
 
 /// The scheduler of the one process.
 pub fn all_in_one(supervisor: &Supervisor, settings: &Settings, pki: &Pki, server: &Arc<Server>) {
-    let (client, _) = local::client(server, NAME, local::user("system:kube-scheduler"));
+    let client = clients::local(server, NAME, clients::user("system:kube-scheduler"));
     let (host, port) = (settings.node_name.clone(), settings.ports.scheduler);
     let identity = Identity::files(pki.cert("components"), pki.key("components"));
     supervisor.run(NAME, move |cancel: CancellationToken| {

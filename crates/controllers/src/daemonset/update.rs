@@ -24,8 +24,11 @@ pub fn limits(inputs: &Inputs) -> (i32, i32) {
     if surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable) }
 }
 
-/// The new and the old pod of a node; `None` where there are more (`findUpdatedPodsOnNode`).
-fn pair<'a>(pods: &[&'a Arc<Pod>], hash: &str) -> Option<(Option<&'a Arc<Pod>>, Option<&'a Arc<Pod>>)> {
+/// The new and the old pod of a node.
+type Pair<'a> = (Option<&'a Arc<Pod>>, Option<&'a Arc<Pod>>);
+
+/// `None` where there are more than a new and an old pod (`findUpdatedPodsOnNode`).
+fn pair<'a>(pods: &[&'a Arc<Pod>], hash: &str) -> Option<Pair<'a>> {
     let (mut new, mut old) = (None, None);
     for pod in pods.iter().filter(|pod| !is_deleting(&****pod)) {
         let slot = if hash_label(pod) == hash { &mut new } else { &mut old };

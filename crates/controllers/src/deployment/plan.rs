@@ -115,11 +115,12 @@ fn finish(plan: &mut Plan, rollout: &Rollout, status: DeploymentStatus, now: Tim
     rollout.write(plan);
     if deployment.status.as_ref() != Some(&status) {
         plan.update_status(&Deployment { status: Some(status), ..deployment.clone() });
-    } else if !status::is_complete(deployment, &status) && !status::is_timed_out(&status) {
-        if let Some(at) = status::times_out_at(deployment, &status) {
-            let left = until(at, now).unwrap_or_default();
-            plan.requeue_after(left + Duration::from_secs(1));
-        }
+    } else if !status::is_complete(deployment, &status)
+        && !status::is_timed_out(&status)
+        && let Some(at) = status::times_out_at(deployment, &status)
+    {
+        let left = until(at, now).unwrap_or_default();
+        plan.requeue_after(left + Duration::from_secs(1));
     }
     let revision = rollout.new.as_ref().map_or("", |new| annotation(new, REVISION));
     if !revision.is_empty() && annotation(deployment, REVISION) != revision && !is_deleting(deployment) {

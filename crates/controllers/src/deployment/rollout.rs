@@ -146,10 +146,10 @@ impl<'a> Rollout<'a> {
             annotations.insert(REVISION.into(), target.to_string());
         }
         let min_ready = deployment.spec.as_ref().and_then(|spec| spec.min_ready_seconds);
-        if let Some(spec) = &mut new.spec {
-            if spec.min_ready_seconds.unwrap_or(0) != min_ready.unwrap_or(0) {
-                spec.min_ready_seconds = min_ready;
-            }
+        if let Some(spec) = &mut new.spec
+            && spec.min_ready_seconds.unwrap_or(0) != min_ready.unwrap_or(0)
+        {
+            spec.min_ready_seconds = min_ready;
         }
     }
 

@@ -134,16 +134,12 @@ impl LiveController for GarbageCollector {
 }
 
 pub fn register(setup: &mut Setup) {
-    let Some(transport) = setup.config.transport.clone() else {
-        tracing::warn!("garbage-collector-controller is off: it was given no transport for metadata");
-        return;
-    };
     let queue = setup.queue("garbage-collector-controller");
     let shared = Arc::new(Shared {
         graph: Mutex::new(Graph::default()),
         discovered: Mutex::default(),
         queue: queue.clone(),
-        metadata: MetadataClient::new(transport),
+        metadata: MetadataClient::new(setup.client.transport().clone()),
         changed: Notify::new(),
         synced: watch::Sender::new(false),
     });

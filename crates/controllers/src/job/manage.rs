@@ -92,11 +92,9 @@ fn surplus(pass: &Pass, at_least: usize) -> Vec<Arc<Pod>> {
 /// Creates up to `count` pods; fewer where failures ask for patience.
 fn create(pass: &Pass, plan: &mut Plan, count: usize) -> i32 {
     let counts_per_index = pass.spec.backoff_limit_per_index.is_some();
-    if !counts_per_index {
-        if let Some(wait) = backoff(pass) {
-            plan.requeue_after(wait);
-            return 0;
-        }
+    if !counts_per_index && let Some(wait) = backoff(pass) {
+        plan.requeue_after(wait);
+        return 0;
     }
     let mut new = Vec::new();
     if pass.is_indexed() {

@@ -67,10 +67,12 @@ fn collect(pass: &Pass, uncounted: &mut UncountedTerminatedPods) -> (Vec<Arc<Pod
             if !pass.is_indexed() && !has(&uncounted.succeeded, uid) {
                 uncounted.succeeded.get_or_insert_default().push(uid.into());
             }
-        } else if (has_failed || pass.finished.is_some() && !met_success) && !has(&uncounted.failed, uid) && counts {
-            if judge(pass.job, pod) != Verdict::Ignore {
-                uncounted.failed.get_or_insert_default().push(uid.into());
-            }
+        } else if (has_failed || pass.finished.is_some() && !met_success)
+            && !has(&uncounted.failed, uid)
+            && counts
+            && judge(pass.job, pod) != Verdict::Ignore
+        {
+            uncounted.failed.get_or_insert_default().push(uid.into());
         }
         if release.len() >= MAX_UNCOUNTED {
             return (release, false);
@@ -89,10 +91,10 @@ fn write_indexes(pass: &mut Pass) {
 
 /// Says that the end is near before any finalizer is removed.
 fn announce(pass: &mut Pass) {
-    if let Some(condition) = pass.finished.clone() {
-        if conditions::find(&pass.status, &condition.type_).is_none() {
-            pass.status.conditions.get_or_insert_default().push(condition);
-        }
+    if let Some(condition) = pass.finished.clone()
+        && conditions::find(&pass.status, &condition.type_).is_none()
+    {
+        pass.status.conditions.get_or_insert_default().push(condition);
     }
 }
 

@@ -91,10 +91,10 @@ pub fn register(setup: &mut Setup) {
     // Pods are what a namespace's end mostly waits for.
     let (to, known) = (queue.clone(), namespaces.clone());
     pods.on_event(move |delta| {
-        if let Delta::Deleted(pod) = delta {
-            if known.get("", pod.namespace()).is_some_and(|namespace| is_deleting(&*namespace)) {
-                to.add(ObjectKey::new("", pod.namespace()));
-            }
+        if let Delta::Deleted(pod) = delta
+            && known.get("", pod.namespace()).is_some_and(|namespace| is_deleting(&*namespace))
+        {
+            to.add(ObjectKey::new("", pod.namespace()));
         }
     });
     setup.run(NamespaceController { namespaces }, queue, 10);

@@ -185,10 +185,10 @@ pub fn register(setup: &mut Setup) {
 
     let (to, beats, time) = (queue.clone(), heartbeats.clone(), clock.clone());
     nodes.on_event(move |delta| {
-        if let Delta::Updated { old, new } = delta {
-            if heartbeat_of(old) != heartbeat_of(new) {
-                beats.lock().insert(new.name().to_owned(), time.now());
-            }
+        if let Delta::Updated { old, new } = delta
+            && heartbeat_of(old) != heartbeat_of(new)
+        {
+            beats.lock().insert(new.name().to_owned(), time.now());
         }
         to.add(owners::newest(delta).key());
     });

@@ -123,10 +123,12 @@ pub fn register(setup: &mut Setup) {
     });
     let to = queue.clone();
     pods.on_event(move |delta| {
-        if let Delta::Updated { old, new } = delta {
-            if pods::node_name(new).is_empty() && is_deleting(&**new) && !is_deleting(&**old) {
-                to.add(ObjectKey::default());
-            }
+        if let Delta::Updated { old, new } = delta
+            && pods::node_name(new).is_empty()
+            && is_deleting(&**new)
+            && !is_deleting(&**old)
+        {
+            to.add(ObjectKey::default());
         }
     });
     let threshold = setup.config.terminated_pod_gc_threshold;

@@ -70,7 +70,11 @@ macro_rules! replicas {
                         last_transition_time: Some(Time(now)),
                     }));
                 }
-                #[allow(unused_mut)]
+                #[allow(
+                    unused_mut,
+                    clippy::needless_update,
+                    reason = "one of the kinds has a field more in its status"
+                )]
                 let mut status = $status {
                     replicas: new.replicas,
                     fully_labeled_replicas: Some(new.fully_labeled),

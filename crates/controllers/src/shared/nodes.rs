@@ -55,7 +55,7 @@ fn term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
     let expressions = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
     let label = |key: &str| labels.and_then(|labels| labels.get(key)).map(String::as_str);
-    let field = |key: &str| (key == "metadata.name").then(|| node.metadata.name.as_deref()).flatten();
+    let field = |key: &str| if key == "metadata.name" { node.metadata.name.as_deref() } else { None };
     !(expressions.is_empty() && fields.is_empty())
         && expressions.iter().all(|requirement| requirement_holds(requirement, label(&requirement.key)))
         && fields.iter().all(|requirement| requirement_holds(requirement, field(&requirement.key)))

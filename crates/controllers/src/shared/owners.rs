@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use api::selector::LabelSelector as Selector;
+use api::{model::split_api_version, selector::LabelSelector as Selector};
 use client::{
     Delta, Informer, Kind, ObjectKey, PatchKind, WorkQueue, apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
@@ -34,7 +34,7 @@ pub fn is_controlled_by<K: Kind>(object: &K, uid: &str) -> bool {
 
 /// Whether the reference names this kind, in whatever version of its group.
 pub fn names_kind<K: Kind>(reference: &OwnerReference) -> bool {
-    let group = reference.api_version.split_once('/').map_or("", |(group, _)| group);
+    let (group, _) = split_api_version(&reference.api_version);
     reference.kind == K::KIND && group == K::GROUP
 }
 
@@ -114,12 +114,11 @@ pub fn enqueue_controller<K: Kind, O: Kind>(informer: &Informer<K>, queue: &Work
                 queue.add(ObjectKey::new(object.namespace(), &reference.name));
             }
         };
-        if let Delta::Updated { old, new } = delta {
-            if controller_of(&**old).map(|reference| &reference.uid)
+        if let Delta::Updated { old, new } = delta
+            && controller_of(&**old).map(|reference| &reference.uid)
                 != controller_of(&**new).map(|reference| &reference.uid)
-            {
-                enqueue(old);
-            }
+        {
+            enqueue(old);
         }
         enqueue(newest(delta));
     });

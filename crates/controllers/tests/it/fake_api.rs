@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use client::{Client, Transport, transport::Local};
+use client::{Client, transport::Local};
 use futures_util::{FutureExt, stream};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
@@ -104,16 +104,13 @@ impl FakeApi {
         FakeApi { state: Arc::default(), changed: Arc::new(watch::Sender::new(0)) }
     }
 
-    pub fn transport(&self) -> Arc<dyn Transport> {
+    pub fn client(&self) -> Client {
         let api = self.clone();
-        Arc::new(Local::new(Arc::new(move |request: Request<Bytes>| {
+        let handler = move |request: Request<Bytes>| {
             let api = api.clone();
             async move { api.serve(&request) }.boxed()
-        })))
-    }
-
-    pub fn client(&self) -> Client {
-        Client::new(self.transport(), "test")
+        };
+        Client::new(Arc::new(Local::new(Arc::new(handler))), "test")
     }
 
     pub fn list(&self, resource: &str) -> Vec<Value> {

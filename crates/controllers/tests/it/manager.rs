@@ -30,11 +30,7 @@ impl Cluster {
         let api = FakeApi::new();
         api.create("/api/v1/namespaces", json!({"metadata": {"name": "default"}}));
         let cancel = CancellationToken::new();
-        let config = ControllerManagerConfig {
-            transport: Some(api.transport()),
-            root_ca_pem: "CA".into(),
-            ..ControllerManagerConfig::default()
-        };
+        let config = ControllerManagerConfig { root_ca_pem: "CA".into(), ..ControllerManagerConfig::default() };
         let client = api.client();
         let token = cancel.clone();
         tokio::spawn(async move { ControllerManager::run(config, client, token).await });
@@ -374,8 +370,7 @@ async fn only_listed_controllers_run() {
     api.create(DEPLOYMENTS, workload("web", 2, json!({})));
     let cancel = CancellationToken::new();
     let controllers = ["*", "-replicaset", "-serviceaccount-controller"].map(str::to_owned).to_vec();
-    let config =
-        ControllerManagerConfig { controllers, transport: Some(api.transport()), ..ControllerManagerConfig::default() };
+    let config = ControllerManagerConfig { controllers, ..ControllerManagerConfig::default() };
     let running = tokio::spawn(ControllerManager::run(config, api.client(), cancel.clone()));
     api.until("the deployment controller works", |api| {
         api.get("apps/v1/deployments", "default", "web").is_some_and(|web| web["status"]["observedGeneration"] == 1)

@@ -8,12 +8,10 @@ use hickory_proto::{
     rr::{RData, RecordType},
 };
 use serde_json::{Value, json};
+use testkit::Api;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    api::Api,
-    queries::{ask, data, question, tcp, udp, with_edns},
-};
+use crate::queries::{ask, data, question, tcp, udp, with_edns};
 
 pub fn service(namespace: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Service", "spec": spec,
@@ -65,7 +63,7 @@ pub async fn until<F: Future<Output = bool>>(so: impl Fn() -> F) {
 }
 
 pub fn cluster() -> Api {
-    let api = Api::new();
+    let api = Api::default();
     api.put("namespaces", json!({"metadata": {"name": "ns", "uid": "ns"}}));
     let ports = json!([{"name": "http", "port": 80, "protocol": "TCP"}, {"name": "q", "port": 81, "protocol": "UDP"}]);
     api.put(

@@ -1,6 +1,5 @@
 //! Cluster DNS over real sockets, with an API server that follows the test.
 
-mod api;
 mod cluster;
 mod messages;
 mod queries;

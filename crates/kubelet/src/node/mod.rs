@@ -321,7 +321,6 @@ impl NodeReporter {
                 renew_time,
                 ..LeaseSpec::default()
             }),
-            ..Lease::default()
         };
         api.create(&lease).await
     }

@@ -16,7 +16,7 @@ use client::{
         authorization::v1::{ResourceAttributes, SubjectAccessReview},
     },
 };
-use http::{Extensions, HeaderMap, Method, header};
+use http::{Extensions, HeaderMap, Method};
 use net::PeerCertificate;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -172,7 +172,7 @@ impl Authority {
             Some(peer) => {
                 User { name: peer.common_name.clone(), groups: peer.organizations.clone(), ..User::default() }
             }
-            None => self.by_token(bearer(headers)?).await?,
+            None => self.by_token(net::bearer(headers)?).await?,
         };
         if !user.groups.iter().any(|group| group == AUTHENTICATED) {
             user.groups.push(AUTHENTICATED.to_owned());
@@ -206,13 +206,6 @@ impl Authority {
         self.access.put(key, allowed, if allowed { ALLOWED_TTL } else { DENIED_TTL });
         Ok(allowed)
     }
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
 /// Answers with a time to live; bounded, so that made-up tokens cannot fill the memory.

@@ -85,7 +85,7 @@ async fn selects_what_was_asked_for() {
     fs::write(&path, format!("{}2026-01-02T03:04:09Z stdout F unfin", line(1, "stdout", "F", "one"))).expect("log");
     assert_eq!(all(&path, "").await, "one\nunfin");
     let missing = dir.path().join("none");
-    let gone = stream(source(&missing, &Arc::default()), options("")).await.err().expect("no such log");
+    let gone = stream(source(&missing, &Arc::default()), options("")).await.expect_err("no such log");
     assert!(gone.to_string().starts_with("failed to open log file"), "{gone}");
 }
 

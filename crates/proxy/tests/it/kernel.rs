@@ -11,12 +11,10 @@ use std::{
 
 use proxy::{Proxy, ProxyConfig};
 use serde_json::{Value, json};
+use testkit::Api;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    api::Api,
-    objects::{config, ready, service_json, slice_json},
-};
+use crate::objects::{config, ready, service_json, slice_json};
 
 /// Answers `POD-NAME CLIENT-ADDRESS` over TCP and UDP.
 const ECHO: &str = r#"
@@ -213,7 +211,7 @@ async fn traffic_reaches_endpoints() {
     let mut machines = Machines::new("a");
     machines.serve("pod1", 8080);
     machines.serve("pod2", 8080);
-    let api = Api::new();
+    let api = Api::default();
     api.put("nodes", json!({"metadata": {"name": "n1", "uid": "n1"}}));
     api.put("services", web(json!({"type": "NodePort"})));
     api.put("endpointslices", slice(&["10.244.1.2"]));
@@ -259,7 +257,7 @@ async fn clients_stay_with_their_endpoint() {
     let mut machines = Machines::new("b");
     machines.serve("pod1", 8080);
     machines.serve("pod2", 8080);
-    let api = Api::new();
+    let api = Api::default();
     let sticky = json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 100}}});
     api.put("services", web(sticky));
     api.put("endpointslices", slice(&["10.244.1.2", "10.244.2.2"]));
@@ -283,7 +281,7 @@ async fn clients_stay_with_their_endpoint() {
 async fn local_policy_keeps_the_source_and_source_ranges_keep_out() {
     let mut machines = Machines::new("c");
     machines.serve("pod1", 8080);
-    let api = Api::new();
+    let api = Api::default();
     let local = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local",
         "loadBalancerSourceRanges": ["198.51.100.0/24", "198.51.100.0/25"], "externalIPs": ["203.0.113.1"],
         "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.2"}]}}});
@@ -305,7 +303,7 @@ async fn local_policy_keeps_the_source_and_source_ranges_keep_out() {
 async fn two_clusters_share_a_kernel_and_a_damaged_table_is_rewritten() {
     let mut machines = Machines::new("d");
     machines.serve("pod1", 8080);
-    let (api, other) = (Api::new(), Api::new());
+    let (api, other) = (Api::default(), Api::default());
     api.put("services", web(json!({})));
     api.put("endpointslices", slice(&["10.244.1.2"]));
     other.put("services", service_json("web", "10.97.0.20", json!([{"name": "t", "port": 80}]), json!({})));
@@ -337,7 +335,7 @@ async fn two_clusters_share_a_kernel_and_a_damaged_table_is_rewritten() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_among_many_services_is_written_soon() {
     let machines = Machines::new("e");
-    let api = Api::new();
+    let api = Api::default();
     for number in 0..1000 {
         let address = format!("10.96.{}.{}", 10 + number / 250, number % 250);
         let ports = json!([{"name": "t", "port": 80}]);
@@ -363,7 +361,7 @@ async fn health_is_told() {
     let machines = Machines::new("f");
     let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (healthz, check) = (free(), free().port());
-    let api = Api::new();
+    let api = Api::default();
     api.put("nodes", json!({"metadata": {"name": "n1", "uid": "n1"}}));
     let local = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": check});
     api.put("services", web(local));

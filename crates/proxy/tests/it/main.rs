@@ -1,6 +1,5 @@
 //! The proxy's rules as text, its transactions against a model of nft, and both against the real kernel.
 
-mod api;
 mod goldens;
 mod kernel;
 mod model;

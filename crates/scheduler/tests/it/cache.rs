@@ -41,7 +41,7 @@ fn step() -> impl Strategy<Value = Step> {
 fn make(id: u8, node: &str, app: u8) -> Arc<PodInfo> {
     let volumes = json!([{ "name": "v", "persistentVolumeClaim": { "claimName": format!("c{}", id % 2) } }]);
     let term = json!([{ "topologyKey": "kubernetes.io/hostname", "labelSelector": {} }]);
-    let affinity = if id % 3 == 0 {
+    let affinity = if id.is_multiple_of(3) {
         json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": term } })
     } else {
         json!(null)

@@ -45,7 +45,7 @@ use tokio::{
 
 pub use database::Report;
 pub use history::HistoryLimits;
-pub use snapshot::check;
+pub use snapshot::{Restored, check, restore};
 
 use self::{
     disk::{Disk, Trouble},

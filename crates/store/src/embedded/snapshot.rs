@@ -1,4 +1,4 @@
-//! Copies of a running store, and looking at a store's file without changing it.
+//! Copies of a running store, their way back into its place, and looking at a store's file without changing it.
 
 use std::{
     fs::{File, OpenOptions},
@@ -10,6 +10,7 @@ use std::{
 use redb::{Database, ReadTransaction};
 
 use super::{
+    FILE_NAME,
     database::{self, Report},
     disk::{Disk, Overlay, Trouble},
     fault::{Fault, contained, fault},
@@ -19,7 +20,7 @@ use super::{
     sidecar::{LockedFile, io_error},
     transaction::copy_row,
 };
-use crate::{Result, Revision};
+use crate::{Error, Result, Revision};
 
 /// Bytes of rows copied per transaction.
 const CHUNK_BYTES: u64 = 4 << 20;
@@ -28,7 +29,7 @@ const CHUNK_BYTES: u64 = 4 << 20;
 /// crash left behind is recovered in memory only. Blocks.
 ///
 /// # Errors
-/// [`crate::Error::InUse`] while a process has the store open, [`crate::Error::Damaged`] with what was found.
+/// [`Error::InUse`] while a process has the store open, [`Error::Damaged`] with what was found.
 pub fn check(path: &Path) -> Result<Report> {
     // Opened for writing for the sake of the lock alone.
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| io_error("open", path, error))?;
@@ -120,6 +121,41 @@ fn copy_rows(transaction: &ReadTransaction, meta: Meta, copy: &Database, id: u64
         return Err(Fault::Damaged("the running store lost rows; no snapshot was written".to_owned()));
     }
     Ok(report)
+}
+
+/// What [`restore`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// What the snapshot holds.
+    pub report: Report,
+    /// Where the store that was there is kept; `None` where there was none.
+    pub kept: Option<PathBuf>,
+}
+
+/// Puts the verified snapshot `from` in the place of the store in `directory`, which is made where it is missing. The store
+/// that is there is kept beside it, under the time `now_unix_s`: a damaged one too, for that is what restoring is for.
+/// Blocks.
+///
+/// # Errors
+/// What [`check`] finds of the snapshot; [`Error::InUse`] while a process has the store open.
+pub fn restore(from: &Path, directory: &Path, now_unix_s: u64) -> Result<Restored> {
+    let report = check(from)?;
+    let place = directory.join(FILE_NAME);
+    std::fs::create_dir_all(directory).map_err(|error| io_error("create", directory, error))?;
+    let kept = place.exists().then(|| beside(&place, &format!(".{now_unix_s}")));
+    if kept.is_some()
+        && let Err(error @ Error::InUse { .. }) = check(&place)
+    {
+        return Err(error);
+    }
+    let partial = beside(&place, ".restoring");
+    let copied = std::fs::copy(from, &partial).and_then(|_| File::open(&partial)?.sync_all());
+    copied.map_err(|error| io_error("write", &partial, error))?;
+    if let Some(kept) = &kept {
+        std::fs::rename(&place, kept).map_err(|error| io_error("rename", &place, error))?;
+    }
+    put_in_place(&partial, &place)?;
+    Ok(Restored { report, kept })
 }
 
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use proptest::prelude::*;
 use store::{
     Error, ListOptions, Revision, Store, WatchItem,
-    embedded::{Embedded, EmbeddedOptions, HistoryLimits, check},
+    embedded::{Embedded, EmbeddedOptions, HistoryLimits, Restored, check, restore},
     suite::{Engine, Operation, run_model},
 };
 
@@ -117,7 +117,11 @@ async fn a_snapshot_under_writes_is_a_store_of_one_revision() {
 
     // A snapshot is another store: it may take the place of a newer file without being taken for a loss.
     copy.close().await.unwrap();
-    std::fs::copy(&to, directory.path().join("live/store.redb")).unwrap();
-    let back = open(&directory.path().join("live")).unwrap();
+    let live = directory.path().join("live");
+    let Restored { report: of_snapshot, kept } = restore(&to, &live, 7).unwrap();
+    assert_eq!(of_snapshot, report);
+    assert_eq!(check(&kept.unwrap()).unwrap().rows, 700);
+    let back = open(&live).unwrap();
+    assert!(matches!(restore(&to, &live, 8), Err(Error::InUse { .. })), "a store in use stays where it is");
     assert_eq!(back.revision().await.unwrap(), report.revision);
 }

@@ -159,6 +159,7 @@ impl History {
 }
 
 /// Starts the writing process, kills it after a random time, and answers what it acknowledged.
+#[allow(clippy::disallowed_methods, reason = "a thread of its own, without a runtime")]
 fn one_life(directory: &Path, round: u32, random: &mut StdRng) -> Vec<Acknowledged> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "crash::writing_process", "--nocapture", "--test-threads=1"])

@@ -18,7 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("proxy", &["api", "client", "net"]),
     ("dns", &["api", "client", "net"]),
     ("cluster", &["api", "net"]),
-    ("testkit", &[]),
+    ("testkit", &["client", "net"]),
     (
         "argosy",
         &[

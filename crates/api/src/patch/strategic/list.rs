@@ -1,6 +1,6 @@
 //! Lists in a strategic merge: what their items are, how items are identified, and the order they end up in.
 
-use super::{DIRECTIVE, Result, StrategicError, go_text, go_type};
+use super::{DIRECTIVE, Result, StrategicError, found, go_text, go_type};
 use crate::value::Value;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,7 +59,7 @@ impl MergeKey<'_> {
         let Some(key) = self.0 else { return Ok(item) };
         let map = item
             .as_object()
-            .ok_or_else(|| StrategicError::Type { wanted: "map[string]interface {}", found: go_type(item) })?;
+            .ok_or_else(|| StrategicError::Type { wanted: "map[string]interface {}", found: found(item) })?;
         map.get(key).ok_or_else(|| StrategicError::NoMergeKey { map: go_text(item), key: key.to_owned() })
     }
 

@@ -124,7 +124,8 @@ mod tests {
 
     #[test]
     fn labels_make_a_policy() {
-        let cases: [(&[(&str, &str)], &str, &str); 7] = [
+        type Labels = &'static [(&'static str, &'static str)];
+        let cases: [(Labels, &str, &str); 7] = [
             (&[], "privileged:latest", "privileged:latest"),
             (&[("enforce", "baseline")], "baseline:latest", "baseline:latest"),
             (&[("enforce", "restricted"), ("enforce-version", "v1.20")], "restricted:v1.20", "restricted:v1.20"),

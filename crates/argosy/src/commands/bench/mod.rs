@@ -5,8 +5,10 @@ pub mod pods;
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
-use client::{Client, kubeconfig};
+use client::Client;
 use cluster::layout::{DEFAULT_DATA_DIR, Layout};
+
+use crate::clients;
 
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
@@ -30,7 +32,7 @@ impl Target {
         let from_environment = || std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
         let path = self.kubeconfig.clone().or_else(from_environment);
         let path = path.unwrap_or_else(|| Layout::new(DEFAULT_DATA_DIR).kubeconfig("admin"));
-        Ok(Client::from_kubeconfig(&kubeconfig::load(path)?, "argosy-bench")?)
+        Ok(clients::remote(&path, "argosy-bench")?)
     }
 }
 

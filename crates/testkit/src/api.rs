@@ -1,4 +1,4 @@
-//! An API server that holds Services, EndpointSlices and a Node, and tells of their changes.
+//! An API server that holds whatever objects a test puts into it, and tells of their changes: enough for informers.
 
 use std::{
     collections::BTreeMap,
@@ -19,19 +19,22 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
+/// Objects by plural and name: those of one test are told apart without their namespaces.
 #[derive(Clone)]
 pub struct Api {
-    /// By plural and name.
     objects: Arc<Mutex<BTreeMap<(String, String), Value>>>,
     events: broadcast::Sender<(String, Value)>,
     version: Arc<AtomicU64>,
 }
 
-impl Api {
-    pub fn new() -> Api {
+impl Default for Api {
+    fn default() -> Api {
         Api { objects: Arc::default(), events: broadcast::Sender::new(1000), version: Arc::new(AtomicU64::new(1)) }
     }
+}
 
+impl Api {
+    /// A client of this server.
     pub fn client(&self) -> Client {
         let api = self.clone();
         let handler = move |request: Request<Bytes>| {
@@ -52,6 +55,7 @@ impl Api {
         let _ = self.events.send((plural.to_owned(), json!({"type": kind, "object": object})));
     }
 
+    /// Deletes an object that is there.
     pub fn delete(&self, plural: &str, name: &str) {
         let object = self.objects.lock().remove(&(plural.to_owned(), name.to_owned())).expect("is there");
         let _ = self.events.send((plural.to_owned(), json!({"type": "DELETED", "object": object})));

@@ -1,22 +1,26 @@
-//! Clients of the API server in the same process. Each has the identity that its component has everywhere else, and its
-//! requests are authorized and admitted like everybody's.
+//! Clients of the API server, in the same process or elsewhere. Each has the identity that its component has everywhere
+//! else, and its requests are authorized and admitted like everybody's.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use apiserver::{Server, UserInfo};
-use client::{Client, Transport, transport::Local};
+use client::{Client, kubeconfig, transport::Local};
 
 /// The name of this program in requests.
 pub fn user_agent(component: &str) -> String {
     format!("{component}/v{}", env!("CARGO_PKG_VERSION"))
 }
 
-/// A client with the transport it was made of.
-pub fn client(server: &Arc<Server>, component: &str, user: UserInfo) -> (Client, Arc<dyn Transport>) {
+/// A client of the server in this process.
+pub fn local(server: &Arc<Server>, component: &str, user: UserInfo) -> Client {
     let (server, user) = (server.clone(), Arc::new(user));
-    let transport: Arc<dyn Transport> =
-        Arc::new(Local::new(Arc::new(move |request| server.handle_local(user.clone(), request))));
-    (Client::new(transport.clone(), &user_agent(component)), transport)
+    let transport = Local::new(Arc::new(move |request| server.handle_local(user.clone(), request)));
+    Client::new(Arc::new(transport), &user_agent(component))
+}
+
+/// A client of the server that a kubeconfig names, as its user.
+pub fn remote(kubeconfig: &Path, component: &str) -> client::Result<Client> {
+    Client::from_kubeconfig(&kubeconfig::load(kubeconfig)?, &user_agent(component))
 }
 
 pub fn user(name: &str) -> UserInfo {
