@@ -236,10 +236,7 @@ impl Edit {
         let object = management.apply(before, &config.value, &options.manager, options.force)?;
         match duplicated(config) {
             duplicated if options.validation == FieldValidation::Strict && !duplicated.is_empty() => {
-                Err(Status::bad_request(format!(
-                    "error strict decoding YAML: error converting YAML to JSON: {}",
-                    duplicated.join(", ")
-                )))
+                Err(Status::bad_request(format!("error strict decoding YAML: {}", duplicated.join(", "))))
             }
             _ => Ok(object),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api::{Resource, Status, Value, selector::LabelSelector, status::Cause};
 use http::StatusCode;
 
-use super::body;
+use super::{body, objects::set_condition};
 use crate::rest::{Answer, Call, Change, DeleteOptions, Scope, respond_json};
 
 pub(super) async fn serve(call: Call<'_>) -> Answer {
@@ -32,10 +32,36 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
             }
         }
     }
+    if !options.dry_run {
+        mark(&call).await?;
+    }
     call.delete_one(&call.info.namespace, &call.info.name, &options).await?;
     let mut success = Status::success();
     success.code = 201;
     respond_json(StatusCode::CREATED, call.accept.format, success.to_json().into())
+}
+
+/// Says in the pod why it ends: whoever counts failures, a Job for one, can tell this one apart.
+async fn mark(call: &Call<'_>) -> Result<(), Status> {
+    let now = api::time::format(call.server.clock.now());
+    let change = Change {
+        server: call.server,
+        resource: &call.resource,
+        subresource: "status",
+        namespace: &call.info.namespace,
+        name: &call.info.name,
+        user: call.user,
+        dry_run: false,
+        manager: None,
+    };
+    let why = [("reason", "EvictionByEvictionAPI"), ("message", "Eviction API: evicting")];
+    let marked = |before: &Value| {
+        let mut object = before.clone();
+        set_condition(&mut object, "DisruptionTarget", &now, &why);
+        Ok(object)
+    };
+    change.run(Scope::Free, marked).await?;
+    Ok(())
 }
 
 /// Names of the budgets that select the pod.

@@ -71,7 +71,7 @@ pub(super) async fn bind(call: Call<'_>) -> Answer {
                     object.set(&["metadata", part, key], value.clone());
                 }
             }
-            set_condition(&mut object, "PodScheduled", &now);
+            set_condition(&mut object, "PodScheduled", &now, &[]);
             Ok(object)
         })
         .await?;
@@ -80,13 +80,15 @@ pub(super) async fn bind(call: Call<'_>) -> Answer {
     crate::rest::respond_json(StatusCode::CREATED, call.accept.format, success.to_json().into())
 }
 
-fn set_condition(object: &mut Value, kind: &str, now: &str) {
+/// Sets a condition that holds since `now`; `more` are members such as its reason.
+pub(super) fn set_condition(object: &mut Value, kind: &str, now: &str, more: &[(&str, &str)]) {
     let mut condition = Value::object();
     condition.set(&["type"], kind);
     condition.set(&["status"], "True");
-    condition.set(&["lastProbeTime"], Value::Null);
     condition.set(&["lastTransitionTime"], now);
-    condition.take(&["lastProbeTime"]);
+    for (member, text) in more {
+        condition.set(&[member], *text);
+    }
     let Some(status) = object.make_object(&["status"]) else { return };
     let conditions = status.entry_or_insert_with("conditions", || Value::Array(Vec::new()));
     let Some(conditions) = conditions.as_array_mut() else { return };
@@ -98,7 +100,13 @@ fn set_condition(object: &mut Value, kind: &str, now: &str) {
 fn owned(subresource: &str) -> &'static [&'static [&'static str]] {
     match subresource {
         "ephemeralcontainers" => &[&["spec", "ephemeralContainers"]],
-        "approval" => &[&["status", "conditions"]],
+        "approval" => &[
+            &["status", "conditions"],
+            &["metadata", "labels"],
+            &["metadata", "annotations"],
+            &["metadata", "finalizers"],
+            &["metadata", "ownerReferences"],
+        ],
         _ => &[],
     }
 }

@@ -391,7 +391,7 @@ async fn nobody_grants_more_than_they_have() {
     play(&server, steps).await;
 }
 
-fn request_for(groups: &[&str]) -> String {
+pub fn request_for(groups: &[&str]) -> String {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let mut params = rcgen::CertificateParams::default();
     for group in groups {

@@ -41,7 +41,7 @@ pub fn config() -> Config {
         event_ttl: Duration::from_secs(3600),
         max_requests_inflight: 400,
         max_mutating_requests_inflight: 200,
-        client_ca: None,
+        client_ca: Some("authorities".into()),
         git_version: "v1.36.0".into(),
     }
 }

@@ -7,4 +7,5 @@ mod custom;
 mod harness;
 mod protobuf;
 mod published;
+mod subresources;
 mod verbs;

@@ -1,0 +1,100 @@
+//! Subresources, fields that selectors may name, and what other components find in every cluster.
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::harness::Harness;
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+const CSRS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+
+/// An empty selection must not be taken for an answer: whoever looks for nodes that take pods asks in this way.
+#[tokio::test]
+async fn a_field_that_is_not_set_has_its_zero_value() {
+    let server = Harness::start().await;
+    server.post("/api/v1/nodes", r#"{"metadata":{"name":"open"}}"#).await;
+    server.post("/api/v1/nodes", r#"{"metadata":{"name":"closed"},"spec":{"unschedulable":true}}"#).await;
+    let job = json!({"metadata": {"name": "j"}, "spec": {"template": {"spec": {
+        "restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}});
+    let (code, made) = server.post("/apis/batch/v1/namespaces/default/jobs", &job.to_string()).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    for (path, selector, expected) in [
+        ("/api/v1/nodes", "spec.unschedulable%3Dfalse", vec!["open"]),
+        ("/api/v1/nodes", "spec.unschedulable%3Dtrue", vec!["closed"]),
+        ("/api/v1/nodes", "spec.unschedulable%3D", vec![]),
+        ("/apis/batch/v1/jobs", "status.successful%3D0", vec!["j"]),
+        ("/apis/batch/v1/jobs", "status.successful%3D1", vec![]),
+    ] {
+        let (code, list) = server.get(&format!("{path}?fieldSelector={selector}")).await;
+        assert_eq!(code, StatusCode::OK, "{list}");
+        let items = list["items"].as_array().into_iter().flatten();
+        let names: Vec<_> = items.filter_map(|item| item["metadata"]["name"].as_str()).collect();
+        assert_eq!(names, expected, "{selector}");
+    }
+}
+
+#[tokio::test]
+async fn an_evicted_pod_says_so() {
+    let server = Harness::start().await;
+    let pod = r#"{"metadata":{"name":"p","finalizers":["example.com/wait"]},"spec":{"containers":[{"name":"c","image":"i"}]}}"#;
+    let (code, made) = server.post(PODS, pod).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    let eviction = r#"{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"p","namespace":"default"}}"#;
+    let (code, answer) = server.post(&format!("{PODS}/p/eviction"), eviction).await;
+    assert_eq!(code, StatusCode::CREATED, "{answer}");
+    let (_, pod) = server.get(&format!("{PODS}/p")).await;
+    assert!(pod["metadata"]["deletionTimestamp"].is_string(), "{pod}");
+    let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+    let found: Vec<_> = conditions.filter(|condition| condition["type"] == "DisruptionTarget").collect();
+    assert_eq!(found.len(), 1, "{pod}");
+    assert_eq!((&found[0]["status"], &found[0]["reason"]), (&json!("True"), &json!("EvictionByEvictionAPI")));
+}
+
+#[tokio::test]
+async fn an_approval_carries_metadata_along() {
+    let server = Harness::start().await;
+    let request = crate::admission::request_for(&["dev"]);
+    let csr = json!({"metadata": {"name": "a"}, "spec": {
+        "request": request, "signerName": "example.com/x", "usages": ["client auth"]}});
+    let (code, made) = server.post(CSRS, &csr.to_string()).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    let patch = json!({
+        "metadata": {"annotations": {"note": "yes"}},
+        "spec": {"signerName": "example.com/other"},
+        "status": {"conditions": [{"type": "Approved", "status": "True", "reason": "test"}]},
+    });
+    let (code, approved) = server.patch(&format!("{CSRS}/a/approval"), "merge", &patch.to_string()).await;
+    assert_eq!(code, StatusCode::OK, "{approved}");
+    assert_eq!(approved["metadata"]["annotations"]["note"], "yes");
+    assert_eq!(approved["status"]["conditions"][0]["type"], "Approved");
+    assert_eq!(approved["spec"]["signerName"], "example.com/x");
+}
+
+#[tokio::test]
+async fn members_that_stand_twice_in_yaml_are_named_with_their_line() {
+    let server = Harness::start().await;
+    let body = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata:\n  k: v\n  k: w\n";
+    let path = "/api/v1/namespaces/default/configmaps";
+    let complaint = |answer: &Value| answer["message"].as_str().unwrap_or_default().to_owned();
+    let strict = format!("{path}/a?fieldManager=me&fieldValidation=Strict");
+    let (code, answer) = server.call(Method::PATCH, &strict, "application/apply-patch+yaml", body.to_owned()).await;
+    assert_eq!(code, StatusCode::BAD_REQUEST);
+    assert!(complaint(&answer).contains("line 7: key \"k\" already set in map"), "{answer}");
+    let strict = format!("{path}?fieldValidation=Strict");
+    let (code, answer) = server.call(Method::POST, &strict, "application/yaml", body.to_owned()).await;
+    assert_eq!(code, StatusCode::BAD_REQUEST);
+    assert!(complaint(&answer).contains("line 7: key \"k\" already set in map"), "{answer}");
+    let (code, answer) = server.call(Method::POST, path, "application/yaml", body.to_owned()).await;
+    assert_eq!((code, &answer["data"]["k"]), (StatusCode::CREATED, &json!("w")));
+}
+
+/// Extension API servers, and upstream's controller manager and scheduler, wait for these.
+#[tokio::test]
+async fn every_cluster_says_how_it_authenticates() {
+    let server = Harness::start().await;
+    let path = "/api/v1/namespaces/kube-system/configmaps";
+    let (code, found) = server.get(&format!("{path}/extension-apiserver-authentication")).await;
+    assert_eq!((code, &found["data"]["client-ca-file"]), (StatusCode::OK, &json!("authorities")));
+    let (code, found) = server.get(&format!("{path}/kube-apiserver-legacy-service-account-token-tracking")).await;
+    assert_eq!((code, found["data"]["since"].as_str().map(str::len)), (StatusCode::OK, Some(10)), "{found}");
+}
