@@ -24,7 +24,7 @@ use net::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpListener,
     process::{Child, Command},
 };
@@ -50,9 +50,9 @@ fn failed(what: &str) -> impl FnOnce(std::io::Error) -> Error {
     move |error| Error::Bare(format!("{what}: {error}"))
 }
 
-/// Serves the one answer that `input` holds, on a port that it writes to `output`, until `input` ends: then whoever
-/// started it is gone.
-pub async fn serve(input: impl AsyncRead + Unpin, mut output: impl AsyncWrite + Unpin) -> Result<()> {
+/// Serves the one answer that `input` holds, on a port that `listening` is told, until `input` ends: then whoever started
+/// it is gone.
+pub async fn serve(input: impl AsyncRead + Unpin, listening: impl FnOnce(u16)) -> Result<()> {
     let mut input = BufReader::new(input);
     let mut line = String::new();
     input.read_line(&mut line).await.map_err(failed("its script"))?;
@@ -64,8 +64,7 @@ pub async fn serve(input: impl AsyncRead + Unpin, mut output: impl AsyncWrite + 
     let tls = server_config(ServerTls { identity, client_cas: Vec::new() })?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed("a port"))?;
     let port = listener.local_addr().map_err(failed("a port"))?.port();
-    output.write_all(format!("{port}\n").as_bytes()).await.map_err(failed("its port"))?;
-    output.flush().await.map_err(failed("its port"))?;
+    listening(port);
     let cancel = CancellationToken::new();
     let options = ServeOptions { drain: Duration::ZERO, ..ServeOptions::default() };
     let serving = serve_tls(listener, tls, handler(status, body.into()), options, cancel.clone());

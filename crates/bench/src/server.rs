@@ -137,7 +137,7 @@ impl Server {
     /// What the case's first operation is answered with.
     pub async fn sample(&self, case: &Case) -> Result<(u16, Vec<u8>)> {
         let operation = &case.operations[0];
-        let connect = self.endpoint.connect(1, READ_ANSWERS).await?;
+        let connections = self.endpoint.connect(1, READ_ANSWERS).await?;
         let mut body = Vec::new();
         let mut request = self.endpoint.prepare(&operation.template);
         let number = match operation.numbers {
@@ -145,12 +145,12 @@ impl Server {
             Numbers::Turns(_) => 0,
         };
         let digits = (number, self.counters.value.fetch_add(1, Ordering::Relaxed));
-        for mut connection in connect {
-            let answer = connection.exchange(&mut request, digits, &mut |part| body.extend_from_slice(part)).await;
-            let answer = answer.map_err(|source| Error::Connect { server: self.name.clone(), source })?;
-            return Ok((answer.status, body));
-        }
-        Err(Error::Nothing(format!("{} gave no connection", self.name)))
+        let Some(mut connection) = connections.into_iter().next() else {
+            return Err(Error::Nothing(format!("{} gave no connection", self.name)));
+        };
+        let answer = connection.exchange(&mut request, digits, &mut |part| body.extend_from_slice(part)).await;
+        let answer = answer.map_err(|source| Error::Connect { server: self.name.clone(), source })?;
+        Ok((answer.status, body))
     }
 
     /// Removes everything. Where no controller ends namespaces, as beside an API server alone, this does it.

@@ -126,15 +126,13 @@ async fn the_bare_server_gives_the_answer_it_was_given() {
         "certificate": made.cert.pem(), "key": made.signing_key.serialize_pem(), "status": 201, "bytes": 5,
     });
     let (mut to_server, input) = tokio::io::duplex(64 << 10);
-    let (output, mut from_server) = tokio::io::duplex(64);
-    let serving = tokio::spawn(bare::serve(input, output));
-    use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
-    to_server.write_all(format!("{script}\nhello").as_bytes()).await.expect("written");
-    let mut port = String::new();
-    tokio::io::BufReader::new(&mut from_server).read_line(&mut port).await.expect("a port");
+    let (told, port) = tokio::sync::oneshot::channel();
+    let serving = tokio::spawn(bare::serve(input, |port| told.send(port).expect("somebody listens")));
+    tokio::io::AsyncWriteExt::write_all(&mut to_server, format!("{script}\nhello").as_bytes()).await.expect("written");
+    let port = port.await.expect("a port");
     let trust = net::tls::Trust::Bundle(net::tls::Pem::inline(made.cert.pem()));
     let tls = net::tls::ClientTls { trust, identity: None, server_name: None };
-    let options = net::https::HttpsOptions::new("127.0.0.1", port.trim().parse().expect("a port"), tls);
+    let options = net::https::HttpsOptions::new("127.0.0.1", port, tls);
     let https = net::https::HttpsClient::new(options).expect("a client");
     let request = http::Request::post("/any").body(net::full("a body")).expect("a request");
     let response = https.send(request).await.expect("an answer");

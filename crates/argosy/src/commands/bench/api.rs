@@ -1,6 +1,6 @@
 //! `argosy bench api`: requests per second, latencies and cost of API servers, several in turns.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, os::fd::AsFd, path::PathBuf};
 
 use anyhow::{Context, bail};
 use bench::{Options, Output, Plan, Target};
@@ -68,7 +68,9 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
 
 /// The bare server that `--limits` measures; runs until the process that started it ends.
 pub async fn answer() -> anyhow::Result<()> {
-    Ok(bench::bare::serve(tokio::io::stdin(), tokio::io::stdout()).await?)
+    let input = std::io::stdin().as_fd().try_clone_to_owned().context("standard input")?;
+    let input = tokio::net::unix::pipe::Receiver::from_owned_fd(input).context("standard input is no pipe")?;
+    Ok(bench::bare::serve(input, |port| println!("{port}")).await?)
 }
 
 impl Flags {
