@@ -182,7 +182,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let one = log(folder.path(), 1024, 1, Duration::from_millis(50)).expect("written").tally;
         let many = log(folder.path(), 1024, 16, Duration::from_millis(50)).expect("written").tally;
-        assert!(one.latencies.len() > 0 && many.latencies.len().is_multiple_of(16));
+        assert!(!one.latencies.is_empty() && many.latencies.len().is_multiple_of(16));
         assert_eq!(many.bytes, many.latencies.len() * 1024);
         assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing is left");
         assert!(log(Path::new("/nowhere"), 1, 1, Duration::ZERO).is_err());

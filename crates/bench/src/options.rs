@@ -101,7 +101,7 @@ pub struct Plan {
     pub options: Options,
     /// Program and arguments that call [`crate::bare::serve`].
     pub bare_server: Vec<OsString>,
-    /// Of the namespace that is made on each server.
+    /// Of the namespace that is made on the first server; those on others end in a number.
     pub namespace: String,
 }
 

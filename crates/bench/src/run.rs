@@ -26,12 +26,12 @@ const OTHER_FILES: u64 = 100;
 
 /// Measures everything and removes what it has made for it, also when it is cancelled.
 pub async fn run(plan: Plan, cancel: &CancellationToken) -> Result<Report> {
-    let cases = plan.options.ranges().cases(&plan.namespace);
+    let cases = plan.options.ranges().cases("");
     if plan.targets.is_empty() || cases.is_empty() {
         return Err(Error::Nothing("no server or no operation is given".into()));
     }
     allow_open_files(&cases)?;
-    let mut run = Run { servers: Vec::new(), rows: Rows::default(), cancel: cancel.clone(), plan };
+    let mut run = Run { servers: Vec::new(), cases: Vec::new(), rows: Rows::default(), cancel: cancel.clone(), plan };
     let measured = run.all(&cases).await;
     let mut closed = Ok(());
     for server in &run.servers {
@@ -73,6 +73,8 @@ fn allow_open_files(cases: &[Case]) -> Result<()> {
 struct Run {
     plan: Plan,
     servers: Vec<Server>,
+    /// The cases as they are on each server, in its namespace.
+    cases: Vec<Vec<Case>>,
     rows: Rows,
     cancel: CancellationToken,
 }
@@ -86,8 +88,8 @@ impl Run {
         let logs = bare * 2 * self.plan.options.sizes.len();
         let mut progress = Progress::new(rounds * (cases.iter().map(servers).sum::<usize>() + logs));
         let outcome = async {
-            for case in cases {
-                self.case(case, rounds, &mut progress).await?;
+            for (place, case) in cases.iter().enumerate() {
+                self.case(place, case, rounds, &mut progress).await?;
             }
             if let Some(folder) = self.plan.options.limits.clone() {
                 self.logs(folder, rounds, &mut progress).await?;
@@ -101,16 +103,20 @@ impl Run {
 
     async fn open(&mut self) -> Result<()> {
         let Plan { targets, options, namespace, .. } = &self.plan;
-        for target in targets {
+        for (place, target) in targets.iter().enumerate() {
+            // The same server may be there twice, to see how much figures differ by chance.
+            let namespace = if place == 0 { namespace.clone() } else { format!("{namespace}-{place}") };
             let endpoint = Endpoint::new(&target.kubeconfig, options.protocol, &options.accept)?;
             let name = target.name.clone();
-            let opened = Server::open(name, &target.kubeconfig, endpoint, target.pids.clone(), namespace);
+            let opened = Server::open(name, &target.kubeconfig, endpoint, target.pids.clone(), &namespace);
             self.servers.push(opened.await?);
+            self.cases.push(options.ranges().cases(&namespace));
         }
         Ok(())
     }
 
-    async fn case(&mut self, case: &Case, rounds: usize, progress: &mut Progress) -> Result<()> {
+    /// All rounds of the case at a place in the list.
+    async fn case(&mut self, number: usize, case: &Case, rounds: usize, progress: &mut Progress) -> Result<()> {
         let cancel = self.cancel.clone();
         let mut bare = None;
         for round in 1..=rounds {
@@ -120,7 +126,8 @@ impl Run {
                 progress.now(format!("{}, {name}, preparing round {round} of {rounds}", case.label));
                 self.servers[place].populate(case.population, &cancel).await?;
                 progress.now(format!("{}, {name}, round {round} of {rounds}", case.label));
-                self.on_server(case, place, progress).await?;
+                let there = self.cases[place][number].clone();
+                self.on_server(&there, place, progress).await?;
                 self.servers[place].tidy(case).await?;
             }
             if !case.answers_alike || self.plan.options.limits.is_none() {
@@ -128,7 +135,7 @@ impl Run {
             }
             self.alive()?;
             if bare.is_none() {
-                let sample = self.servers[0].sample(case).await?;
+                let sample = self.servers[0].sample(&self.cases[0][number]).await?;
                 self.servers[0].tidy(case).await?;
                 bare = Some(BareServer::start(&self.plan.bare_server, &sample).await?);
             }
