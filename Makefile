@@ -14,7 +14,7 @@ SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DEMO    ?= 1
 FUZZ_S  ?= 60
 
-.PHONY: help setup setup-tests build up down demo test test-e2e lint bench fuzz
+.PHONY: help setup setup-tests build up down demo test test-e2e lint bench bench-api fuzz
 
 help:
 	@echo "make setup   install what is missing on this machine"
@@ -25,6 +25,7 @@ help:
 	@echo "make test    every test; make test-e2e: only those of whole clusters on this machine"
 	@echo "make lint    formatting and clippy"
 	@echo "make bench   the numbers of docs/specification.md"
+	@echo "make bench-api KUBECONFIG=FILE [FLAGS='--against FILE']   load API servers in turns (docs/benchmarks.md)"
 	@echo "make fuzz    each decoder's fuzz target for FUZZ_S seconds ($(FUZZ_S)); needs cargo-fuzz"
 
 setup:
@@ -62,6 +63,9 @@ lint:
 
 bench: build
 	$(SUDO) scripts/bench.sh $(ARGOSY)
+
+bench-api: build
+	$(SUDO) scripts/bench-api.sh $(ARGOSY) $(or $(KUBECONFIG),$(DATA_DIR)/admin.kubeconfig) $(FLAGS)
 
 # Sanitizers need a nightly toolchain; without them a crash or a hang is found just as well.
 fuzz:

@@ -10,7 +10,7 @@ fn said(name: &str, arguments: &[&str]) -> (bool, String) {
 
 #[test]
 fn wrong_arguments_are_named() {
-    let cases: [(&str, &[&str], &str); 12] = [
+    let cases: [(&str, &[&str], &str); 14] = [
         (
             "kubelet",
             &["--topology-manager-policy=x"],
@@ -27,6 +27,8 @@ fn wrong_arguments_are_named() {
         ("argosy", &["image", "list", "--data-dir=/nowhere/argosy"], "is the cluster up?"),
         ("argosy", &["hello", "--get=ftp://a/"], "is no http:// URL"),
         ("argosy", &["up", "--cluster-cidr=10.0.0.1/8"], "10.0.0.1/8"),
+        ("argosy", &["bench", "api", "--kubeconfig=/nowhere"], "/nowhere"),
+        ("argosy", &["bench", "api", "post"], "post"),
     ];
     for (name, arguments, wanted) in cases {
         let (success, text) = said(name, arguments);

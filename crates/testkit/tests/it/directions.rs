@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("kubelet", &["api", "client", "net", "volumes"]),
     ("proxy", &["api", "client", "net"]),
     ("dns", &["api", "client", "net"]),
+    ("bench", &["client", "net"]),
     ("cluster", &["api", "net"]),
     ("testkit", &["client", "net"]),
     (
@@ -24,6 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "api",
             "apiserver",
+            "bench",
             "client",
             "cluster",
             "controllers",

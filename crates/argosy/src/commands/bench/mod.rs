@@ -1,5 +1,6 @@
 //! `argosy bench`: what a cluster does in what time, for any kubeconfig, so that clusters can be measured side by side.
 
+pub mod api;
 pub mod pods;
 
 use std::{path::PathBuf, time::Duration};
@@ -14,6 +15,11 @@ use crate::clients;
 pub enum Command {
     /// Create and delete pods one after the other and time them through a watch
     Pods(pods::Flags),
+    /// Load API servers and measure throughput, latency, processor time and memory, several servers in turns
+    Api(Box<api::Flags>),
+    /// Give one answer to every request, for `bench api --limits`
+    #[command(hide = true)]
+    Answer,
 }
 
 /// Which cluster is measured, and how the result is shown.
@@ -29,16 +35,21 @@ pub struct Target {
 
 impl Target {
     fn client(&self) -> anyhow::Result<Client> {
-        let from_environment = || std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
-        let path = self.kubeconfig.clone().or_else(from_environment);
-        let path = path.unwrap_or_else(|| Layout::new(DEFAULT_DATA_DIR).kubeconfig("admin"));
-        Ok(clients::remote(&path, "argosy-bench")?)
+        Ok(clients::remote(&kubeconfig_path(self.kubeconfig.clone()), "argosy-bench")?)
     }
+}
+
+/// The kubeconfig that is asked for, else that of the environment, else that of the cluster on this machine.
+fn kubeconfig_path(flag: Option<PathBuf>) -> PathBuf {
+    let from_environment = || std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
+    flag.or_else(from_environment).unwrap_or_else(|| Layout::new(DEFAULT_DATA_DIR).kubeconfig("admin"))
 }
 
 pub async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Pods(flags) => pods::run(flags).await,
+        Command::Api(flags) => api::run(*flags).await,
+        Command::Answer => api::answer().await,
     }
 }
 
