@@ -2,9 +2,11 @@
 //! Knows no server, no store, no I/O.
 
 pub mod apply;
+pub mod convert;
 pub mod custom;
 pub mod decode;
 pub mod discovery;
+pub mod enablement;
 pub mod json;
 pub mod model;
 pub mod names;

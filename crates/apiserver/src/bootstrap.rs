@@ -6,7 +6,7 @@ mod policy;
 use std::sync::Arc;
 
 use api::{
-    Status, Value,
+    ResourceTable, Status, Value,
     decode::{self, Defaults},
     json,
     model::Gvk,
@@ -82,9 +82,8 @@ async fn ensure(server: &Arc<Server>, mut object: Value, reconcile: bool) -> Res
         None => (String::new(), object.str_at(&["apiVersion"]).to_owned()),
     };
     let gvk = Gvk::new(&group, &version, object.str_at(&["kind"]));
-    let resource = server
-        .resources
-        .load()
+    // It is there whether it is served or not.
+    let resource = ResourceTable::builtin()
         .by_kind(&gvk)
         .cloned()
         .ok_or_else(|| Status::internal(format!("no resource for {gvk:?}")))?;
@@ -100,7 +99,8 @@ async fn ensure(server: &Arc<Server>, mut object: Value, reconcile: bool) -> Res
         }
         let change = Change {
             server,
-            resource: &resource,
+            resource: ResourceTable::hub(&resource),
+            served: &resource,
             subresource: "",
             namespace: &namespace,
             name: &name,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use api::{
-    Model, Resource, Status, Value,
+    Model, Resource, ResourceTable, Status, Value,
     apply::{FieldManager, Set, equal_but_for_times},
     json::{self, Parsed},
     model::{Gvk, TypeId},
@@ -48,7 +48,8 @@ impl<'a> Management<'a> {
         let knows = |version: &str| {
             let (group, version) = version.split_once('/').unwrap_or(("", version));
             let gvk = Gvk::new(group, version, &self.kind.kind);
-            gvk == *self.kind || resources.by_kind(&gvk).is_some()
+            // Whether it is served now does not matter, only whether it is known.
+            gvk == *self.kind || resources.by_kind(&gvk).or_else(|| ResourceTable::builtin().by_kind(&gvk)).is_some()
         };
         let now = api::time::format(self.server.clock.now());
         work(&FieldManager {
@@ -69,12 +70,7 @@ impl<'a> Management<'a> {
 
     /// `live` with `config` applied. An empty `live` is a create.
     pub(crate) fn apply(&self, live: &Value, config: &Value, manager: &str, force: bool) -> Result<Value, Status> {
-        let mut live = live.clone();
-        // Stored under one version, applied through any.
-        if let Some(map) = live.as_object_mut().filter(|map| !map.is_empty()) {
-            map.insert("apiVersion", self.kind.api_version());
-        }
-        self.with(|fields| fields.apply(&live, config, manager, force)).map_err(|error| error.status())
+        self.with(|fields| fields.apply(live, config, manager, force)).map_err(|error| error.status())
     }
 }
 

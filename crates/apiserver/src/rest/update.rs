@@ -23,7 +23,8 @@ impl Call<'_> {
     fn change<'c>(&'c self, options: &'c WriteOptions, manager: Option<&'c str>) -> Change<'c> {
         Change {
             server: self.server,
-            resource: &self.resource,
+            resource: self.hub(),
+            served: &self.resource,
             subresource: &self.info.subresource,
             namespace: &self.info.namespace,
             name: &self.info.name,
@@ -61,7 +62,7 @@ impl Call<'_> {
 
     fn may_create(&self, object: &Value) -> bool {
         self.info.subresource.is_empty()
-            && strategy::of(&self.resource).creates_on_update()
+            && strategy::of(self.hub()).creates_on_update()
             && object.str_at(&["metadata", "uid"]).is_empty()
     }
 
@@ -131,7 +132,7 @@ impl Call<'_> {
             return Ok(write::with_warnings(answer, &warnings));
         }
         let why = "the object comes and goes too often; please try again";
-        Err(Status::conflict(&self.resource.group, &self.resource.plural, &self.info.name, why))
+        Err(Status::conflict(&self.hub().group, &self.resource.plural, &self.info.name, why))
     }
 
     /// Applies a configuration of an object that is not there.
@@ -148,7 +149,7 @@ impl Call<'_> {
         if !uid.is_empty() {
             let why =
                 format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
-            return Err(Status::conflict(&self.resource.group, &self.resource.plural, &self.info.name, &why));
+            return Err(Status::conflict(&self.hub().group, &self.resource.plural, &self.info.name, &why));
         }
         self.authorize_create().await?;
         self.create_object(object, warnings).await

@@ -1,7 +1,7 @@
 //! What all writes share: reading the client's object, and carrying a change through admission, validation and a
 //! compare-and-swap into the store.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use api::{
     Resource, Status, Value,
@@ -148,7 +148,10 @@ impl Outcome {
 /// A change of one object that exists.
 pub(crate) struct Change<'a> {
     pub server: &'a Arc<Server>,
+    /// The hub: see [`ResourceTable::hub`](api::ResourceTable::hub).
     pub resource: &'a Arc<Resource>,
+    /// The version of the request: what the change is of, and what managers own fields of.
+    pub served: &'a Arc<Resource>,
     pub subresource: &'a str,
     pub namespace: &'a str,
     pub name: &'a str,
@@ -181,8 +184,8 @@ impl Change<'_> {
         Status::not_found(&self.resource.group, &self.resource.plural, self.name)
     }
 
-    /// Applies `change` to the newest state until it is stored. `change` gets the present object with its
-    /// resourceVersion and gives the one wanted; a resourceVersion in it makes the change conditional on that version.
+    /// Applies `change` to the newest state until it is stored. `change` gets the present object, in the version of the
+    /// request and with its resourceVersion, and gives the one wanted; a resourceVersion in it makes the change conditional on that version.
     pub(crate) async fn run(
         &self,
         scope: Scope,
@@ -245,11 +248,7 @@ impl Change<'_> {
         warnings: &mut Vec<String>,
     ) -> Result<Outcome, Attempt> {
         let before = old.tree();
-        let mut object = change(&before)?;
-        self.check_version(&before, &object)?;
-        if let Some(manager) = self.manager {
-            Management::of(self.server, self.resource, self.subresource).update(&before, &mut object, manager);
-        }
+        let mut object = self.changed(&before, change)?;
         if scope == Scope::Free && self.subresource.is_empty() {
             // A step of a deletion, which was admitted as such: what is stored must be deletable, valid or not.
             return self.commit(old, &before, object).await;
@@ -262,6 +261,7 @@ impl Change<'_> {
         self.server.admission.admit(&review, &mut object).await?;
         let mut errors = strategy::validate_meta_update(self.resource, &object, &before);
         errors.extend(strategy.validate_change(scope, &object, &before));
+        errors.extend(strategy.validate_served(&self.served.kind, &object, Some(&before)));
         if !errors.is_empty() {
             return Err(Attempt::from(Status::invalid(
                 &self.resource.group,
@@ -278,6 +278,25 @@ impl Change<'_> {
         committed
     }
 
+    /// What a request makes of a stored object. It works in its own version; what others see of it is the stored one.
+    fn changed(
+        &self,
+        before: &Value,
+        change: &mut impl FnMut(&Value) -> Result<Value, Status>,
+    ) -> Result<Value, Status> {
+        let mut shown = Cow::Borrowed(before);
+        if !self.served.is_storage_version() {
+            self.served.from_stored(shown.to_mut());
+        }
+        let mut object = change(&shown)?;
+        self.check_version(before, &object)?;
+        if let Some(manager) = self.manager {
+            Management::of(self.server, self.served, self.subresource).update(&shown, &mut object, manager);
+        }
+        self.served.to_stored(&mut object);
+        Ok(object)
+    }
+
     async fn commit(&self, old: &Arc<Object>, before: &Value, object: Value) -> Result<Outcome, Attempt> {
         if is_finished(&object) {
             return self.delete(old).await;
@@ -286,15 +305,13 @@ impl Change<'_> {
             return Ok(Outcome::Unchanged(old.clone()));
         }
         let shelf = self.shelf()?;
-        // A custom resource is stored in the version that its definition says.
-        let stored_as = if self.resource.custom.is_some() { &shelf.resource } else { self.resource };
-        let mut bytes = stored_bytes(stored_as, object);
+        let mut bytes = stored_bytes(&shelf.resource, object);
         let revision = match self.put(old, &bytes).await {
             // Better without the entries of managers than not at all.
             Err(StoreError::TooLarge { .. }) if self.manager.is_some() => {
                 let mut object = json::parse(&bytes).map_err(Status::internal)?;
                 object.take(&management::MANAGED_FIELDS);
-                bytes = stored_bytes(stored_as, object);
+                bytes = stored_bytes(&shelf.resource, object);
                 self.put(old, &bytes).await
             }
             result => result,
@@ -410,8 +427,7 @@ pub(crate) async fn insert(
     dry_run: bool,
 ) -> Result<Object, Status> {
     let shelf = server.cache.shelf(resource).ok_or_else(Status::no_such_resource)?;
-    let stored_as = if resource.custom.is_some() { &shelf.resource } else { resource };
-    let bytes = stored_bytes(stored_as, object);
+    let bytes = stored_bytes(&shelf.resource, object);
     let key = resource.storage_key(namespace, name);
     let short = if resource.namespaced { format!("{namespace}/{name}") } else { name.to_owned() };
     let exists = || Status::already_exists(&resource.group, &resource.plural, name);

@@ -65,6 +65,7 @@ async fn spend(call: &Call<'_>, budgets: &Arc<Resource>, name: &str, pod: &Value
     let change = Change {
         server: call.server,
         resource: budgets,
+        served: budgets,
         subresource: "status",
         namespace: &call.info.namespace,
         name,

@@ -39,6 +39,7 @@ pub fn config() -> Config {
         },
         kubelet: None,
         event_ttl: Duration::from_secs(3600),
+        runtime_config: Default::default(),
         max_requests_inflight: 400,
         max_mutating_requests_inflight: 200,
         git_version: "v1.36.0".into(),
