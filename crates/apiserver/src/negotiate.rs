@@ -145,7 +145,7 @@ pub fn decode_body(headers: &HeaderMap, body: &[u8]) -> Result<json::Parsed, Sta
         PROTOBUF => {
             let value = protobuf::decode(Model::builtin(), None, body)
                 .map_err(|error| Status::bad_request(format!("error decoding the request body: {error}")))?;
-            Ok(json::Parsed { value, duplicates: Vec::new() })
+            Ok(json::Parsed::new(value))
         }
         _ => Err(Status::unsupported_media_type(&[JSON, YAML, PROTOBUF])),
     }
@@ -170,7 +170,7 @@ fn parse_yaml(body: &[u8]) -> Result<json::Parsed, Status> {
         .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: yaml: {error}")))?;
     let value = json::parse(tree.to_string().as_bytes()).map_err(|error| Status::bad_request(error.to_string()))?;
     match value {
-        Value::Object(_) => Ok(json::Parsed { value, duplicates: Vec::new() }),
+        Value::Object(_) => Ok(json::Parsed::new(value)),
         _ => Err(Status::bad_request("the request body is not a YAML mapping")),
     }
 }

@@ -168,7 +168,7 @@ pub(crate) fn read_config(call: &Call<'_>) -> Result<Parsed, Status> {
     };
     let value = json::parse(tree.to_string().as_bytes()).map_err(|error| bad(&error))?;
     match value {
-        Value::Object(_) => Ok(Parsed { value, duplicates }),
+        Value::Object(_) => Ok(Parsed { duplicates, ..Parsed::new(value) }),
         _ => Err(Status::bad_request(
             "error decoding YAML: error converting YAML to JSON: the configuration is not an object",
         )),

@@ -58,7 +58,8 @@ pub(crate) fn read_object(
     parsed: Parsed,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    let mut object = parsed.value;
+    let mut parsed = parsed;
+    let mut object = std::mem::take(&mut parsed.value);
     check_kind(resource, &object)?;
     let findings = decode::decode(resource.model(), resource.ty, &mut object, Defaults::On).map_err(|error| {
         let kind = &resource.kind;
@@ -67,7 +68,7 @@ pub(crate) fn read_object(
             kind.kind, kind.version, kind.kind
         ))
     })?;
-    let strict = strictness(&findings.unknown, &parsed.duplicates);
+    let strict = strictness(resource, &findings.unknown, &parsed);
     match validation {
         FieldValidation::Strict if !strict.is_empty() => Err(Status::bad_request(format!(
             "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
@@ -81,10 +82,19 @@ pub(crate) fn read_object(
     }
 }
 
-pub(crate) fn strictness(unknown: &[String], duplicates: &[String]) -> Vec<String> {
-    let unknown = unknown.iter().map(|path| format!("unknown field \"{path}\""));
-    let duplicates = duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
-    duplicates.chain(unknown).collect()
+/// Complaints of a strict decoder. Custom resources are read without a schema first, so that duplicates come before what is
+/// unknown, and include it.
+fn strictness(resource: &Resource, unknown: &[String], parsed: &Parsed) -> Vec<String> {
+    if resource.custom.is_none() {
+        return parsed.complaints(unknown);
+    }
+    let mut complaints = parsed.complaints(&[]);
+    complaints.extend(unknowns(unknown));
+    complaints
+}
+
+pub(super) fn unknowns(paths: &[String]) -> impl Iterator<Item = String> {
+    paths.iter().map(|path| format!("unknown field \"{path}\""))
 }
 
 fn check_kind(resource: &Resource, object: &Value) -> Result<(), Status> {

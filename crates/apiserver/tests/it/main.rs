@@ -8,3 +8,4 @@ mod harness;
 mod protobuf;
 mod published;
 mod verbs;
+mod versions;
