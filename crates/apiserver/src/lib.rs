@@ -31,6 +31,7 @@ use arc_swap::ArcSwap;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
+pub use api::enablement::RuntimeConfig;
 pub use auth::UserInfo;
 pub use clock::{Clock, SystemClock};
 pub use config::{Config, KubeletAccess, ServiceAccountKeys};

@@ -155,6 +155,7 @@ impl Notes {
         let ty = model.find(ty)?;
         let list = self.get(name)?;
         let complete = |item: &Value| {
+            item.as_object()?;
             let mut item = convert(item);
             decode::decode(model, ty, &mut item, Defaults::Off).ok()?;
             Some(item)

@@ -175,6 +175,11 @@ fn as_v2(metric: &Value, sources: &[(&str, Members)]) -> Value {
     out.set(&["type"], metric.str_at(&["type"]));
     for (source, members) in sources {
         let Some(from) = metric.get(source).filter(|from| !from.is_null()) else { continue };
+        if from.as_object().is_none() {
+            // Who decodes it finds that it makes no sense.
+            out.set(&[source], from.clone());
+            continue;
+        }
         let mut to = Value::object();
         for member in *members {
             match from.get(member.v1).filter(|value| !value.is_null()) {

@@ -7,5 +7,7 @@ mod custom;
 mod harness;
 mod protobuf;
 mod published;
+mod reviews;
+mod strict;
 mod verbs;
 mod versions;
