@@ -27,6 +27,8 @@ pub(crate) struct Management<'a> {
     pub model: &'a Model,
     pub ty: TypeId,
     pub kind: &'a Gvk,
+    /// `None` where the kind is not that of the resource's objects, as of a scale.
+    pub resource: Option<&'a Resource>,
     pub subresource: &'a str,
     pub skip: &'static Set,
 }
@@ -38,6 +40,7 @@ impl<'a> Management<'a> {
             model: resource.model(),
             ty: resource.ty,
             kind: &resource.kind,
+            resource: Some(resource),
             subresource,
             skip: unowned(resource, subresource),
         }
@@ -56,6 +59,7 @@ impl<'a> Management<'a> {
             model: self.model,
             ty: self.ty,
             kind: self.kind,
+            resource: self.resource,
             subresource: self.subresource,
             skip: self.skip,
             knows: &knows,

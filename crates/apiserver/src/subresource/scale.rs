@@ -76,6 +76,7 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
         model: call.server.model,
         ty,
         kind: &kind,
+        resource: None,
         subresource: "scale",
         skip: management::unowned_of_scale(),
     };

@@ -248,6 +248,52 @@ async fn a_configuration_is_applied_in_its_version() {
 }
 
 #[tokio::test]
+async fn owners_of_fields_are_asked_in_their_own_version() {
+    let server = Harness::start().await;
+    let apply = |path: &str, force: bool, body: Value| {
+        let path = format!("{path}/a?fieldManager=m&force={force}");
+        let server = &server;
+        async move { server.call(Method::PATCH, &path, "application/apply-patch+yaml", body.to_string()).await }
+    };
+    let spec = json!({"scaleTargetRef": {"kind": "Deployment", "name": "d"}, "maxReplicas": 5});
+    let config = |version: &str, more: Value| {
+        let mut config = json!({"apiVersion": format!("autoscaling/{version}"), "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": "a"}, "spec": spec});
+        let spec = config["spec"].as_object_mut().expect("an object");
+        spec.extend(more.as_object().expect("an object").clone());
+        config
+    };
+    let first = config("v1", json!({"targetCPUUtilizationPercentage": 50, "minReplicas": 2}));
+    assert_eq!(apply(V1, false, first.clone()).await.0, StatusCode::CREATED);
+    let owned = |object: &Value, manager: &str| -> Value {
+        let entries = object["metadata"]["managedFields"].as_array().expect("entries").clone();
+        entries.into_iter().find(|entry| entry["manager"] == manager).unwrap_or_default()
+    };
+    // Somebody changes through v2 what v1 has another field for.
+    let patch = r#"[{"op":"replace","path":"/spec/metrics/0/resource/target/averageUtilization","value":60}]"#;
+    let (code, changed) = server.patch(&format!("{V2}/a?fieldManager=n"), "json", patch).await;
+    assert_eq!(code, StatusCode::OK, "{changed}");
+    assert_eq!(
+        owned(&changed, "m")["fieldsV1"]["f:spec"]["f:targetCPUUtilizationPercentage"],
+        Value::Null,
+        "{changed}"
+    );
+    assert_eq!(owned(&changed, "m")["fieldsV1"]["f:spec"]["f:maxReplicas"], json!({}));
+    assert_eq!(owned(&changed, "n")["apiVersion"], "autoscaling/v2");
+    let (code, conflict) = apply(V1, false, first).await;
+    assert_eq!(code, StatusCode::CONFLICT, "{conflict}");
+    let message = conflict["message"].as_str().expect("a message");
+    assert!(message.contains("\"n\" using autoscaling/v2") && message.contains(".spec.metrics"), "{message}");
+    // The applier goes over to v2: what it said in v1 and does not say any more goes.
+    let metrics = json!([{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}}]);
+    let (code, moved) = apply(V2, true, config("v2", json!({"metrics": metrics}))).await;
+    assert_eq!(code, StatusCode::OK, "{moved}");
+    assert_eq!((&moved["spec"]["minReplicas"], &moved["spec"]["metrics"]), (&json!(1), &metrics));
+    assert_eq!(owned(&moved, "m")["apiVersion"], "autoscaling/v2");
+    assert_eq!(owned(&moved, "n"), Value::Null);
+}
+
+#[tokio::test]
 async fn a_watch_tells_in_its_own_version() {
     let server = Harness::start().await;
     let follow = |path: &str, accept: &str| {
