@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::resource::ResourceTable;
 
+/// A set of versions, and whether a version is in it.
+type Named = (&'static str, fn(&str) -> bool);
+
 /// Sets of versions that have names, in the order in which they are applied.
-const SETS: [(&str, fn(&str) -> bool); 4] = [
+const SETS: [Named; 4] = [
     ("api/all", |_| true),
     ("api/ga", is_stable),
     ("api/beta", |version| stage(version) == Some("beta")),

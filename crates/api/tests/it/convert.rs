@@ -94,6 +94,22 @@ fn objects_are_stored_as_upstream_stores_them() {
     }
 }
 
+#[test]
+fn discovery_publishes_upstreams_hashes_of_the_stored_versions() {
+    for (group, version, plural, expected) in [
+        ("", "v1", "pods", "xPOwRZ+Yhw8="),
+        ("events.k8s.io", "v1", "events", "r2yiGXH7wu8="),
+        ("autoscaling", "v1", "horizontalpodautoscalers", "qwQve8ut294="),
+        ("admissionregistration.k8s.io", "v1", "mutatingadmissionpolicies", "LYmCf+UMVdg="),
+        ("resource.k8s.io", "v1beta2", "devicetaintrules", "DJ3UJ0fj8MI="),
+    ] {
+        let document = api::discovery::resources(ResourceTable::builtin(), group, version).unwrap();
+        let entries = document.get("resources").and_then(Value::as_array).unwrap();
+        let entry = entries.iter().find(|entry| entry.str_at(&["name"]) == plural).unwrap();
+        assert_eq!(entry.str_at(&["storageVersionHash"]), expected, "{group}/{version} {plural}");
+    }
+}
+
 /// A value with everything that its type has, no two texts or numbers the same.
 fn full(shape: &Shape, path: &str, count: &mut i64) -> Value {
     *count += 1;

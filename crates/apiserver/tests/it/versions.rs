@@ -211,6 +211,21 @@ async fn an_autoscaler_changes_through_either_version() {
     assert_eq!(v2["status"]["conditions"], status["status"]["conditions"]);
     assert_eq!(v2["status"]["currentMetrics"], status["status"]["currentMetrics"]);
     assert_eq!(v2["status"]["desiredReplicas"], 2);
+    // Defaults of v2, as v1's conversion fills them in.
+    let (code, plain) = server
+        .post(
+            V2,
+            &format!(
+                r#"{{"metadata":{{"name":"b"}},"spec":{{{target},"behavior":{{"scaleUp":{{"selectPolicy":"Min"}}}}}}}}"#
+            ),
+        )
+        .await;
+    assert_eq!(code, StatusCode::CREATED, "{plain}");
+    assert_eq!(plain["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 80);
+    assert_eq!(plain["spec"]["behavior"]["scaleUp"]["policies"][1]["value"], 100);
+    assert_eq!(plain["spec"]["behavior"]["scaleUp"]["selectPolicy"], "Min");
+    assert_eq!(plain["spec"]["behavior"]["scaleDown"]["policies"].as_array().map(Vec::len), Some(1));
+    assert_eq!(server.delete(&format!("{V1}/b")).await.0, StatusCode::OK);
     // Tables: the same cells in both, the objects in the version that was asked for.
     let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
     let tables = [
@@ -353,7 +368,7 @@ async fn betas_that_are_turned_on_share_their_objects() {
         assert_eq!(server.get(path).await.0, code, "{path}");
     }
     let claims = |version: &str| format!("/apis/resource.k8s.io/{version}/namespaces/default/resourceclaims");
-    let body = r#"{"metadata":{"name":"a"},"spec":{"devices":{"requests":[{"name":"r","deviceClassName":"c","count":1,"allocationMode":"ExactCount"}]}}}"#;
+    let body = r#"{"metadata":{"name":"a"},"spec":{"devices":{"requests":[{"name":"r","deviceClassName":"c"}]}}}"#;
     let (code, made) = server.post(&claims("v1beta1"), body).await;
     assert_eq!(
         (code, &made["spec"]["devices"]["requests"][0]["deviceClassName"]),
@@ -365,6 +380,8 @@ async fn betas_that_are_turned_on_share_their_objects() {
         assert_eq!(claim["apiVersion"], format!("resource.k8s.io/{version}"));
         let request = &claim["spec"]["devices"]["requests"][0];
         assert_eq!((&request["exactly"]["deviceClassName"], &request["deviceClassName"]), (&json!("c"), &Value::Null));
+        // Filled in in the version that it was written through.
+        assert_eq!((&request["exactly"]["count"], &request["count"]), (&json!(1), &Value::Null));
         let (_, message) = read(&server, &format!("{}/a", claims(version)), PROTOBUF).await;
         let tree = from_protobuf(&message);
         let requests = tree.at(&["spec", "devices", "requests"]).and_then(Tree::as_array).expect("requests");
