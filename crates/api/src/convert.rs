@@ -11,6 +11,8 @@ mod devices;
 mod event;
 mod metrics;
 
+pub(crate) use autoscaler::drop_notes;
+
 use crate::{
     model::Gvk,
     value::{Map, Value},

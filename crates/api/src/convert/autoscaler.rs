@@ -127,6 +127,15 @@ fn cpu_seen(percent: Value) -> Value {
     metric
 }
 
+/// Takes off v2 what it has fields for (`pkg/apis/autoscaling/v2/conversion.go`).
+pub(crate) fn drop_notes(autoscaler: &mut Map) {
+    if let Some(annotations) = autoscaler.get_mut("metadata").and_then(|metadata| metadata.get_mut("annotations"))
+        && let Some(annotations) = annotations.as_object_mut()
+    {
+        annotations.retain(|name, _| !ANNOTATIONS.contains(&name));
+    }
+}
+
 /// The annotations that carry what v1 has no fields for.
 struct Notes(Vec<(&'static str, String)>);
 

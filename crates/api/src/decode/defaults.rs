@@ -2,7 +2,10 @@
 //! upstream's `SetDefaults_*` functions (`pkg/apis/*/v1/defaults.go`) and, like them, belong to types, not kinds: a pod
 //! template gets them wherever it stands.
 
-use crate::value::{Map, Value};
+use crate::{
+    convert,
+    value::{Map, Value},
+};
 
 /// Completes an object of the type named `ty`, whose members are complete already.
 pub(super) fn apply(ty: &str, map: &mut Map) {
@@ -17,6 +20,7 @@ pub(super) fn apply(ty: &str, map: &mut Map) {
         "core.v1.ServicePort" => service_port(map),
         "core.v1.ReplicationControllerSpec" => replication_controller_spec(map),
         "core.v1.LimitRangeItem" => limit_range_item(map),
+        "autoscaling.v2.HorizontalPodAutoscaler" => convert::drop_notes(map),
         "autoscaling.v2.HorizontalPodAutoscalerSpec" => autoscaler_spec(map),
         "autoscaling.v2.HorizontalPodAutoscalerBehavior" => autoscaler_behavior(map),
         "resource.v1beta1.DeviceRequest" if text(map, "deviceClassName").is_empty() => {}

@@ -216,7 +216,7 @@ async fn an_autoscaler_changes_through_either_version() {
         .post(
             V2,
             &format!(
-                r#"{{"metadata":{{"name":"b"}},"spec":{{{target},"behavior":{{"scaleUp":{{"selectPolicy":"Min"}}}}}}}}"#
+                r#"{{"metadata":{{"name":"b","annotations":{{"{METRICS}":"[]"}}}},"spec":{{{target},"behavior":{{"scaleUp":{{"selectPolicy":"Min"}}}}}}}}"#
             ),
         )
         .await;
@@ -224,6 +224,7 @@ async fn an_autoscaler_changes_through_either_version() {
     assert_eq!(plain["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 80);
     assert_eq!(plain["spec"]["behavior"]["scaleUp"]["policies"][1]["value"], 100);
     assert_eq!(plain["spec"]["behavior"]["scaleUp"]["selectPolicy"], "Min");
+    assert_eq!(plain["metadata"]["annotations"][METRICS], Value::Null);
     assert_eq!(plain["spec"]["behavior"]["scaleDown"]["policies"].as_array().map(Vec::len), Some(1));
     assert_eq!(server.delete(&format!("{V1}/b")).await.0, StatusCode::OK);
     // Tables: the same cells in both, the objects in the version that was asked for.
