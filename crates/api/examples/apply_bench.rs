@@ -69,6 +69,7 @@ fn with<T>(kind: &str, subresource: &str, reset: &[&str], work: impl FnOnce(&Fie
         kind: &gvk,
         subresource,
         skip: &skip,
+        resource: None,
         knows: &knows,
         now: "2026-01-01T00:00:00Z",
     })

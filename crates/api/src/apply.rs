@@ -22,6 +22,7 @@ mod schema;
 mod set;
 mod updater;
 mod validate;
+mod versions;
 
 pub use compare::{Comparison, compare};
 pub use conflict::{ApplyError, Conflict};

@@ -137,6 +137,7 @@ impl Builder<'_> {
             storage: format!("{group}/{}", names("plural")).into(),
             stored_as: Gvk { version: self.stored.into(), ..kind.clone() },
             kind,
+            conversion: None,
             custom: Some(Arc::new(custom.0)),
         }
     }

@@ -38,9 +38,10 @@ pub enum Defaults {
 
 /// Brings `object` into the form of type `ty`, in place.
 pub fn decode(model: &Model, ty: TypeId, object: &mut Value, defaults: Defaults) -> Result<Findings, DecodeError> {
-    let mut walk = Walk { model, defaults, is_custom: false, path: Vec::new(), findings: Findings::default() };
-    walk.object(model.get(ty), object)?;
-    Ok(walk.findings)
+    let mut walk = Walk { model, defaults, is_custom: false, path: Vec::new(), unknown: Vec::new() };
+    let ty = model.get(ty);
+    walk.object(ty, object)?;
+    Ok(Findings { unknown: if ty.custom.is_some() { custom::ordered(walk.unknown) } else { walk.paths() } })
 }
 
 enum Step {
@@ -55,7 +56,14 @@ struct Walk<'m> {
     /// Within a custom resource's own types, whose values are checked later.
     is_custom: bool,
     path: Vec<Step>,
-    findings: Findings,
+    unknown: Vec<Unknown>,
+}
+
+/// A member that the schema does not have.
+struct Unknown {
+    path: String,
+    /// Of a type that a CustomResourceDefinition's schema makes.
+    is_custom: bool,
 }
 
 impl Walk<'_> {
@@ -131,7 +139,7 @@ impl Walk<'_> {
                 return Ok(true);
             }
             self.path.push(Step::Member(name.into()));
-            self.findings.unknown.push(self.path());
+            self.unknown.push(Unknown { path: self.path(), is_custom: self.is_custom });
             self.path.pop();
             return Ok(false);
         };
@@ -205,6 +213,10 @@ impl Walk<'_> {
         };
         let at = if field.is_empty() { String::new() } else { format!(" into field {field}") };
         DecodeError { message: format!("json: cannot unmarshal {found}{at} of type {expected}"), field }
+    }
+
+    fn paths(self) -> Vec<String> {
+        self.unknown.into_iter().map(|unknown| unknown.path).collect()
     }
 
     fn path(&self) -> String {

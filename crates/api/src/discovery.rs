@@ -119,15 +119,13 @@ fn describe_subresource(resource: &Resource, sub: &Subresource) -> Value {
     document
 }
 
-/// An opaque word that changes with the version that objects are stored as.
+/// A word that changes with the version that objects are stored as (apiserver `pkg/endpoints/discovery/storageversionhash.go`).
 fn storage_version_hash(resource: &Resource) -> String {
     use base64::{Engine, engine::general_purpose::STANDARD};
-    let text = format!("{}/{}/{}", resource.stored_as.group, resource.stored_as.version, resource.stored_as.kind);
-    // FNV-1a: any stable hash of eight bytes will do.
-    let hash = text
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    STANDARD.encode(hash.to_be_bytes())
+    use sha2::{Digest, Sha256};
+    let kind = &resource.stored_as;
+    let hash = Sha256::digest(format!("{}/{}/{}", kind.group, kind.version, kind.kind));
+    STANDARD.encode(&hash[..8])
 }
 
 /// The aggregated document of `/api` (`core`) or `/apis`.

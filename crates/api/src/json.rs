@@ -3,6 +3,8 @@
 
 use crate::value::{Map, Value};
 
+mod strict;
+
 /// Deepest nesting that is read. Every later step may recurse over a tree, so this bounds all of them.
 pub const DEPTH_MAX: usize = 512;
 
@@ -24,8 +26,27 @@ pub enum JsonError {
 #[derive(Debug)]
 pub struct Parsed {
     pub value: Value,
-    /// Paths of members that were written more than once (the last one counts), as `spec.containers[0].name`.
+    /// Paths of members that were written more than once (the last one counts), as `spec.containers[0].name`. Where the
+    /// text is not JSON: what its parser complains of.
     pub duplicates: Vec<String>,
+    /// The text, where it is JSON with members that are written more than once.
+    pub text: Option<Box<str>>,
+}
+
+impl Parsed {
+    /// Out of a text that tells of no duplicates.
+    pub fn new(value: Value) -> Parsed {
+        Parsed { value, duplicates: Vec::new(), text: None }
+    }
+
+    /// What strict decoding complains of, in the document's order: members that are `unknown`, which are given by their
+    /// paths, and members that stand twice. What is unknown is named once, and nothing within it.
+    pub fn complaints(&self, unknown: &[String]) -> Vec<String> {
+        match &self.text {
+            Some(text) => strict::complaints(text, unknown),
+            None => self.duplicates.iter().cloned().chain(unknown.iter().map(|path| strict::unknown(path))).collect(),
+        }
+    }
 }
 
 pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
@@ -35,13 +56,14 @@ pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
 pub fn parse_with_duplicates(text: &[u8]) -> Result<Parsed, JsonError> {
     // Checked once here, so that strings can be sliced without checking each.
     let text = std::str::from_utf8(text).map_err(|error| JsonError::Utf8 { offset: error.valid_up_to() })?;
-    let mut parser = Parser { text, bytes: text.as_bytes(), at: 0, depth: 0, path: Vec::new(), duplicates: Vec::new() };
+    let mut parser = Parser::new(text);
     let value = parser.value()?;
     parser.space();
     if parser.at < parser.bytes.len() {
         return Err(parser.unexpected("after top-level value"));
     }
-    Ok(Parsed { value, duplicates: parser.duplicates })
+    let kept = (!parser.duplicates.is_empty()).then(|| text.into());
+    Ok(Parsed { value, duplicates: parser.duplicates, text: kept })
 }
 
 enum Step<'a> {
@@ -56,9 +78,15 @@ struct Parser<'a> {
     depth: usize,
     path: Vec<Step<'a>>,
     duplicates: Vec<String>,
+    /// Set where all complaints are wanted in their order.
+    order: Option<strict::Order<'a>>,
 }
 
 impl<'a> Parser<'a> {
+    fn new(text: &'a str) -> Parser<'a> {
+        Parser { text, bytes: text.as_bytes(), at: 0, depth: 0, path: Vec::new(), duplicates: Vec::new(), order: None }
+    }
+
     fn space(&mut self) {
         while matches!(self.bytes.get(self.at), Some(b' ' | b'\n' | b'\r' | b'\t')) {
             self.at += 1;
@@ -136,9 +164,15 @@ impl<'a> Parser<'a> {
             }
             self.at += 1;
             self.path.push(Step::Member(raw));
-            let value = self.value()?;
-            if seen.again(&map, &name) {
+            let again = seen.again(&map, &name);
+            if again {
                 self.duplicates.push(self.path());
+            }
+            let value = match self.order {
+                None => self.value()?,
+                Some(_) => self.complain(again)?,
+            };
+            if again {
                 map.insert(name, value);
             } else {
                 map.push_unchecked(name.into(), value);

@@ -2,9 +2,11 @@
 //! Knows no server, no store, no I/O.
 
 pub mod apply;
+pub mod convert;
 pub mod custom;
 pub mod decode;
 pub mod discovery;
+pub mod enablement;
 mod go;
 pub mod json;
 pub mod model;

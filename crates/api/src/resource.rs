@@ -5,13 +5,14 @@
 //!
 //! ```text
 //! group "apps" v1
-//!   PLURAL SINGULAR KIND namespaced|cluster [short=A,B] [categories=A,B] [verbs=A,B] [store=PATH] [as=GROUP/VERSION]
+//!   PLURAL SINGULAR KIND namespaced|cluster [short=A,B] [categories=A,B] [verbs=A,B] [store=PATH] [as=GROUP/VERSION] [stored=VERSION]
 //!     /SUBRESOURCE [KIND] [as=GROUP/VERSION] [verbs=A,B]
 //! ```
 //!
 //! Without `verbs` a resource has all eight and a subresource get, patch and update. `store` is the path below
 //! `/registry` where it is not the plural name. `as` is the group and version of the kind where they are not the
-//! resource's own. Versions of one resource (same group and plural, or the two kinds of events) share their storage.
+//! resource's own. Versions of one resource (same group and plural, or the two kinds of events) share their storage: the
+//! objects are stored as the first one listed, or as `stored` says.
 
 use std::{
     collections::HashMap,
@@ -19,7 +20,9 @@ use std::{
 };
 
 use crate::{
-    CustomResource, Model,
+    CustomResource, Model, Value,
+    convert::{self, Conversion},
+    enablement::RuntimeConfig,
     model::{Gvk, TypeId},
 };
 
@@ -86,6 +89,8 @@ pub struct Resource {
     pub storage: Arc<str>,
     /// The version in which objects are stored; [`ResourceTable::storage_version`] finds the entry.
     pub stored_as: Gvk,
+    /// How objects of this version differ from the stored ones beyond their `apiVersion`; mostly they do not.
+    pub conversion: Option<&'static Conversion>,
     /// What only resources of a CustomResourceDefinition have.
     pub custom: Option<Arc<CustomResource>>,
 }
@@ -141,6 +146,25 @@ impl Resource {
         self.subresources.iter().find(|sub| &*sub.name == name)
     }
 
+    /// Whether objects are stored as this version's.
+    pub fn is_storage_version(&self) -> bool {
+        self.kind == self.stored_as
+    }
+
+    /// Makes an object of this version one of the stored version.
+    pub fn to_stored(&self, object: &mut Value) {
+        if !self.is_storage_version() {
+            change_version(object, &self.stored_as, self.conversion.map(|conversion| conversion.to_stored));
+        }
+    }
+
+    /// Makes a stored object one of this version.
+    pub fn from_stored(&self, object: &mut Value) {
+        if !self.is_storage_version() {
+            change_version(object, &self.kind, self.conversion.map(|conversion| conversion.from_stored));
+        }
+    }
+
     pub fn has_status(&self) -> bool {
         self.subresource("status").is_some()
     }
@@ -154,6 +178,15 @@ impl Resource {
     /// What the keys of all its objects begin with.
     pub fn storage_prefix(&self) -> String {
         format!("/registry/{}/", self.storage)
+    }
+}
+
+fn change_version(object: &mut Value, kind: &Gvk, convert: Option<fn(&mut crate::Map)>) {
+    let Some(map) = object.as_object_mut() else { return };
+    map.insert("apiVersion", kind.api_version());
+    map.insert("kind", &*kind.kind);
+    if let Some(convert) = convert {
+        convert(map);
     }
 }
 
@@ -216,6 +249,34 @@ impl ResourceTable {
             .resources
             .iter()
             .find(|resource| resource.kind == *gvk && resource.is_stored())
+    }
+
+    /// The entry of the version that a resource's objects are stored as. It need not be served.
+    pub fn storage_version(&self, resource: &Resource) -> Option<&Arc<Resource>> {
+        self.by_kind(&resource.stored_as)
+    }
+
+    /// The entry in whose form writes are prepared, admitted and validated, and by whose name errors speak of objects: that
+    /// of the stored version; for custom resources the version of the request.
+    pub fn hub(resource: &Arc<Resource>) -> &Arc<Resource> {
+        if resource.is_storage_version() || resource.custom.is_some() {
+            return resource;
+        }
+        ResourceTable::builtin().storage_version(resource).unwrap_or(resource)
+    }
+
+    /// What of the table a server with this configuration serves.
+    pub fn served(&self, config: &RuntimeConfig) -> ResourceTable {
+        let mut table = self.clone();
+        for group in &mut table.groups {
+            for version in &mut group.versions {
+                version.resources.retain(|entry| config.enables(&entry.group, &entry.version, &entry.plural));
+            }
+            group.versions.retain(|version| !version.resources.is_empty());
+        }
+        table.groups.retain(|group| !group.versions.is_empty());
+        table.index();
+        table
     }
 
     /// The table with more resources. Groups that it does not have yet come last, by name; the versions of a group as clients
@@ -327,15 +388,20 @@ fn parse(text: &str, model: &Model) -> Result<ResourceTable, TableError> {
     Ok(table)
 }
 
-/// All versions of a resource are stored as the first one of its group lists; the events of events.k8s.io as the core's.
+/// All versions of a resource are stored as the one that says so, or else as the first one of its group lists; the events of
+/// events.k8s.io as the core's.
 fn share_storage(table: &mut ResourceTable) {
     let mut first: HashMap<Arc<str>, Gvk> = HashMap::new();
-    for group in &mut table.groups {
-        for version in &mut group.versions {
-            for resource in version.resources.iter_mut().filter(|resource| resource.is_stored()) {
-                let stored = first.entry(resource.storage.clone()).or_insert_with(|| resource.kind.clone()).clone();
-                Arc::make_mut(resource).stored_as = stored;
-            }
+    for resource in table.resources().filter(|resource| resource.is_stored()) {
+        first.entry(resource.storage.clone()).or_insert_with(|| resource.stored_as.clone());
+    }
+    for resource in
+        table.groups.iter_mut().flat_map(|group| &mut group.versions).flat_map(|version| &mut version.resources)
+    {
+        if let Some(stored) = first.get(&resource.storage).filter(|_| resource.is_stored()) {
+            let resource = Arc::make_mut(resource);
+            resource.stored_as = stored.clone();
+            resource.conversion = convert::between(&resource.kind, stored);
         }
     }
 }
@@ -350,6 +416,7 @@ fn resource(text: &str, group: Arc<str>, version: Arc<str>, model: &Model) -> Re
         _ => return Err(format!("unknown scope {scope:?}")),
     };
     let mut gvk = Gvk::new(&group, &version, kind);
+    let mut stored_version = None;
     let mut entry = Resource {
         namespaced,
         short_names: Vec::new(),
@@ -358,6 +425,7 @@ fn resource(text: &str, group: Arc<str>, version: Arc<str>, model: &Model) -> Re
         subresources: Vec::new(),
         storage: plural.into(),
         stored_as: gvk.clone(),
+        conversion: None,
         custom: None,
         ty: TypeId(0),
         kind: gvk.clone(),
@@ -374,10 +442,12 @@ fn resource(text: &str, group: Arc<str>, version: Arc<str>, model: &Model) -> Re
             "verbs" => entry.verbs = verbs(value)?,
             "store" => entry.storage = value.into(),
             "as" => gvk = foreign(value, kind)?,
+            "stored" => stored_version = Some(value),
             _ => return Err(format!("unknown attribute {name:?}")),
         }
     }
     entry.ty = model.kind(&gvk).ok_or_else(|| format!("no type for {gvk:?}"))?;
+    entry.stored_as = Gvk { version: stored_version.map_or_else(|| gvk.version.clone(), Into::into), ..gvk.clone() };
     entry.kind = gvk;
     Ok(entry)
 }

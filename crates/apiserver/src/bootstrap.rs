@@ -6,7 +6,7 @@ mod policy;
 use std::sync::Arc;
 
 use api::{
-    Status, Value,
+    ResourceTable, Status, Value,
     decode::{self, Defaults},
     json,
     model::Gvk,
@@ -107,9 +107,8 @@ fn system_config_map(name: &str) -> Value {
 /// Creates `object` where it is missing; where `reconcile` says so, or it says where this server is, completes it.
 async fn ensure(server: &Arc<Server>, mut object: Value, reconcile: bool) -> Result<(), Status> {
     let gvk = Gvk::of(object.str_at(&["apiVersion"]), object.str_at(&["kind"]));
-    let resource = server
-        .resources
-        .load()
+    // It is there whether it is served or not.
+    let resource = ResourceTable::builtin()
         .by_kind(&gvk)
         .cloned()
         .ok_or_else(|| Status::internal(format!("no resource for {gvk:?}")))?;
@@ -125,7 +124,8 @@ async fn ensure(server: &Arc<Server>, mut object: Value, reconcile: bool) -> Res
         }
         let change = Change {
             server,
-            resource: &resource,
+            resource: ResourceTable::hub(&resource),
+            served: &resource,
             subresource: "",
             namespace: &namespace,
             name: &name,

@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use api::enablement::RuntimeConfig;
+
 /// How long a client may take to send a request's body.
 pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -17,6 +19,8 @@ pub struct Config {
     /// How this server reaches kubelets; `None`: logs, exec and the like are answered with an error.
     pub kubelet: Option<KubeletAccess>,
     pub event_ttl: Duration,
+    /// Which of the built-in APIs are served.
+    pub runtime_config: RuntimeConfig,
     pub max_requests_inflight: usize,
     pub max_mutating_requests_inflight: usize,
     /// The authorities whose client certificates are users, as PEM: told to extension API servers through the ConfigMap

@@ -37,6 +37,8 @@ const STORAGE: &str = "apiextensions.k8s.io/customresourcedefinitions";
 /// The definitions that are served.
 #[derive(Default)]
 pub(crate) struct Definitions {
+    /// What of the built-in resources is served.
+    builtin: ResourceTable,
     /// By their names.
     installed: Mutex<BTreeMap<Arc<str>, Installed>>,
     /// Those whose instances are being removed.
@@ -52,9 +54,9 @@ struct Installed {
 }
 
 impl Definitions {
-    /// The definitions in a store that are to be served from the start.
-    pub(crate) async fn load(store: &dyn Store) -> store::Result<Definitions> {
-        let definitions = Definitions::default();
+    /// The definitions in a store that are to be served from the start, beside `builtin`.
+    pub(crate) async fn load(store: &dyn Store, builtin: ResourceTable) -> store::Result<Definitions> {
+        let definitions = Definitions { builtin, ..Definitions::default() };
         let mut options = ListOptions { prefix: format!("{PREFIX}{STORAGE}/"), limit: 500, ..ListOptions::default() };
         loop {
             let page = store.list(options.clone()).await?;
@@ -99,7 +101,7 @@ impl Definitions {
     /// The built-in resources and those of the definitions.
     pub(crate) fn table(&self) -> ResourceTable {
         let installed = self.installed.lock();
-        ResourceTable::builtin().with(installed.values().flat_map(|installed| &installed.versions.served))
+        self.builtin.with(installed.values().flat_map(|installed| &installed.versions.served))
     }
 }
 
@@ -254,8 +256,17 @@ async fn change(
         .ok_or_else(Status::no_such_resource)?;
     let user = UserInfo::authenticated("system:apiserver", [MASTERS.to_owned()]);
     let manager = Some(management::SERVER).filter(|_| !subresource.is_empty());
-    let change =
-        Change { server, resource: &resource, subresource, namespace: "", name, user: &user, dry_run: false, manager };
+    let change = Change {
+        server,
+        resource: &resource,
+        served: &resource,
+        subresource,
+        namespace: "",
+        name,
+        user: &user,
+        dry_run: false,
+        manager,
+    };
     change.run(Scope::Free, edit).await.map(drop)
 }
 

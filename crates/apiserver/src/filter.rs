@@ -21,14 +21,18 @@ impl Filter {
         let labels = LabelSelector::parse(text)
             .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
         let text = query.get("fieldSelector").unwrap_or_default();
-        let fields = FieldSelector::parse(text).map_err(|error| Status::bad_request(error.to_string()))?;
+        let mut fields = FieldSelector::parse(text).map_err(|error| Status::bad_request(error.to_string()))?;
+        let unsupported = |field: &str| Status::bad_request(format!("field label not supported: {field}"));
+        if let Some(conversion) = resource.conversion {
+            fields = fields.renamed(|field| conversion.field_label(field)).map_err(|field| unsupported(&field))?;
+        }
         for term in fields.terms() {
             let field = &*term.field;
             let known = field == "metadata.name"
                 || (field == "metadata.namespace" && resource.namespaced)
                 || strategy::is_selectable(resource, field);
             if !known {
-                return Err(Status::bad_request(format!("field label not supported: {field}")));
+                return Err(unsupported(field));
             }
         }
         let fields = if name.is_empty() || fields.exact("metadata.name").is_some() {

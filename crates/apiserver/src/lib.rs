@@ -32,6 +32,7 @@ use arc_swap::ArcSwap;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
+pub use api::enablement::RuntimeConfig;
 pub use auth::UserInfo;
 pub use clock::{Clock, SystemClock};
 pub use config::{Config, KubeletAccess, ServiceAccountKeys};
@@ -80,7 +81,7 @@ impl Server {
             metrics::Metrics::new(&config.git_version).map_err(|error| StartError::Metrics(error.to_string()))?,
         );
         let store: Arc<dyn Store> = Arc::new(metrics::MeasuredStore::new(store, table, metrics.clone()));
-        let definitions = definitions::Definitions::load(&*store).await?;
+        let definitions = definitions::Definitions::load(&*store, table.served(&config.runtime_config)).await?;
         let cache = cache::Cache::new(store.clone(), table.resources().cloned().chain(definitions.stored()));
         let revision = cache.load().await?;
         tokio::spawn(cache.clone().run(revision, shutdown.clone()));

@@ -118,8 +118,7 @@ impl Metrics {
     }
 
     fn count_objects(&self, server: &Server, table: &ResourceTable) {
-        for resource in table.resources().filter(|resource| resource.is_stored() && resource.kind == resource.stored_as)
-        {
+        for resource in table.resources().filter(|resource| resource.is_stored() && resource.is_storage_version()) {
             let Some(shelf) = server.cache.shelf(resource) else { continue };
             let count = shelf.len() as i64;
             self.objects.with_label_values(&[&*resource.group, &*resource.plural]).set(count);

@@ -39,13 +39,15 @@ pub struct Accept {
 pub struct Offer {
     /// Its types are messages too: those of this API are, those of custom resources are not.
     pub protobuf: bool,
-    /// It has the discovery document in two forms; without, the object as a Table and as its metadata.
+    /// It has the discovery document in two forms; without, the object as its metadata.
     pub discovery: bool,
+    /// It has the object as a Table, which what is only answered, a review, has not.
+    pub table: bool,
 }
 
 impl Offer {
-    pub const OBJECTS: Offer = Offer { protobuf: true, discovery: false };
-    pub const DISCOVERY: Offer = Offer { protobuf: true, discovery: true };
+    pub const OBJECTS: Offer = Offer { protobuf: true, discovery: false, table: true };
+    pub const DISCOVERY: Offer = Offer { protobuf: true, discovery: true, table: false };
 
     fn media_types(self) -> &'static [&'static str] {
         if self.protobuf { &[JSON, YAML, PROTOBUF] } else { &[JSON, YAML] }
@@ -56,7 +58,7 @@ impl Offer {
         let form = match accept.form {
             Form::Object => true,
             // A table's cells are of any type, which messages have no word for.
-            Form::Table => !self.discovery && !is_protobuf,
+            Form::Table => self.table && !is_protobuf,
             Form::PartialMetadata => !self.discovery,
             Form::Discovery => self.discovery,
         };
@@ -145,7 +147,7 @@ pub fn decode_body(headers: &HeaderMap, body: &[u8]) -> Result<json::Parsed, Sta
         PROTOBUF => {
             let value = protobuf::decode(Model::builtin(), None, body)
                 .map_err(|error| Status::bad_request(format!("error decoding the request body: {error}")))?;
-            Ok(json::Parsed { value, duplicates: Vec::new() })
+            Ok(json::Parsed::new(value))
         }
         _ => Err(Status::unsupported_media_type(&[JSON, YAML, PROTOBUF])),
     }
@@ -213,7 +215,7 @@ mod tests {
 
     #[test]
     fn what_has_no_messages_is_json() {
-        let offer = Offer { protobuf: false, discovery: false };
+        let offer = Offer { protobuf: false, ..Offer::OBJECTS };
         let json = Some((Format::Json, Form::Object));
         assert_eq!(negotiate(offer, "application/vnd.kubernetes.protobuf,application/json"), json);
         assert_eq!(negotiate(offer, "application/vnd.kubernetes.protobuf"), None);

@@ -132,7 +132,11 @@ impl Server {
         if connect::is_connect(info) {
             return connect::serve(self, info, query, request).await;
         }
-        let offer = Offer { protobuf: self.model.kind(&resource.kind).is_some(), ..Offer::OBJECTS };
+        let offer = Offer {
+            protobuf: self.model.kind(&resource.kind).is_some(),
+            table: subresource::has_table(&resource, &info.subresource),
+            ..Offer::OBJECTS
+        };
         let accept = Accept::negotiate(request.headers(), offer)?;
         let (parts, body) = request.into_parts();
         let body = read_body(body, &parts).await?;

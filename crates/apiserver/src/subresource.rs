@@ -6,13 +6,21 @@ mod objects;
 mod resize;
 mod scale;
 
-use api::{Status, Value, json::Parsed};
+use api::{Resource, Status, Value, json::Parsed, resource::Verb};
 use http::StatusCode;
 
 use crate::{
     negotiate,
     rest::{Answer, Call, respond_json},
 };
+
+/// Whether what an endpoint answers with can be shown as a Table; what is only asked and answered cannot.
+pub(crate) fn has_table(resource: &Resource, subresource: &str) -> bool {
+    match resource.subresource(subresource) {
+        None => resource.allows(Verb::List),
+        Some(sub) => sub.verbs.iter().any(|verb| *verb != Verb::Create),
+    }
+}
 
 pub(crate) async fn serve(call: Call<'_>) -> Answer {
     let sub = call.resource.subresource(&call.info.subresource).ok_or_else(Status::no_such_resource)?;

@@ -17,11 +17,11 @@ pub fn of_objects(resource: &Resource, objects: &[Value], rows: Rows) -> Value {
     of_objects_with(resource, objects, rows, None)
 }
 
-/// `include` is the request's `includeObject`: `None`, `Metadata` (unless it says otherwise) or `Object`.
+/// A table of stored objects: all versions of a kind have the cells of the stored one. `include` is the request's `includeObject`: `None`, `Metadata` (unless it says otherwise) or `Object`.
 pub fn of_objects_with(resource: &Resource, objects: &[Value], rows: Rows, include: Option<&str>) -> Value {
     let columns = match &resource.custom {
         Some(custom) => &custom.columns,
-        None => table::columns(&resource.kind.group, &resource.kind.kind),
+        None => table::columns(&resource.stored_as.group, &resource.stored_as.kind),
     };
     let mut out = Value::object();
     out.set(&["kind"], "Table");
@@ -47,13 +47,15 @@ pub fn of_objects_with(resource: &Resource, objects: &[Value], rows: Rows, inclu
 fn row(resource: &Resource, columns: &[table::Column], object: &Value, include: Option<&str>, now: Timestamp) -> Value {
     let mut row = Value::object();
     row.set(&["cells"], table::row(columns, object, now));
-    if let Some(conditions) = table::row_conditions(&resource.kind.group, &resource.kind.kind, object) {
+    if let Some(conditions) = table::row_conditions(&resource.stored_as.group, &resource.stored_as.kind, object) {
         row.set(&["conditions"], conditions);
     }
     match include {
         Some("None") => {}
         Some("Object") => {
-            row.set(&["object"], object.clone());
+            let mut object = object.clone();
+            resource.from_stored(&mut object);
+            row.set(&["object"], object);
         }
         _ => {
             row.set(&["object"], crate::rest::partial(object));

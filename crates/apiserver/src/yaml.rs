@@ -26,7 +26,7 @@ pub fn parse(body: &[u8]) -> Result<Parsed, String> {
     };
     let value = json::parse(tree.to_string().as_bytes()).map_err(|error| error.to_string())?;
     match value {
-        Value::Object(_) => Ok(Parsed { value, duplicates }),
+        Value::Object(_) => Ok(Parsed { duplicates, ..Parsed::new(value) }),
         _ => Err("yaml: the text is not a mapping".into()),
     }
 }

@@ -21,6 +21,16 @@ pub struct Comparison {
 }
 
 impl Comparison {
+    /// What is set anew.
+    pub fn taken(&self) -> Set {
+        self.modified.union(&self.added)
+    }
+
+    /// All that is different.
+    pub fn all(&self) -> Set {
+        self.taken().union(&self.removed)
+    }
+
     pub fn is_same(&self) -> bool {
         self.removed.is_empty() && self.modified.is_empty() && self.added.is_empty()
     }

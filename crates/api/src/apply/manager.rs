@@ -9,9 +9,11 @@ use super::{
     set::Set,
     updater::Updater,
     validate::{Duplicates, validate},
+    versions::Versions,
 };
 use crate::{
     model::{Gvk, Model, TypeId},
+    resource::Resource,
     value::Value,
 };
 
@@ -24,6 +26,8 @@ pub struct FieldManager<'a> {
     pub ty: TypeId,
     /// As the request names it.
     pub kind: &'a Gvk,
+    /// What the kind is of, where entries may be of versions with another schema.
+    pub resource: Option<&'a Resource>,
     /// Empty for the main resource.
     pub subresource: &'a str,
     /// See [`FieldManager::unowned`].
@@ -149,7 +153,13 @@ impl FieldManager<'_> {
     }
 
     fn updater(&self) -> Updater<'_> {
-        Updater { model: self.model, ty: self.ty, skip: self.skip, knows: self.knows }
+        Updater {
+            model: self.model,
+            ty: self.ty,
+            versions: Versions { ty: self.ty, resource: self.resource },
+            skip: self.skip,
+            knows: self.knows,
+        }
     }
 
     fn entry(&self, manager: &str, operation: Operation) -> Entry {

@@ -1,5 +1,7 @@
 //! What an update and an apply do to an object and to who owns its fields (`merge/update.go`).
 
+use std::borrow::Cow;
+
 use super::{
     compare::{Comparison, compare},
     conflict::{ApplyError, Conflict},
@@ -9,17 +11,19 @@ use super::{
     path::Path,
     reconcile::reconcile,
     set::Set,
+    versions::{Versions, View},
 };
 use crate::{
     model::{Model, TypeId},
     value::Value,
 };
 
-/// One kind's part of the work. Versions of a kind have one stored form here, so sets of any version mean the same paths.
+/// One kind's part of the work, on objects of one version. Entries may be of others.
 #[derive(Clone, Copy)]
 pub(super) struct Updater<'a> {
     pub model: &'a Model,
     pub ty: TypeId,
+    pub versions: Versions<'a>,
     /// Paths that nobody owns: what the strategy resets, and the metadata that is the server's.
     pub skip: &'a Set,
     /// Whether a version is still served; entries of others are dropped.
@@ -36,8 +40,8 @@ impl Updater<'_> {
         if comparison.is_same() {
             return Ok(false);
         }
-        let taken = comparison.modified.union(&comparison.added);
-        self.release(managed, &taken.union(&comparison.removed), Some(&me))?;
+        let taken = comparison.taken();
+        self.release(managed, &Change { live, new, own: &comparison }, Some(&me))?;
         let set = stripped(&taken);
         let took = !set.is_empty();
         match managed.position(&me) {
@@ -80,9 +84,9 @@ impl Updater<'_> {
         let merged = merge(self.model, self.ty, live, config).map_err(ApplyError::Merge)?;
         let set = stripped(&to_field_set(self.model, self.ty, config, self.skip));
         let at = managed.position(me);
-        let last = match at {
-            Some(at) => self.set(&managed.entries[at])?,
-            None => Set::new(),
+        let (last, version) = match at {
+            Some(at) => (self.set(&managed.entries[at])?, managed.entries[at].api_version.clone()),
+            None => (Set::new(), me.api_version.clone()),
         };
         let mut mine = Entry { time: at.and_then(|at| managed.entries[at].time.clone()), ..me.clone() };
         mine.put(set.clone());
@@ -90,24 +94,44 @@ impl Updater<'_> {
             Some(at) => managed.entries[at] = mine,
             None => managed.entries.push(mine),
         }
-        let new = if last.difference(&set).is_empty() { merged } else { self.prune(merged, managed, &last)? };
+        let is_all_said = self.versions.view(&version).is_at_hand() && last.difference(&set).is_empty();
+        let new = if is_all_said { merged } else { self.prune(merged, managed, &last, &version)? };
         let comparison = compare(self.model, self.ty, live, &new, self.skip);
-        let Comparison { removed, modified, added } = comparison;
-        let taken = modified.union(&added);
+        let change = Change { live, new: &new, own: &comparison };
         if !force {
-            let conflicts = self.conflicts(managed, &taken, me)?;
+            let conflicts = self.conflicts(managed, &change, me)?;
             if !conflicts.is_empty() {
                 return Err(ApplyError::Conflicts(conflicts));
             }
         }
-        self.release(managed, &taken.union(&removed), Some(me))?;
+        self.release(managed, &change, Some(me))?;
         managed.drop_empty();
         Ok(new)
     }
 
     fn set(&self, entry: &Entry) -> Result<Set, ManagedError> {
         let set = entry.set()?;
-        Ok(reconcile(self.model, self.ty, &set).unwrap_or(set))
+        Ok(reconcile(self.model, self.versions.view(&entry.api_version).ty, &set).unwrap_or(set))
+    }
+
+    /// What a change does in the version of an entry; `own` is that in the version at hand.
+    fn changed_for<'c>(
+        &self,
+        change: &Change<'_>,
+        entry: &Entry,
+        own: &'c Set,
+        what: fn(&Comparison) -> Set,
+    ) -> Cow<'c, Set> {
+        let view = self.versions.view(&entry.api_version);
+        if view.is_at_hand() {
+            return Cow::Borrowed(own);
+        }
+        let [live, new] = [change.live, change.new].map(|object| match object.as_object() {
+            // Nothing is nothing in all versions.
+            Some(map) if map.is_empty() => Cow::Borrowed(object),
+            _ => self.versions.show(object, view),
+        });
+        Cow::Owned(what(&compare(self.model, view.ty, &live, &new, self.skip)))
     }
 
     fn forget(&self, managed: &mut Managed) {
@@ -115,28 +139,34 @@ impl Updater<'_> {
     }
 
     /// Takes `changed` from everyone but `me`.
-    fn release(&self, managed: &mut Managed, changed: &Set, me: Option<&Entry>) -> Result<(), ManagedError> {
-        for entry in &mut managed.entries {
-            if me.is_some_and(|me| entry.is_of(me)) || !entry.is_touched_by(changed) {
-                continue;
+    fn release(&self, managed: &mut Managed, change: &Change<'_>, me: Option<&Entry>) -> Result<(), ManagedError> {
+        let own = change.own.all();
+        for entry in managed.entries.iter_mut().filter(|entry| me.is_none_or(|me| !entry.is_of(me))) {
+            let changed = self.changed_for(change, entry, &own, Comparison::all);
+            if entry.is_touched_by(&changed) {
+                let mut left = self.set(entry)?;
+                left.subtract(&changed);
+                entry.put(left);
             }
-            let mut left = self.set(entry)?;
-            left.subtract(changed);
-            entry.put(left);
         }
         Ok(())
     }
 
-    /// What of `taken` others own, by owner.
-    fn conflicts(&self, managed: &Managed, taken: &Set, me: &Entry) -> Result<Vec<Conflict>, ManagedError> {
+    /// What others own of what a change sets, by owner.
+    fn conflicts(&self, managed: &Managed, change: &Change<'_>, me: &Entry) -> Result<Vec<Conflict>, ManagedError> {
         let mut others: Vec<&Entry> = managed.entries.iter().filter(|entry| !entry.is_of(me)).collect();
         let key = |entry: &Entry| {
             (entry.manager.clone(), entry.operation, entry.api_version.clone(), entry.subresource.clone())
         };
         others.sort_by_key(|entry| key(entry));
         let mut conflicts = Vec::new();
-        for entry in others.into_iter().filter(|entry| entry.is_touched_by(taken)) {
-            for path in self.set(entry)?.intersection(taken).paths() {
+        let own = change.own.taken();
+        for entry in others {
+            let taken = self.changed_for(change, entry, &own, Comparison::taken);
+            if !entry.is_touched_by(&taken) {
+                continue;
+            }
+            for path in self.set(entry)?.intersection(&taken).paths() {
                 let (manager, operation, api_version, subresource) = key(entry);
                 conflicts.push(Conflict { manager, operation, api_version, subresource, path });
             }
@@ -144,24 +174,47 @@ impl Updater<'_> {
         Ok(conflicts)
     }
 
-    /// Takes out of `merged` what the applier said last time, unless anyone says it now.
-    fn prune(&self, merged: Value, managed: &Managed, last: &Set) -> Result<Value, ManagedError> {
-        let named = |set: &Set| with_named_fields(self.model, self.ty, set);
-        let fields = |object: &Value| named(&to_field_set(self.model, self.ty, object, &Set::new()));
-        let last = named(last);
-        let mut owned = Set::new();
+    /// Takes out of `merged` what the applier said last time, with `version`, unless anyone says it now.
+    fn prune(&self, merged: Value, managed: &Managed, last: &Set, version: &str) -> Result<Value, ManagedError> {
+        let (model, versions) = (self.model, &self.versions);
+        let own = versions.at_hand();
+        let view = versions.view(version);
+        let named = |ty: TypeId, set: &Set| with_named_fields(model, ty, set);
+        let fields = |ty: TypeId, object: &Value| named(ty, &to_field_set(model, ty, object, &Set::new()));
+        let merged = versions.between(merged, own, view);
+        let last = named(view.ty, last);
+        let mut pruned = remove_items(model, view.ty, &merged, &last);
+        // Items that went with what held them, and that others own, come back: version by version, this one first.
+        let mut owned: Vec<(View, &str, Set)> = vec![(view, version, Set::new())];
         for entry in &managed.entries {
-            owned = owned.union(&self.set(entry)?);
+            let set = self.set(entry)?;
+            let at_hand = versions.view(&entry.api_version).is_at_hand();
+            let same = |(view, version, _): &&mut (View, &str, Set)| {
+                **version == *entry.api_version || (at_hand && view.is_at_hand())
+            };
+            match owned.iter_mut().find(same) {
+                Some((_, _, all)) => *all = all.union(&set),
+                None => owned.push((versions.view(&entry.api_version), &entry.api_version, set)),
+            }
         }
-        let all = fields(&merged);
-        let pruned = remove_items(self.model, self.ty, &merged, &last);
-        // Items that went with what held them, and that others own, come back.
-        let kept = fields(&pruned).union(&named(&owned));
-        let pruned = remove_items(self.model, self.ty, &merged, &all.difference(&kept));
+        for (other, _, owned) in owned {
+            let there = versions.between(merged.clone(), view, other);
+            let left = versions.between(pruned, view, other);
+            let kept = fields(other.ty, &left).union(&named(other.ty, &owned));
+            let left = remove_items(model, other.ty, &there, &fields(other.ty, &there).difference(&kept));
+            pruned = versions.between(left, other, view);
+        }
         // So do those that nobody ever owned.
-        let dangling = all.difference(&fields(&pruned)).intersection(&last);
-        Ok(remove_items(self.model, self.ty, &merged, &dangling))
+        let dangling = fields(view.ty, &merged).difference(&fields(view.ty, &pruned)).intersection(&last);
+        Ok(versions.between(remove_items(model, view.ty, &merged, &dangling), view, own))
     }
+}
+
+/// What a request does, in the version at hand.
+struct Change<'c> {
+    live: &'c Value,
+    new: &'c Value,
+    own: &'c Comparison,
 }
 
 /// Metadata as a whole is nobody's, whatever of it is.

@@ -1,5 +1,6 @@
 //! Nulls and defaults of custom resources, which their schemas rule (apiextensions-apiserver `pkg/apiserver/schema/defaulting`).
 
+use super::Unknown;
 use crate::{
     model::{Field, Model, Shape, Type},
     value::{Map, Value},
@@ -39,4 +40,16 @@ pub(super) fn drop_nulls(model: &Model, shape: &Shape, map: &mut Map) {
     if !keeps {
         map.retain(|_, value| !value.is_null());
     }
+}
+
+/// The paths in upstream's order (apiextensions-apiserver `customresource_handler.go`): those of the object's own metadata,
+/// those that pruning finds, sorted, and those of the metadata of embedded objects.
+pub(super) fn ordered(mut unknown: Vec<Unknown>) -> Vec<String> {
+    let place = |unknown: &Unknown| match unknown {
+        Unknown { is_custom: true, .. } => 1,
+        Unknown { path, .. } if path.starts_with("metadata.") => 0,
+        _ => 2,
+    };
+    unknown.sort_by(|a, b| place(a).cmp(&place(b)).then_with(|| a.path.cmp(&b.path)));
+    unknown.into_iter().map(|unknown| unknown.path).collect()
 }

@@ -2,7 +2,10 @@
 //! upstream's `SetDefaults_*` functions (`pkg/apis/*/v1/defaults.go`) and, like them, belong to types, not kinds: a pod
 //! template gets them wherever it stands.
 
-use crate::value::{Map, Value};
+use crate::{
+    convert,
+    value::{Map, Value},
+};
 
 /// Completes an object of the type named `ty`, whose members are complete already.
 pub(super) fn apply(ty: &str, map: &mut Map) {
@@ -17,6 +20,16 @@ pub(super) fn apply(ty: &str, map: &mut Map) {
         "core.v1.ServicePort" => service_port(map),
         "core.v1.ReplicationControllerSpec" => replication_controller_spec(map),
         "core.v1.LimitRangeItem" => limit_range_item(map),
+        "autoscaling.v2.HorizontalPodAutoscaler" => convert::drop_notes(map),
+        "autoscaling.v2.HorizontalPodAutoscalerSpec" => autoscaler_spec(map),
+        "autoscaling.v2.HorizontalPodAutoscalerBehavior" => autoscaler_behavior(map),
+        "resource.v1beta1.DeviceRequest" if text(map, "deviceClassName").is_empty() => {}
+        "resource.v1.ExactDeviceRequest"
+        | "resource.v1.DeviceSubRequest"
+        | "resource.v1beta2.ExactDeviceRequest"
+        | "resource.v1beta2.DeviceSubRequest"
+        | "resource.v1beta1.DeviceRequest"
+        | "resource.v1beta1.DeviceSubRequest" => device_request(map),
         "apps.v1.DeploymentStrategy" => deployment_strategy(map),
         "apps.v1.StatefulSetUpdateStrategy" => stateful_set_strategy(map),
         "apps.v1.DaemonSetUpdateStrategy" => daemon_set_strategy(map),
@@ -206,4 +219,49 @@ fn definition_names(map: &mut Map) {
     }
     default(map, "singular", kind.to_lowercase());
     default(map, "listKind", format!("{kind}List"));
+}
+
+/// The CPU at four fifths, where no metric is asked for.
+fn autoscaler_spec(map: &mut Map) {
+    if map.get("metrics").and_then(Value::as_array).is_some_and(|metrics| !metrics.is_empty()) {
+        return;
+    }
+    let mut metric = Value::object();
+    metric.set(&["type"], "Resource");
+    metric.set(&["resource", "name"], "cpu");
+    metric.set(&["resource", "target", "type"], "Utilization");
+    metric.set(&["resource", "target", "averageUtilization"], 80);
+    map.insert("metrics", vec![metric]);
+}
+
+/// Where either direction is ruled, both are.
+fn autoscaler_behavior(map: &mut Map) {
+    let policy = |kind: &str, value: i64| -> Value {
+        [("type", Value::from(kind)), ("value", value.into()), ("periodSeconds", 15.into())]
+            .into_iter()
+            .collect::<Map>()
+            .into()
+    };
+    let rules = [
+        ("scaleUp", Some(0), vec![policy("Pods", 4), policy("Percent", 100)]),
+        ("scaleDown", None, vec![policy("Percent", 100)]),
+    ];
+    for (direction, window, policies) in rules {
+        let Value::Object(rules) = map.entry_or_insert_with(direction, Value::object) else { continue };
+        if let Some(seconds) = window {
+            default(rules, "stabilizationWindowSeconds", seconds);
+        }
+        default(rules, "selectPolicy", "Max");
+        default(rules, "policies", policies);
+    }
+}
+
+/// One device of a class.
+fn device_request(map: &mut Map) {
+    if text(map, "allocationMode").is_empty() {
+        map.insert("allocationMode", "ExactCount");
+    }
+    if text(map, "allocationMode") == "ExactCount" && map.get("count").and_then(Value::as_i64).unwrap_or(0) == 0 {
+        map.insert("count", 1);
+    }
 }

@@ -48,6 +48,14 @@ impl FieldSelector {
         &self.terms
     }
 
+    /// The same selector under other names of its fields; the first one that has none is the error.
+    pub fn renamed(mut self, name: impl Fn(&str) -> Option<&str>) -> Result<FieldSelector, Box<str>> {
+        for term in &mut self.terms {
+            term.field = name(&term.field).ok_or_else(|| term.field.clone())?.into();
+        }
+        Ok(self)
+    }
+
     pub fn is_everything(&self) -> bool {
         self.terms.is_empty()
     }

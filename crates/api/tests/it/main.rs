@@ -1,6 +1,7 @@
 //! The crate's integration tests, one module per subject.
 
 mod apply;
+mod convert;
 mod names;
 mod openapi;
 mod patch;

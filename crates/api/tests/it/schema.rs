@@ -192,7 +192,7 @@ fn unknown_members_are_dropped_and_defaults_filled_in() {
         (
             r#"{"spec":{"pod":{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","nonsense":1},"spec":{},"rest":1},"a":5}}"#,
             r#"{"spec":{"pod":{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"},"spec":{}},"a":5,"maybe":"d","zero":0}}"#,
-            "spec.pod.metadata.nonsense spec.pod.rest",
+            "spec.pod.rest spec.pod.metadata.nonsense",
         ),
     ] {
         let mut object = value(before);

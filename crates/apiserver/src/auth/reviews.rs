@@ -9,8 +9,8 @@ use super::{
     tokens::{Reference, Request},
 };
 use crate::{
-    negotiate,
-    rest::{Answer, Call, respond_json},
+    negotiate::{self, Form},
+    rest::{Answer, Call, partial, respond_json},
 };
 
 /// Answers a create of a kind that is not stored.
@@ -27,6 +27,14 @@ pub(crate) async fn review(call: &Call<'_>, mut object: Value) -> Answer {
     }
     object.set(&["metadata", "creationTimestamp"], Value::Null);
     object.take(&["metadata", "creationTimestamp"]);
+    // A client may leave out what the path says.
+    if let Some(map) = object.as_object_mut() {
+        map.insert_first("apiVersion", call.resource.kind.api_version());
+        map.insert_first("kind", &*call.resource.kind.kind);
+    }
+    if call.accept.form == Form::PartialMetadata {
+        object = partial(&object);
+    }
     respond_json(StatusCode::CREATED, call.accept.format, object.to_json().into())
 }
 

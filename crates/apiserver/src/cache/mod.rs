@@ -57,7 +57,7 @@ impl Cache {
             opening: RwLock::default(),
             revision: watch::Sender::new(Revision(0)),
         };
-        for resource in resources.filter(|resource| resource.is_stored()) {
+        for resource in resources.filter(|resource| resource.is_stored() && resource.is_storage_version()) {
             cache.add_shelf(resource);
         }
         Arc::new(cache)

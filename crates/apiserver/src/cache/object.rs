@@ -3,9 +3,10 @@
 use std::sync::{Arc, OnceLock};
 
 use api::{
-    Model, Resource, Value,
+    Model, Resource, ResourceTable, Value,
     decode::{self, Defaults},
     json,
+    model::Gvk,
     protobuf::{self, ProtobufError},
 };
 use bytes::{BufMut, Bytes, BytesMut};
@@ -55,6 +56,7 @@ impl Object {
         let json = if is_as_stored && stored.starts_with(opening.as_bytes()) {
             splice(stored, opening.len(), revision)
         } else {
+            convert(resource, &mut tree);
             let mut canonical = tree.clone();
             canonicalize(resource, &mut canonical);
             let written = canonical.to_json();
@@ -111,11 +113,22 @@ impl Object {
         self.json.slice(self.head..)
     }
 
-    /// The whole object under another version of its kind that has the same schema.
+    /// The same of the object in another version of its kind.
+    pub fn item_of(&self, resource: &Resource) -> Bytes {
+        match resource.conversion {
+            None => self.item(),
+            Some(_) => self.as_version(resource).slice(head(resource).len()..),
+        }
+    }
+
+    /// The whole object in another version of its kind.
     pub fn as_version(&self, resource: &Resource) -> Bytes {
         let head = head(resource);
         if self.json.starts_with(head.as_bytes()) {
             return self.json.clone();
+        }
+        if resource.conversion.is_some() {
+            return self.tree_of(resource).to_json().into();
         }
         let mut out = BytesMut::with_capacity(head.len() + self.json.len());
         out.put_slice(head.as_bytes());
@@ -126,7 +139,7 @@ impl Object {
     /// The object as a protobuf message without its envelope, under a version of its kind. That of the version it is stored
     /// as is kept.
     pub fn message(&self, resource: &Resource) -> Result<Bytes, ProtobufError> {
-        let make = || protobuf::message(Model::builtin(), resource.ty, &self.tree()).map(Bytes::from);
+        let make = || protobuf::message(Model::builtin(), resource.ty, &self.tree_of(resource)).map(Bytes::from);
         if !self.json.starts_with(head(resource).as_bytes()) {
             return make();
         }
@@ -141,10 +154,30 @@ impl Object {
         Ok(protobuf::envelope(&resource.kind.api_version(), &resource.kind.kind, &self.message(resource)?).into())
     }
 
-    /// The object as a tree, to be changed or looked into.
+    /// The object as a tree, to be changed or looked into, in the version that it is stored as.
     pub fn tree(&self) -> Value {
         // The bytes were written by us or parsed once already.
         json::parse(&self.json).unwrap_or_default()
+    }
+
+    /// The same in another version of its kind.
+    fn tree_of(&self, resource: &Resource) -> Value {
+        let mut tree = self.tree();
+        resource.from_stored(&mut tree);
+        tree
+    }
+}
+
+/// Brings an object that another server stored in another version into the form that it is stored in here.
+fn convert(resource: &Resource, tree: &mut Value) {
+    let version = tree.str_at(&["apiVersion"]);
+    if resource.custom.is_some() || version.is_empty() || version == resource.kind.api_version() {
+        return;
+    }
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    let entry = ResourceTable::builtin().by_kind(&Gvk::new(group, version, &resource.kind.kind));
+    if let Some(entry) = entry.filter(|entry| entry.storage == resource.storage) {
+        entry.to_stored(tree);
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct MeasuredStore {
 
 impl MeasuredStore {
     pub(crate) fn new(inner: Arc<dyn Store>, table: &ResourceTable, metrics: Arc<Metrics>) -> MeasuredStore {
-        let stored = table.resources().filter(|resource| resource.is_stored() && resource.kind == resource.stored_as);
+        let stored = table.resources().filter(|resource| resource.is_stored() && resource.is_storage_version());
         let places = stored
             .map(|resource| (resource.storage.clone(), (resource.group.clone(), resource.plural.clone())))
             .collect();

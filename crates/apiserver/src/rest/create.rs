@@ -35,12 +35,13 @@ impl Call<'_> {
         Management::of(self.server, &self.resource, "").update(&Value::object(), object, manager);
     }
 
-    /// Creates a decoded object; a generated name that is taken is made anew.
+    /// Creates a decoded object of the request's version; a generated name that is taken is made anew.
     pub(crate) async fn create_object(
         &self,
-        object: Value,
+        mut object: Value,
         warnings: &mut Vec<String>,
     ) -> Result<crate::cache::Object, Status> {
+        self.resource.to_stored(&mut object);
         let generated =
             object.str_at(&["metadata", "name"]).is_empty() && !object.str_at(&["metadata", "generateName"]).is_empty();
         let mut tries = if generated { NAME_TRIES } else { 1 };
@@ -54,17 +55,18 @@ impl Call<'_> {
     }
 
     async fn try_create(&self, mut object: Value, warnings: &mut Vec<String>) -> Result<crate::cache::Object, Status> {
-        let strategy = strategy::of(&self.resource);
+        let resource = self.hub();
+        let strategy = strategy::of(resource);
         let dry_run = self.dry_run()?;
         if let Some(why) = strategy.refuses_creation() {
             return Err(Status::forbidden(
-                &self.resource.group,
-                &self.resource.plural,
+                &resource.group,
+                &resource.plural,
                 object.str_at(&["metadata", "name"]),
                 why,
             ));
         }
-        strategy::prepare_create(&self.resource, strategy, &mut object, &self.info.namespace, self.server.clock.now())?;
+        strategy::prepare_create(resource, strategy, &mut object, &self.info.namespace, self.server.clock.now())?;
         let name = object.str_at(&["metadata", "name"]).to_owned();
         if !self.info.name.is_empty() && self.info.name != name {
             return Err(Status::bad_request(format!(
@@ -75,7 +77,7 @@ impl Call<'_> {
         let review = Review {
             server: self.server,
             operation: Operation::Create,
-            resource: &self.resource,
+            resource,
             subresource: "",
             namespace: &self.info.namespace,
             name: &name,
@@ -85,17 +87,17 @@ impl Call<'_> {
             warnings: Default::default(),
         };
         self.server.admission.admit(&review, &mut object).await?;
-        let mut errors = strategy::validate_meta(&self.resource, strategy, &object);
+        let mut errors = strategy::validate_meta(resource, strategy, &object);
         errors.extend(strategy.validate(&object));
+        errors.extend(strategy.validate_served(&self.resource.kind, &object, None));
         if !errors.is_empty() {
-            return Err(Status::invalid(&self.resource.group, &self.resource.kind.kind, &name, errors));
+            return Err(Status::invalid(&resource.group, &resource.kind.kind, &name, errors));
         }
         self.server.admission.validate(&review, &object).await?;
         warnings.extend(review.warnings.into_inner());
         warnings.extend(strategy.warnings(&object));
-        let reserved =
-            self.server.before_create(&self.resource, &self.info.namespace, &name, &mut object, dry_run).await?;
-        let stored = write::insert(self.server, &self.resource, &self.info.namespace, &name, object, dry_run).await;
+        let reserved = self.server.before_create(resource, &self.info.namespace, &name, &mut object, dry_run).await?;
+        let stored = write::insert(self.server, resource, &self.info.namespace, &name, object, dry_run).await;
         if stored.is_err() {
             self.server.release(reserved).await;
         }

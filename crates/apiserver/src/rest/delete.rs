@@ -157,7 +157,9 @@ impl Call<'_> {
     ) -> Result<Outcome, Status> {
         let change = Change {
             server: self.server,
-            resource: &self.resource,
+            resource: self.hub(),
+            // A deletion is the same in all versions.
+            served: self.hub(),
             subresource: "",
             namespace,
             name,
@@ -173,7 +175,7 @@ impl Call<'_> {
         let review = Review {
             server: self.server,
             operation: Operation::Delete,
-            resource: &self.resource,
+            resource: self.hub(),
             subresource: "",
             namespace,
             name,
@@ -190,7 +192,7 @@ impl Call<'_> {
         let outcome = change
             .run(Scope::Free, |before| {
                 self.check_preconditions(before, name, options)?;
-                let object = mark(&self.resource, before, options, now);
+                let object = mark(self.hub(), before, options, now);
                 at_once = is_finished(&object);
                 Ok(object)
             })
@@ -202,7 +204,7 @@ impl Call<'_> {
     fn check_preconditions(&self, before: &Value, name: &str, options: &DeleteOptions) -> Result<(), Status> {
         let conflict = |what: &str, want: &str, have: &str| {
             let why = format!("Precondition failed: {what} in precondition: {want}, {what} in object meta: {have}");
-            Err(Status::conflict(&self.resource.group, &self.resource.plural, name, &why))
+            Err(Status::conflict(&self.hub().group, &self.resource.plural, name, &why))
         };
         let (uid, version) = (before.str_at(&["metadata", "uid"]), before.str_at(&["metadata", "resourceVersion"]));
         match (&options.uid, &options.resource_version) {
@@ -239,7 +241,7 @@ impl Call<'_> {
         .into_bytes();
         for (index, object) in deleted.iter().enumerate() {
             out.extend_from_slice(if index == 0 { b"{" } else { b",{" });
-            out.extend_from_slice(&object.item());
+            out.extend_from_slice(&object.item_of(&self.resource));
         }
         out.extend_from_slice(b"]}\n");
         respond::respond_json(StatusCode::OK, self.accept.format, Bytes::from(out))

@@ -165,7 +165,7 @@ impl Call<'_> {
         chunks.copy(b",\"items\":[");
         for (index, object) in page.objects.iter().enumerate() {
             chunks.copy(if index == 0 { b"{" } else { b",{" });
-            chunks.share(object.item());
+            chunks.share(object.item_of(&self.resource));
         }
         chunks.copy(b"]}\n");
         chunks.into_response(Format::Json)

@@ -7,7 +7,7 @@ use std::{
 };
 
 use api::{
-    Model, Resource, Status, Value,
+    Model, Resource, ResourceTable, Status, Value,
     apply::{FieldManager, Set, equal_but_for_times},
     json::{self, Parsed},
     model::{Gvk, TypeId},
@@ -27,6 +27,8 @@ pub(crate) struct Management<'a> {
     pub model: &'a Model,
     pub ty: TypeId,
     pub kind: &'a Gvk,
+    /// `None` where the kind is not that of the resource's objects, as of a scale.
+    pub resource: Option<&'a Resource>,
     pub subresource: &'a str,
     pub skip: &'static Set,
 }
@@ -38,6 +40,7 @@ impl<'a> Management<'a> {
             model: resource.model(),
             ty: resource.ty,
             kind: &resource.kind,
+            resource: Some(resource),
             subresource,
             skip: unowned(resource, subresource),
         }
@@ -47,13 +50,15 @@ impl<'a> Management<'a> {
         let resources = self.server.resources.load();
         let knows = |version: &str| {
             let gvk = Gvk::of(version, &self.kind.kind);
-            gvk == *self.kind || resources.by_kind(&gvk).is_some()
+            // Whether it is served now does not matter, only whether it is known.
+            gvk == *self.kind || resources.by_kind(&gvk).or_else(|| ResourceTable::builtin().by_kind(&gvk)).is_some()
         };
         let now = api::time::format(self.server.clock.now());
         work(&FieldManager {
             model: self.model,
             ty: self.ty,
             kind: self.kind,
+            resource: self.resource,
             subresource: self.subresource,
             skip: self.skip,
             knows: &knows,
@@ -68,12 +73,7 @@ impl<'a> Management<'a> {
 
     /// `live` with `config` applied. An empty `live` is a create.
     pub(crate) fn apply(&self, live: &Value, config: &Value, manager: &str, force: bool) -> Result<Value, Status> {
-        let mut live = live.clone();
-        // Stored under one version, applied through any.
-        if let Some(map) = live.as_object_mut().filter(|map| !map.is_empty()) {
-            map.insert("apiVersion", self.kind.api_version());
-        }
-        self.with(|fields| fields.apply(&live, config, manager, force)).map_err(|error| error.status())
+        self.with(|fields| fields.apply(live, config, manager, force)).map_err(|error| error.status())
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) mod write;
 
 use std::sync::Arc;
 
-use api::{Resource, Status, resource::Verb};
+use api::{Resource, ResourceTable, Status, resource::Verb};
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use net::Body;
@@ -95,8 +95,13 @@ impl Call<'_> {
         )
     }
 
+    /// See [`ResourceTable::hub`].
+    pub(crate) fn hub(&self) -> &Arc<Resource> {
+        ResourceTable::hub(&self.resource)
+    }
+
     pub(crate) fn not_found(&self, name: &str) -> Status {
-        Status::not_found(&self.resource.group, &self.resource.plural, name)
+        Status::not_found(&self.hub().group, &self.resource.plural, name)
     }
 
     /// The name in the store's terms: `namespace/name`.

@@ -1,6 +1,6 @@
 //! Answers: one object, in the form and format the client asked for.
 
-use api::{Resource, Status, Value, json};
+use api::{Resource, Status, Value};
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use net::Body;
@@ -31,20 +31,11 @@ pub(super) fn object(accept: &Accept, resource: &Resource, status: StatusCode, o
     if accept.format == Format::Protobuf && accept.form == Form::Object {
         return respond(status, accept.format.content_type(), object.protobuf(resource).map_err(Status::internal)?);
     }
-    let json = object.as_version(resource);
-    tree_or_bytes(accept, resource, status, json)
-}
-
-/// One object that is given by its final JSON.
-pub(super) fn tree_or_bytes(accept: &Accept, resource: &Resource, status: StatusCode, json: Bytes) -> Answer {
     let json = match accept.form {
-        Form::Object | Form::Discovery if accept.pretty => pretty(&json)?,
-        Form::Object | Form::Discovery => json,
-        Form::PartialMetadata => partial(&json::parse(&json).map_err(Status::internal)?).to_json().into(),
-        Form::Table => {
-            let tree = json::parse(&json).map_err(Status::internal)?;
-            crate::table::of_objects(resource, &[tree], crate::table::Rows::One).to_json().into()
-        }
+        Form::Object | Form::Discovery if accept.pretty => pretty(&object.as_version(resource))?,
+        Form::Object | Form::Discovery => object.as_version(resource),
+        Form::PartialMetadata => partial(&object.tree()).to_json().into(),
+        Form::Table => crate::table::of_objects(resource, &[object.tree()], crate::table::Rows::One).to_json().into(),
     };
     respond_json(status, accept.format, json)
 }

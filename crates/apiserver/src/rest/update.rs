@@ -23,7 +23,8 @@ impl Call<'_> {
     fn change<'c>(&'c self, options: &'c WriteOptions, manager: Option<&'c str>) -> Change<'c> {
         Change {
             server: self.server,
-            resource: &self.resource,
+            resource: self.hub(),
+            served: &self.resource,
             subresource: &self.info.subresource,
             namespace: &self.info.namespace,
             name: &self.info.name,
@@ -61,7 +62,7 @@ impl Call<'_> {
 
     fn may_create(&self, object: &Value) -> bool {
         self.info.subresource.is_empty()
-            && strategy::of(&self.resource).creates_on_update()
+            && strategy::of(self.hub()).creates_on_update()
             && object.str_at(&["metadata", "uid"]).is_empty()
     }
 
@@ -110,7 +111,7 @@ impl Call<'_> {
                     let mut object = edit.of(&management, &options, before)?;
                     self.check_kind_kept(&object, before)?;
                     warnings = edit.warnings(&options);
-                    warnings.extend(self.finish_patch(&mut object, options.validation)?);
+                    warnings.extend(self.finish_patch(&mut object, options.validation, edit.complaints())?);
                     Ok(object)
                 },
                 &mut admitted,
@@ -131,7 +132,7 @@ impl Call<'_> {
             return Ok(write::with_warnings(answer, &warnings));
         }
         let why = "the object comes and goes too often; please try again";
-        Err(Status::conflict(&self.resource.group, &self.resource.plural, &self.info.name, why))
+        Err(Status::conflict(&self.hub().group, &self.resource.plural, &self.info.name, why))
     }
 
     /// Applies a configuration of an object that is not there.
@@ -143,12 +144,12 @@ impl Call<'_> {
     ) -> Result<Object, Status> {
         let management = Management::of(self.server, &self.resource, "");
         let mut object = edit.of(&management, options, &Value::object())?;
-        warnings.extend(self.finish_patch(&mut object, options.validation)?);
+        warnings.extend(self.finish_patch(&mut object, options.validation, &[])?);
         let uid = object.str_at(&["metadata", "uid"]);
         if !uid.is_empty() {
             let why =
                 format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
-            return Err(Status::conflict(&self.resource.group, &self.resource.plural, &self.info.name, &why));
+            return Err(Status::conflict(&self.hub().group, &self.resource.plural, &self.info.name, &why));
         }
         self.authorize_create().await?;
         self.create_object(object, warnings).await
@@ -170,9 +171,15 @@ impl Call<'_> {
         Err(Status::bad_request(message))
     }
 
-    /// A patched object is decoded as a client's own would be.
-    fn finish_patch(&self, object: &mut Value, validation: FieldValidation) -> Result<Vec<String>, Status> {
+    /// A patched object is decoded as a client's own would be. `complaints` are those of the patch itself.
+    fn finish_patch(
+        &self,
+        object: &mut Value,
+        validation: FieldValidation,
+        complaints: &[String],
+    ) -> Result<Vec<String>, Status> {
         let kind = &self.resource.kind;
+        let patched = if validation == FieldValidation::Strict { object.to_string() } else { String::new() };
         let findings =
             decode::decode(self.resource.model(), self.resource.ty, object, Defaults::On).map_err(|error| {
                 let name = &self.info.name;
@@ -183,11 +190,15 @@ impl Call<'_> {
                 );
                 Status::invalid(&self.resource.group, &kind.kind, name, vec![error])
             })?;
-        let strict = write::strictness(&findings.unknown, &[]);
+        let mut unknown = findings.unknown;
+        // Upstream writes what came of the patch with sorted names before it looks at it.
+        unknown.sort();
+        let strict: Vec<String> = complaints.iter().cloned().chain(write::unknowns(&unknown)).collect();
         self.check_place(object)?;
         match validation {
             FieldValidation::Strict if !strict.is_empty() => {
-                Err(Status::bad_request(format!("strict decoding error: {}", strict.join(", "))))
+                let detail = format!("strict decoding error: {}", strict.join(", "));
+                Err(Status::invalid("", "", "", vec![FieldError::invalid("patch", patched, detail)]))
             }
             FieldValidation::Warn => Ok(strict),
             _ => Ok(Vec::new()),
@@ -200,7 +211,8 @@ const CREATE_TRIES: usize = 5;
 
 /// What a PATCH does: change the object by a recipe, or apply a configuration.
 pub(crate) enum Edit {
-    Patch(Patch),
+    /// With what a strict decoder complains of in the patch.
+    Patch(Patch, Vec<String>),
     Apply(Parsed),
 }
 
@@ -210,14 +222,14 @@ impl Edit {
         if options::is_apply(call) {
             management::read_config(call).map(Edit::Apply)
         } else {
-            Patch::read(call).map(Edit::Patch)
+            Patch::read(call).map(|(patch, complaints)| Edit::Patch(patch, complaints))
         }
     }
 
     /// Who becomes the owner of what changes: an apply says by itself what it owns.
     pub(crate) fn manager<'o>(&self, options: &'o WriteOptions) -> Option<&'o str> {
         match self {
-            Edit::Patch(_) => Some(&options.manager),
+            Edit::Patch(..) => Some(&options.manager),
             Edit::Apply(_) => None,
         }
     }
@@ -230,7 +242,7 @@ impl Edit {
         before: &Value,
     ) -> Result<Value, Status> {
         let config = match self {
-            Edit::Patch(patch) => return patch.apply(management.model, management.ty, before),
+            Edit::Patch(patch, _) => return patch.apply(management.model, management.ty, before),
             Edit::Apply(config) => config,
         };
         let object = management.apply(before, &config.value, &options.manager, options.force)?;
@@ -239,6 +251,13 @@ impl Edit {
                 Err(Status::bad_request(format!("error strict decoding YAML: {}", duplicated.join(", "))))
             }
             _ => Ok(object),
+        }
+    }
+
+    fn complaints(&self) -> &[String] {
+        match self {
+            Edit::Patch(_, complaints) => complaints,
+            Edit::Apply(_) => &[],
         }
     }
 
@@ -252,7 +271,7 @@ impl Edit {
 
 /// The complaints about members that stand twice.
 fn duplicated(config: &Parsed) -> Vec<String> {
-    config.duplicates.iter().map(|member| write::duplicate(member)).collect()
+    config.complaints(&[])
 }
 
 /// A patch of one of the kinds that Kubernetes knows.
@@ -270,7 +289,7 @@ const PATCHES: [&str; 4] = [
 ];
 
 impl Patch {
-    fn read(call: &Call<'_>) -> Result<Patch, Status> {
+    fn read(call: &Call<'_>) -> Result<(Patch, Vec<String>), Status> {
         let media_type = options::media_type(call);
         // What merges by the tags of Go types is not for custom resources.
         let known: &[&str] =
@@ -278,16 +297,19 @@ impl Patch {
         if !known.contains(&media_type) {
             return Err(Status::unsupported_media_type(known));
         }
-        let tree =
-            json::parse(&call.body).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
-        match media_type {
-            "application/json-patch+json" => JsonPatch::decode(tree).map(Patch::Json).map_err(|error| error.status()),
-            _ if tree.as_object().is_none() => {
-                Err(Status::bad_request("error decoding patch: the patch is not a JSON object"))
-            }
-            "application/merge-patch+json" => Ok(Patch::Merge(tree)),
-            _ => Ok(Patch::Strategic(tree)),
+        let mut parsed = json::parse_with_duplicates(&call.body)
+            .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+        if media_type == PATCHES[0] {
+            let complaints = operations_complaints(&parsed);
+            let patch = JsonPatch::decode(parsed.value).map_err(|error| error.status())?;
+            return Ok((Patch::Json(patch), complaints));
         }
+        if parsed.value.as_object().is_none() {
+            return Err(Status::bad_request("error decoding patch: the patch is not a JSON object"));
+        }
+        let complaints = parsed.complaints(&[]);
+        let tree = std::mem::take(&mut parsed.value);
+        Ok((if media_type == PATCHES[1] { Patch::Merge(tree) } else { Patch::Strategic(tree) }, complaints))
     }
 
     /// `before`, patched; `ty` is its type.
@@ -300,4 +322,17 @@ impl Patch {
         };
         patched.map_err(|error| error.status())
     }
+}
+
+/// What operations say that they do not have, and what they say twice.
+fn operations_complaints(patch: &Parsed) -> Vec<String> {
+    let operations = patch.value.as_array().unwrap_or_default().iter().enumerate();
+    let unknown: Vec<String> = operations
+        .flat_map(|(at, operation)| {
+            operation.as_object().into_iter().flat_map(|map| map.keys()).map(move |name| (at, name))
+        })
+        .filter(|(_, name)| !matches!(*name, "op" | "from" | "path" | "value"))
+        .map(|(at, name)| format!("[{at}].{name}"))
+        .collect();
+    patch.complaints(&unknown).into_iter().map(|complaint| format!("json patch {complaint}")).collect()
 }

@@ -64,7 +64,7 @@ impl Call<'_> {
         };
         let watch = Watch {
             server: self.server.clone(),
-            own_version: shelf.resource.kind == self.resource.kind,
+            own_version: self.resource.is_storage_version(),
             namespace: if self.resource.namespaced { self.info.namespace.clone() } else { String::new() },
             filter,
             transform,

@@ -1,7 +1,7 @@
 //! What all writes share: reading the client's object, and carrying a change through admission, validation and a
 //! compare-and-swap into the store.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use api::{
     Resource, Status, Value,
@@ -58,7 +58,8 @@ pub(crate) fn read_object(
     parsed: Parsed,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    let mut object = parsed.value;
+    let mut parsed = parsed;
+    let mut object = std::mem::take(&mut parsed.value);
     check_kind(resource, &object)?;
     let findings = decode::decode(resource.model(), resource.ty, &mut object, Defaults::On).map_err(|error| {
         let kind = &resource.kind;
@@ -67,7 +68,7 @@ pub(crate) fn read_object(
             kind.kind, kind.version, kind.kind
         ))
     })?;
-    let strict = strictness(&findings.unknown, &parsed.duplicates);
+    let strict = strictness(resource, &findings.unknown, &parsed);
     match validation {
         FieldValidation::Strict if !strict.is_empty() => Err(Status::bad_request(format!(
             "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
@@ -81,14 +82,19 @@ pub(crate) fn read_object(
     }
 }
 
-pub(crate) fn strictness(unknown: &[String], duplicates: &[String]) -> Vec<String> {
-    let unknown = unknown.iter().map(|path| format!("unknown field \"{path}\""));
-    duplicates.iter().map(|member| duplicate(member)).chain(unknown).collect()
+/// Complaints of a strict decoder. Custom resources are read without a schema first, so that duplicates come before what is
+/// unknown, and include it.
+fn strictness(resource: &Resource, unknown: &[String], parsed: &Parsed) -> Vec<String> {
+    if resource.custom.is_none() {
+        return parsed.complaints(unknown);
+    }
+    let mut complaints = parsed.complaints(&[]);
+    complaints.extend(unknowns(unknown));
+    complaints
 }
 
-/// The complaint about a member that stands twice: JSON's are named by their path, YAML's come as a sentence.
-pub(crate) fn duplicate(member: &str) -> String {
-    if member.starts_with("yaml: ") { member.to_owned() } else { format!("duplicate field \"{member}\"") }
+pub(super) fn unknowns(paths: &[String]) -> impl Iterator<Item = String> {
+    paths.iter().map(|path| format!("unknown field \"{path}\""))
 }
 
 fn check_kind(resource: &Resource, object: &Value) -> Result<(), Status> {
@@ -152,7 +158,10 @@ impl Outcome {
 /// A change of one object that exists.
 pub(crate) struct Change<'a> {
     pub server: &'a Arc<Server>,
+    /// The hub: see [`ResourceTable::hub`](api::ResourceTable::hub).
     pub resource: &'a Arc<Resource>,
+    /// The version of the request: what the change is of, and what managers own fields of.
+    pub served: &'a Arc<Resource>,
     pub subresource: &'a str,
     pub namespace: &'a str,
     pub name: &'a str,
@@ -185,8 +194,8 @@ impl Change<'_> {
         Status::not_found(&self.resource.group, &self.resource.plural, self.name)
     }
 
-    /// Applies `change` to the newest state until it is stored. `change` gets the present object with its
-    /// resourceVersion and gives the one wanted; a resourceVersion in it makes the change conditional on that version.
+    /// Applies `change` to the newest state until it is stored. `change` gets the present object, in the version of the
+    /// request and with its resourceVersion, and gives the one wanted; a resourceVersion in it makes the change conditional on that version.
     pub(crate) async fn run(
         &self,
         scope: Scope,
@@ -249,11 +258,7 @@ impl Change<'_> {
         warnings: &mut Vec<String>,
     ) -> Result<Outcome, Attempt> {
         let before = old.tree();
-        let mut object = change(&before)?;
-        self.check_version(&before, &object)?;
-        if let Some(manager) = self.manager {
-            Management::of(self.server, self.resource, self.subresource).update(&before, &mut object, manager);
-        }
+        let mut object = self.changed(&before, change)?;
         if scope == Scope::Free && self.subresource.is_empty() {
             // A step of a deletion, which was admitted as such: what is stored must be deletable, valid or not.
             return self.commit(old, &before, object).await;
@@ -266,6 +271,7 @@ impl Change<'_> {
         self.server.admission.admit(&review, &mut object).await?;
         let mut errors = strategy::validate_meta_update(self.resource, &object, &before);
         errors.extend(strategy.validate_change(scope, &object, &before));
+        errors.extend(strategy.validate_served(&self.served.kind, &object, Some(&before)));
         if !errors.is_empty() {
             return Err(Attempt::from(Status::invalid(
                 &self.resource.group,
@@ -282,6 +288,25 @@ impl Change<'_> {
         committed
     }
 
+    /// What a request makes of a stored object. It works in its own version; what others see of it is the stored one.
+    fn changed(
+        &self,
+        before: &Value,
+        change: &mut impl FnMut(&Value) -> Result<Value, Status>,
+    ) -> Result<Value, Status> {
+        let mut shown = Cow::Borrowed(before);
+        if !self.served.is_storage_version() {
+            self.served.from_stored(shown.to_mut());
+        }
+        let mut object = change(&shown)?;
+        self.check_version(before, &object)?;
+        if let Some(manager) = self.manager {
+            Management::of(self.server, self.served, self.subresource).update(&shown, &mut object, manager);
+        }
+        self.served.to_stored(&mut object);
+        Ok(object)
+    }
+
     async fn commit(&self, old: &Arc<Object>, before: &Value, object: Value) -> Result<Outcome, Attempt> {
         if is_finished(&object) {
             return self.delete(old).await;
@@ -290,15 +315,13 @@ impl Change<'_> {
             return Ok(Outcome::Unchanged(old.clone()));
         }
         let shelf = self.shelf()?;
-        // A custom resource is stored in the version that its definition says.
-        let stored_as = if self.resource.custom.is_some() { &shelf.resource } else { self.resource };
-        let mut bytes = stored_bytes(stored_as, object);
+        let mut bytes = stored_bytes(&shelf.resource, object);
         let revision = match self.put(old, &bytes).await {
             // Better without the entries of managers than not at all.
             Err(StoreError::TooLarge { .. }) if self.manager.is_some() => {
                 let mut object = json::parse(&bytes).map_err(Status::internal)?;
                 object.take(&management::MANAGED_FIELDS);
-                bytes = stored_bytes(stored_as, object);
+                bytes = stored_bytes(&shelf.resource, object);
                 self.put(old, &bytes).await
             }
             result => result,
@@ -414,8 +437,7 @@ pub(crate) async fn insert(
     dry_run: bool,
 ) -> Result<Object, Status> {
     let shelf = server.cache.shelf(resource).ok_or_else(Status::no_such_resource)?;
-    let stored_as = if resource.custom.is_some() { &shelf.resource } else { resource };
-    let bytes = stored_bytes(stored_as, object);
+    let bytes = stored_bytes(&shelf.resource, object);
     let key = resource.storage_key(namespace, name);
     let short = if resource.namespaced { format!("{namespace}/{name}") } else { name.to_owned() };
     let exists = || Status::already_exists(&resource.group, &resource.plural, name);

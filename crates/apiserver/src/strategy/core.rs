@@ -1,8 +1,8 @@
 //! Strategies of the smaller kinds.
 
-use api::{Resource, Value, names, status::FieldError};
+use api::{Resource, Value, model::Gvk, names, status::FieldError};
 
-use super::{NameRule, Strategy};
+use super::{NameRule, Strategy, event};
 
 fn strings(value: Option<&Value>) -> impl Iterator<Item = (&str, &Value)> {
     value.and_then(Value::as_object).into_iter().flat_map(|map| map.iter())
@@ -223,16 +223,12 @@ impl Strategy for Events {
         true
     }
 
-    fn validate(&self, object: &Value) -> Vec<FieldError> {
-        let (namespace, involved) =
-            (object.str_at(&["metadata", "namespace"]), object.str_at(&["involvedObject", "namespace"]));
-        // Events of objects of the cluster live in the default namespace.
-        if involved.is_empty() && !matches!(namespace, "default" | "kube-system")
-            || (!involved.is_empty() && involved != namespace)
-        {
-            return vec![FieldError::invalid("involvedObject.namespace", involved, "does not match event.namespace")];
-        }
-        Vec::new()
+    fn validate_served(&self, served: &Gvk, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        event::validate(served, object, old)
+    }
+
+    fn name_rule(&self) -> NameRule {
+        NameRule::PathSegment
     }
 }
 

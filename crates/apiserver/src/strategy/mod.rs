@@ -4,13 +4,14 @@
 mod core;
 mod custom;
 mod definition;
+mod event;
 mod meta;
 pub(crate) mod pod;
 mod selectable;
 mod service;
 mod workload;
 
-use api::{Resource, Value, status::FieldError};
+use api::{Resource, Value, model::Gvk, status::FieldError};
 use jiff::Timestamp;
 
 use crate::rest::Scope;
@@ -56,6 +57,12 @@ pub trait Strategy: Sync {
             errors.extend(self.validate_update(object, old));
         }
         errors
+    }
+
+    /// What only some of the versions through which an object is written check. `object` and `old`, which a create does not
+    /// have, are as stored.
+    fn validate_served(&self, _served: &Gvk, _object: &Value, _old: Option<&Value>) -> Vec<FieldError> {
+        Vec::new()
     }
 
     fn warnings(&self, _object: &Value) -> Vec<String> {

@@ -47,6 +47,7 @@ async fn mark(call: &Call<'_>) -> Result<(), Status> {
     let change = Change {
         server: call.server,
         resource: &call.resource,
+        served: &call.resource,
         subresource: "status",
         namespace: &call.info.namespace,
         name: &call.info.name,
@@ -91,6 +92,7 @@ async fn spend(call: &Call<'_>, budgets: &Arc<Resource>, name: &str, pod: &Value
     let change = Change {
         server: call.server,
         resource: budgets,
+        served: budgets,
         subresource: "status",
         namespace: &call.info.namespace,
         name,

@@ -17,6 +17,7 @@ fn change<'a>(call: &'a Call<'a>, manager: Option<&'a str>) -> Result<Change<'a>
     Ok(Change {
         server: call.server,
         resource: &call.resource,
+        served: &call.resource,
         subresource: &call.info.subresource,
         namespace: &call.info.namespace,
         name: &call.info.name,

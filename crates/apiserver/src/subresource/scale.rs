@@ -58,6 +58,7 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
     let change = Change {
         server: call.server,
         resource: &call.resource,
+        served: &call.resource,
         subresource: "scale",
         namespace: &call.info.namespace,
         name: &call.info.name,
@@ -75,6 +76,7 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
         model: call.server.model,
         ty,
         kind: &kind,
+        resource: None,
         subresource: "scale",
         skip: management::unowned_of_scale(),
     };

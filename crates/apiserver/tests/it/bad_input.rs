@@ -119,7 +119,7 @@ fn cases() -> Vec<Case> {
             r#"{"metadata":{"name":"a","nope":1},"data":{},"data":{}}"#,
             400,
             "BadRequest",
-            r#"duplicate field "data", unknown field "metadata.nope""#,
+            r#"strict decoding error: unknown field "metadata.nope", duplicate field "data""#,
         ),
         case(
             "unknown field validation",

@@ -2,6 +2,7 @@
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
+use api::enablement::RuntimeConfig;
 use apiserver::{Config, Server, ServiceAccountKeys, SystemClock, UserInfo};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -39,6 +40,7 @@ pub fn config() -> Config {
         },
         kubelet: None,
         event_ttl: Duration::from_secs(3600),
+        runtime_config: Default::default(),
         max_requests_inflight: 400,
         max_mutating_requests_inflight: 200,
         client_ca: Some("authorities".into()),
@@ -48,10 +50,17 @@ pub fn config() -> Config {
 
 impl Harness {
     pub async fn start() -> Harness {
+        Harness::serving("").await
+    }
+
+    /// With `--runtime-config`.
+    pub async fn serving(runtime_config: &str) -> Harness {
+        let runtime_config = RuntimeConfig::parse(&[runtime_config]).expect("runtime-config");
+        let config = Config { runtime_config, ..config() };
         let dir = tempfile::tempdir().expect("temporary directory");
         let store = Arc::new(Embedded::open(EmbeddedOptions::new(dir.path())).expect("store"));
         let stop = CancellationToken::new();
-        let server = Server::start(config(), store, Arc::new(SystemClock), stop.clone()).await.expect("server");
+        let server = Server::start(config, store, Arc::new(SystemClock), stop.clone()).await.expect("server");
         let admin = Arc::new(UserInfo::authenticated("admin", ["system:masters".to_owned()]));
         let harness = Harness { server, admin, stop, _dir: dir };
         // What the service account controller does in a cluster.

@@ -7,5 +7,8 @@ mod custom;
 mod harness;
 mod protobuf;
 mod published;
+mod reviews;
+mod strict;
 mod subresources;
 mod verbs;
+mod versions;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use apiserver::{Config, KubeletAccess, Server, ServiceAccountKeys, SystemClock};
+use apiserver::{Config, KubeletAccess, RuntimeConfig, Server, ServiceAccountKeys, SystemClock};
 use clap::Args;
 use cluster::{
     layout::{Layout, Settings},
@@ -62,6 +62,9 @@ pub struct Flags {
     /// Key of --tls-cert-file
     #[arg(long, help_heading = "Serving")]
     tls_private_key_file: PathBuf,
+    /// Which built-in APIs are on: GROUP/VERSION[/RESOURCE]=true|false, or api/all, api/ga, api/beta, api/alpha
+    #[arg(long, value_delimiter = ',', help_heading = "Serving")]
+    runtime_config: Vec<String>,
     /// Reading requests at a time
     #[arg(long, default_value_t = 400, help_heading = "Serving")]
     max_requests_inflight: usize,
@@ -201,6 +204,7 @@ impl Flags {
             },
             kubelet,
             event_ttl: self.event_ttl.0,
+            runtime_config: RuntimeConfig::parse(&self.runtime_config).context("--runtime-config")?,
             max_requests_inflight: self.max_requests_inflight,
             max_mutating_requests_inflight: self.max_mutating_requests_inflight,
             client_ca: self.client_ca_file.as_deref().map(text).transpose()?,
@@ -264,6 +268,7 @@ pub async fn all_in_one(layout: &Layout, settings: &Settings, pki: &Pki) -> anyh
         },
         kubelet: Some(kubelet_access(&client.0, &client.1, Some(&ca))?),
         event_ttl: Duration::from_secs(3600),
+        runtime_config: RuntimeConfig::default(),
         max_requests_inflight: 400,
         max_mutating_requests_inflight: 200,
         client_ca: Some(text(&ca)?),

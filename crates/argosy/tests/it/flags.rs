@@ -48,6 +48,9 @@ fn an_api_server_says_what_it_cannot_be() {
     arguments.push("--etcd-servers=http://127.0.0.1:2379");
     let (success, text) = said("kube-apiserver", &arguments);
     assert!(!success && text.contains("the etcd engine is not part of this version"), "{text}");
+    *arguments.last_mut().expect("a flag") = "--runtime-config=api/beta=true,apps/v7=true";
+    let (success, text) = said("kube-apiserver", &arguments);
+    assert!(!success && text.contains("group version apps/v7 that has not been registered"), "{text}");
     *arguments.last_mut().expect("a flag") = "--authorization-mode=AlwaysAllow";
     let (success, text) = said("kube-apiserver", &arguments);
     assert!(!success && text.contains("Node,RBAC and with nothing else"), "{text}");

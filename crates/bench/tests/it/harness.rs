@@ -118,6 +118,8 @@ fn config(pki: &Pki, port: u16) -> Config {
         event_ttl: Duration::from_secs(3600),
         max_requests_inflight: 400,
         max_mutating_requests_inflight: 200,
+        client_ca: None,
+        runtime_config: Default::default(),
         git_version: "v1.36.0".into(),
     }
 }

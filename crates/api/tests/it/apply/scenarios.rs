@@ -36,6 +36,7 @@ impl World {
             kind: &kind,
             subresource: "",
             skip: &self.skip,
+            resource: None,
             knows: &knows,
             now: &now,
         };

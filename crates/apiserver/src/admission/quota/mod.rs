@@ -100,6 +100,7 @@ async fn charge(review: &Review<'_>, request: &Request<'_>, name: &str) -> Resul
     let change = Change {
         server: review.server,
         resource: &quotas,
+        served: &quotas,
         subresource: "status",
         namespace: review.namespace,
         name,
