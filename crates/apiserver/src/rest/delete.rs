@@ -9,6 +9,7 @@ use api::{
     status::{Details, FieldError},
 };
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 
@@ -109,6 +110,10 @@ impl DeleteOptions {
         })
     }
 }
+
+/// Deletions of a collection that are under way together: they share the store's syncs. Upstream's default is one after
+/// the other.
+const DELETIONS_AT_ONCE: usize = 128;
 
 impl Call<'_> {
     pub(super) async fn delete(&self) -> Answer {
@@ -221,16 +226,24 @@ impl Call<'_> {
         let shelf = self.server.cache.shelf(&self.resource).ok_or_else(Status::no_such_resource)?;
         let view = self.server.cache.view(&shelf);
         let prefix = self.namespace_prefix();
-        let mut deleted: Vec<Arc<Object>> = Vec::new();
-        let chosen = view.under(&prefix);
-        for (_, object) in chosen.filter(|(_, object)| filter.matches(object)) {
+        let chosen: Vec<Arc<Object>> = view
+            .under(&prefix)
+            .filter(|(_, object)| filter.matches(object))
+            .map(|(_, object)| object.clone())
+            .collect();
+        let deletions = chosen.into_iter().map(|object| async {
             match self.delete_one(object.namespace(), object.name(), &options).await {
-                Ok(_) => deleted.push(object.clone()),
+                Ok(_) => Ok(Some(object)),
                 // Somebody else was quicker.
-                Err(status) if status.reason == api::status::Reason::NotFound => {}
-                Err(status) => return Err(status),
+                Err(status) if status.reason == api::status::Reason::NotFound => Ok(None),
+                Err(status) => Err(status),
             }
-        }
+        });
+        let deleted: Vec<Arc<Object>> = stream::iter(deletions)
+            .buffered(DELETIONS_AT_ONCE)
+            .try_filter_map(|deleted| std::future::ready(Ok(deleted)))
+            .try_collect()
+            .await?;
         let kind = &self.resource.kind;
         let mut out = format!(
             "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{{\"resourceVersion\":\"{}\"}},\"items\":[",

