@@ -3,6 +3,7 @@
 mod admission;
 mod apply;
 mod bad_input;
+mod connect;
 mod custom;
 mod harness;
 mod protobuf;
