@@ -5,6 +5,7 @@ mod apply;
 mod bad_input;
 mod connect;
 mod custom;
+mod empties;
 mod harness;
 mod protobuf;
 mod published;
