@@ -121,6 +121,17 @@ async fn a_pods_tolerations_are_added_and_last_for_another_time() {
         assert_eq!(changed["spec"]["tolerations"], pod["spec"]["tolerations"]);
         pod = changed;
     }
+    // Those that the server adds need not be named again.
+    pod["spec"]["tolerations"] = json!([{"key": "k", "operator": "Exists", "effect": "NoExecute"},
+        {"key": "new", "operator": "Exists", "effect": "NoSchedule"}]);
+    let (code, changed) = server.call(Method::PUT, &format!("{PODS}/p"), "application/json", pod.to_string()).await;
+    assert_eq!((code, &changed["metadata"]["generation"]), (StatusCode::OK, &json!(5)), "{changed}");
+    let keys = changed["spec"]["tolerations"].as_array().into_iter().flatten().map(|toleration| &toleration["key"]);
+    assert_eq!(
+        keys.collect::<Vec<_>>(),
+        ["k", "new", "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
+    );
+    pod = changed;
     for taken in [json!([]), json!([{"key": "k", "operator": "Exists", "effect": "NoSchedule"}])] {
         pod["spec"]["tolerations"] = taken;
         let (code, refused) = server.call(Method::PUT, &format!("{PODS}/p"), "application/json", pod.to_string()).await;
