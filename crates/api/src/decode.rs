@@ -1,5 +1,6 @@
 //! From a client's tree to an object of a type: unknown members are found and dropped, values checked and brought into
-//! canonical form, nulls dropped, defaults filled in. One walk over the model serves every kind.
+//! canonical form, nulls dropped, defaults filled in, and what upstream's answers always have is added (Go's `omitempty` keeps
+//! structs, and fields without it stand even when they are empty). One walk over the model serves every kind.
 
 use crate::{
     model::{Field, Model, Shape, Type, TypeId},
@@ -32,7 +33,7 @@ pub struct DecodeError {
 pub enum Defaults {
     /// None: a patch or a fragment.
     Off,
-    /// All, as for a whole object of a client.
+    /// All, as for a whole object of a client; and what upstream always writes.
     On,
 }
 
@@ -87,6 +88,10 @@ impl Walk<'_> {
         if self.is_custom && self.defaults == Defaults::On {
             custom::fill(ty, map);
         }
+        let completes = self.defaults == Defaults::On && !self.is_custom;
+        if completes {
+            add_structs(ty, map);
+        }
         let mut failed = None;
         map.retain(|name, member| {
             if failed.is_some() {
@@ -103,9 +108,10 @@ impl Walk<'_> {
         if let Some(error) = failed {
             return Err(error);
         }
-        if self.defaults == Defaults::On && !self.is_custom {
+        if completes {
             fill(ty, map);
             defaults::apply(&ty.name, map);
+            add_zeros(ty, map);
         }
         Ok(())
     }
@@ -250,7 +256,33 @@ fn zero(shape: &Shape) -> Value {
     }
 }
 
-/// Fills in the model's own defaults. A default that equals Go's zero value is left out, as upstream's output leaves it.
+/// Member `name` of an object of type `ty` that says nothing of it, with its defaults; `None` where upstream leaves it out.
+pub fn unsaid(model: &Model, ty: TypeId, name: &str) -> Option<Value> {
+    let ty = model.get(ty);
+    let field = ty.structs.iter().map(|&at| &ty.fields[at]).find(|field| *field.name == *name)?;
+    let Shape::Type(id) = &field.shape else { return None };
+    let mut value = Value::object();
+    // An empty object fits every type.
+    decode(model, *id, &mut value, Defaults::On).ok()?;
+    Some(value)
+}
+
+/// The fields that Go types hold by value are there, empty ones too; what they hold is completed when they are walked.
+fn add_structs(ty: &Type, map: &mut Map) {
+    for &at in &ty.structs {
+        map.entry_or_insert_with(&ty.fields[at].name, Value::object);
+    }
+}
+
+/// What is written even when it says nothing. A default, where there is one, stands already.
+fn add_zeros(ty: &Type, map: &mut Map) {
+    for (at, value) in &ty.zeros {
+        map.entry_or_insert_with(&ty.fields[*at].name, || value.clone());
+    }
+}
+
+/// Fills in the model's own defaults. A default that equals Go's zero value is left out, as upstream's output leaves it;
+/// behind a pointer it is a value.
 fn fill(ty: &Type, map: &mut Map) {
     for field in &ty.fields {
         if let Some(value) = default_of(field)
@@ -263,6 +295,7 @@ fn fill(ty: &Type, map: &mut Map) {
 
 fn default_of(field: &Field) -> Option<&Value> {
     match &field.default {
+        value @ Some(_) if field.nullable => value.as_ref(),
         Some(Value::Bool(false) | Value::Int(0)) => None,
         Some(Value::String(text)) if text.is_empty() => None,
         default => default.as_ref().or(field.implied.as_ref()),

@@ -17,8 +17,8 @@
 //! ```
 //!
 //! Attributes: `set`, `map(KEY,...)`, `atomic`, `granular` (how lists and maps merge in server-side apply), `merge`,
-//! `merge(KEY)`, `mergekey(KEY)`, `replace`, `retainKeys` (strategic merge patch), `nullable`, `wire=TYPE`, `default=JSON`, `implied=JSON` (a
-//! default that OpenAPI does not publish).
+//! `merge(KEY)`, `mergekey(KEY)`, `replace`, `retainKeys` (strategic merge patch), `nullable`, `always` and `omitted` (whether an
+//! empty value is written), `wire=TYPE`, `default=JSON`, `implied=JSON` (a default that OpenAPI does not publish).
 
 use std::{
     collections::HashMap,
@@ -104,6 +104,10 @@ pub struct Type {
     pub wire_only: bool,
     /// What stands on the wire, by ascending tags.
     pub wire_order: Vec<WireMember>,
+    /// Fields that hold an object in every answer, be it empty: structs in upstream's Go types, which `omitempty` keeps.
+    pub structs: Vec<usize>,
+    /// Fields that stand in every answer, and what they hold when there is nothing to say.
+    pub zeros: Vec<(usize, Value)>,
     /// Only of types that a CustomResourceDefinition's schema makes.
     pub custom: Option<Custom>,
 }
@@ -156,6 +160,8 @@ pub struct Field {
     pub patch: PatchStrategy,
     /// Tells an explicit zero value (0, "", an empty object) from none: what is a pointer in upstream's Go types.
     pub nullable: bool,
+    /// Whether Go writes an empty value, where `required` and the shape do not say so: `always` and `omitted`.
+    pub empty: Option<bool>,
     /// Published in OpenAPI and filled in.
     pub default: Option<Value>,
     /// Filled in, but not published.
@@ -271,6 +277,7 @@ impl Field {
             atomic_map: None,
             patch: PatchStrategy::default(),
             nullable: false,
+            empty: None,
             default: None,
             implied: None,
             keeps_null: false,
@@ -278,7 +285,43 @@ impl Field {
     }
 }
 
+impl Field {
+    /// What upstream's JSON has for the field when it is empty; `None` where the field is left out then.
+    fn zero(&self, model: &Model) -> Option<Value> {
+        let is_value = match &self.shape {
+            Shape::Type(id) => matches!(model.get(*id).scalar, None | Some(Shape::Object)),
+            shape => matches!(
+                shape,
+                Shape::Time | Shape::MicroTime | Shape::Quantity | Shape::IntOrString | Shape::RawExtension
+            ),
+        };
+        // A Go struct is never empty in the eyes of `omitempty`.
+        let is_struct = is_value && !self.nullable;
+        self.empty.unwrap_or(self.required || is_struct).then(|| match &self.shape {
+            _ if self.nullable => Value::Null,
+            Shape::Type(_) if is_struct => Value::object(),
+            Shape::Bool => false.into(),
+            Shape::Int32 | Shape::Int64 | Shape::IntOrString => 0.into(),
+            Shape::Double => 0.0.into(),
+            Shape::String => "".into(),
+            Shape::Quantity => "0".into(),
+            _ => Value::Null,
+        })
+    }
+}
+
 impl Type {
+    /// Notes what upstream's answers always have.
+    fn note_zeros(&mut self, model: &Model) {
+        for (at, field) in self.fields.iter().enumerate() {
+            match field.zero(model) {
+                Some(Value::Object(_)) => self.structs.push(at),
+                Some(value) => self.zeros.push((at, value)),
+                None => {}
+            }
+        }
+    }
+
     /// Brings fields into the order in which they are looked up, and notes the one in which they stand on the wire.
     pub(crate) fn arrange(&mut self) {
         self.fields.sort_by(|a, b| a.name.cmp(&b.name));

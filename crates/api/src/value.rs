@@ -119,9 +119,6 @@ impl Value {
         for name in path {
             let map = here.as_object_mut()?;
             here = map.entry_or_insert_with(name, Value::object);
-            if here.is_null() {
-                *here = Value::object();
-            }
         }
         here.as_object_mut()
     }
@@ -225,11 +222,19 @@ impl Map {
         self.entries.push((name, value));
     }
 
+    /// A null stands for nothing, as in Go: upstream writes it where a list or map is missing.
     pub fn entry_or_insert_with(&mut self, name: &str, make: impl FnOnce() -> Value) -> &mut Value {
-        let at = self.position(name).unwrap_or_else(|| {
-            self.entries.push((name.into(), make()));
-            self.entries.len() - 1
-        });
+        let at = match self.position(name) {
+            Some(at) if self.entries[at].1.is_null() => {
+                self.entries[at].1 = make();
+                at
+            }
+            Some(at) => at,
+            None => {
+                self.entries.push((name.into(), make()));
+                self.entries.len() - 1
+            }
+        };
         &mut self.entries[at].1
     }
 

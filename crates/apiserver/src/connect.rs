@@ -48,8 +48,13 @@ pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Quer
     let target = forward::Target::tls(&host, port, access.tls.clone());
     let tunnelled = info.subresource == "portforward"
         && net::ws::offered(request.headers()).contains(&net::ws::PORT_FORWARD_TUNNEL);
-    let sent =
-        if tunnelled { forward::tunnel(request, target, uri).await } else { forward::send(request, target, uri).await };
+    let sent = if tunnelled {
+        forward::tunnel(request, target, uri).await
+    } else if info.subresource == "log" && net::ws::is_requested(request.headers()) {
+        forward::messages(request, target, uri).await
+    } else {
+        forward::send(request, target, uri).await
+    };
     sent.map_err(|error| Status::failure(api::status::Reason::InternalError, format!("error dialing backend: {error}")))
 }
 
@@ -139,12 +144,13 @@ fn kubelet_address(server: &Server, node: &str) -> Result<(String, u16), Status>
     let host = of("InternalIP")
         .or_else(|| of("Hostname"))
         .ok_or_else(|| Status::unavailable(format!("no preferred addresses found for node {node}")))?;
-    let port =
-        tree.at(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).and_then(Value::as_i64).unwrap_or(10250);
-    Ok((host, u16::try_from(port).unwrap_or(10250)))
+    let port = tree.at(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).and_then(Value::as_i64);
+    // Zero is what a node that has not said has.
+    let port = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+    Ok((host, port.unwrap_or(10250)))
 }
 
-/// Plain HTTP to a pod or through a service to one of its endpoints; TLS to a node's kubelet.
+/// To a pod, or through a service to one of its endpoints, by plain HTTP unless TLS is asked for; TLS to a node's kubelet.
 async fn proxy(server: &Arc<Server>, info: &RequestInfo, request: Request<Body>) -> Answer {
     let (scheme, name, port) = split_name(&info.name);
     let path = {
@@ -153,6 +159,10 @@ async fn proxy(server: &Arc<Server>, info: &RequestInfo, request: Request<Body>)
         format!("/{}{slash}{query}", info.rest)
     };
     let uri: Uri = path.parse().map_err(|error| Status::bad_request(format!("path: {error}")))?;
+    let backend = |host: &str, port: u16| match scheme {
+        "https" => forward::Target::unverified(host, port).map_err(Status::internal),
+        _ => Ok(forward::Target::tcp(host, port)),
+    };
     let target = match info.resource.as_str() {
         "nodes" => {
             let access = server
@@ -169,18 +179,13 @@ async fn proxy(server: &Arc<Server>, info: &RequestInfo, request: Request<Body>)
             if address.is_empty() {
                 return Err(Status::bad_request(format!("address not allowed: pod {name} has no address yet")));
             }
-            forward::Target::tcp(&address, pod_port(&pod, port))
+            backend(&address, pod_port(&pod, port))?
         }
         _ => {
             let (address, port) = endpoint(server, &info.namespace, name, port)?;
-            forward::Target::tcp(&address, port)
+            backend(&address, port)?
         }
     };
-    if scheme == "https" && info.resource != "nodes" {
-        return Err(Status::bad_request(
-            "proxying to https: backends is not served yet; name the port without the https: prefix",
-        ));
-    }
     forward::send(request, target, uri)
         .await
         .map_err(|error| Status::unavailable(format!("error trying to reach service: {error}")))

@@ -25,6 +25,10 @@ use tokio_tungstenite::{
 
 use crate::{Body, upgrade};
 
+mod body;
+
+pub use body::serve_body;
+
 /// What kubectl offers for a port-forward through a WebSocket.
 pub const PORT_FORWARD_TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
 
@@ -66,7 +70,7 @@ pub fn offered(headers: &HeaderMap) -> Vec<&str> {
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|name| !name.is_empty()).collect()
 }
 
-/// Accepts the WebSocket with the first of `protocols` that the client offers.
+/// Accepts the WebSocket with the first of `protocols` that the client offers; without any where the server names none.
 pub fn accept<B>(request: &mut Request<B>, protocols: &[&str]) -> Result<Accepted, WebSocketError> {
     let headers = request.headers();
     let version = headers.get(header::SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes);
@@ -76,7 +80,7 @@ pub fn accept<B>(request: &mut Request<B>, protocols: &[&str]) -> Result<Accepte
     };
     let offered = offered(headers);
     let protocol = protocols.iter().find(|protocol| offered.contains(protocol)).map(|protocol| protocol.to_string());
-    if protocol.is_none() && !(offered.is_empty() && protocols.is_empty()) {
+    if protocol.is_none() && !protocols.is_empty() {
         return Err(WebSocketError::Protocol { offered: offered.join(", ") });
     }
     let mut response = Response::new(crate::empty());

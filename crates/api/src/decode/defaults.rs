@@ -89,7 +89,6 @@ fn pod_spec(map: &mut Map) {
 
 /// An image without a tag, or with `latest`, is always pulled.
 fn container(map: &mut Map) {
-    default(map, "resources", Value::object());
     let image = text(map, "image");
     let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
     let tag = name.rsplit('/').next().and_then(|last| last.split_once(':')).map(|(_, tag)| tag);

@@ -31,7 +31,16 @@ pub(super) fn parse(sources: &[(&str, &str)]) -> Result<Model, ModelError> {
     for ty in &mut model.types {
         ty.arrange();
     }
+    note_zeros(&mut model);
     Ok(model)
+}
+
+fn note_zeros(model: &mut Model) {
+    for at in 0..model.types.len() {
+        let mut ty = std::mem::take(&mut model.types[at]);
+        ty.note_zeros(model);
+        model.types[at] = ty;
+    }
 }
 
 struct Line<'a> {
@@ -200,6 +209,8 @@ fn attribute(line: &Line, word: &str, field: &mut Field) -> Result<(), ModelErro
         "merge" => field.patch.merge = true,
         "replace" => field.patch.replace = true,
         "nullable" => field.nullable = true,
+        "always" => field.empty = Some(true),
+        "omitted" => field.empty = Some(false),
         "retainKeys" => field.patch.retain_keys = true,
         _ if word.starts_with('#') => field.tag = number(line, word)?,
         _ => {

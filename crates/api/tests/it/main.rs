@@ -2,6 +2,7 @@
 
 mod apply;
 mod convert;
+mod empties;
 mod names;
 mod openapi;
 mod patch;

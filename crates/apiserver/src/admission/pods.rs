@@ -170,7 +170,7 @@ impl Plugin for Priority {
     }
 }
 
-/// Upstream `plugin/pkg/admission/defaulttolerationseconds`: five minutes.
+/// Upstream `plugin/pkg/admission/defaulttolerationseconds`: five minutes. Updates too: what they leave out comes back.
 pub struct DefaultTolerationSeconds;
 
 #[async_trait]
@@ -180,7 +180,8 @@ impl Plugin for DefaultTolerationSeconds {
     }
 
     async fn admit(&self, review: &Review<'_>, object: &mut Value) -> Result<(), Status> {
-        if !is_new_pod(review) {
+        let is_written = matches!(review.operation, Operation::Create | Operation::Update);
+        if !is_written || !review.is("", "pods") {
             return Ok(());
         }
         let Some(spec) = object.make_object(&["spec"]) else { return Ok(()) };

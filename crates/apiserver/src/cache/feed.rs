@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use imbl::OrdMap;
 use store::{Change, ListOptions, Revision, WatchItem};
@@ -10,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use api::Resource;
 
-use super::{Cache, Object, PREFIX, Shelf, place, shelf::Applied};
+use super::{Cache, Object, PREFIX, Shelf, object::BadValue, place, shelf::Applied};
 
 const PAGE: usize = 500;
 
@@ -23,7 +22,8 @@ impl Cache {
             let page = self.store.list(options.clone()).await?;
             for entry in &page.entries {
                 let Some((shelf, key)) = place(&self.shelves.read(), &entry.key) else { continue };
-                if let Some(object) = decode(&shelf, key, entry.modified, &entry.value) {
+                let object = Object::loaded(&shelf.resource, &shelf.fields, key, entry.modified, &entry.value);
+                if let Some(object) = readable(object) {
                     let objects = loaded.entry(shelf.resource.storage.clone()).or_default();
                     objects.insert(object.key.clone(), Arc::new(object));
                 }
@@ -140,7 +140,8 @@ impl Cache {
             let page = self.store.list(options.clone()).await?;
             for entry in &page.entries {
                 let key = entry.key.strip_prefix(&*prefix).unwrap_or_default();
-                if let Some(object) = decode(shelf, key, entry.modified, &entry.value) {
+                let object = Object::loaded(&shelf.resource, &shelf.fields, key, entry.modified, &entry.value);
+                if let Some(object) = readable(object) {
                     objects.insert(object.key.clone(), Arc::new(object));
                 }
             }
@@ -159,15 +160,15 @@ fn change(shelf: &Shelf, key: &str, event: &store::Event) -> Option<Applied> {
     match &event.change {
         Change::Delete => Some((event.revision, key.into(), None)),
         Change::Put { value, .. } => {
-            let object = decode(shelf, key, event.revision, value)?;
+            let object = readable(Object::new(&shelf.resource, &shelf.fields, key, event.revision, value))?;
             Some((event.revision, object.key.clone(), Some(object)))
         }
     }
 }
 
 /// A value that cannot be read is reported and left where it is; the other objects are served.
-fn decode(shelf: &Shelf, key: &str, revision: Revision, value: &Bytes) -> Option<Object> {
-    match Object::new(&shelf.resource, &shelf.fields, key, revision, value) {
+fn readable(object: Result<Object, BadValue>) -> Option<Object> {
+    match object {
         Ok(object) => Some(object),
         Err(error) => {
             tracing::error!(%error, "a stored object cannot be read; it is not served until it is replaced or deleted");

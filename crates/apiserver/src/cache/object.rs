@@ -50,6 +50,33 @@ impl Object {
         let bad = |message: String| BadValue { key: key.to_owned(), message };
         let mut tree = json::parse(stored).map_err(|error| bad(error.to_string()))?;
         let is_as_stored = resource.custom.is_none() || !complete(resource, &mut tree);
+        Object::of(resource, fields, key, revision, (stored, tree, is_as_stored))
+    }
+
+    /// From what the store has held for long, maybe since a server that knew less wrote it: with what is always there.
+    pub fn loaded(
+        resource: &Resource,
+        fields: &[Selectable],
+        key: &str,
+        revision: Revision,
+        stored: &Bytes,
+    ) -> Result<Object, BadValue> {
+        let bad = |message: String| BadValue { key: key.to_owned(), message };
+        let mut tree = json::parse(stored).map_err(|error| bad(error.to_string()))?;
+        convert(resource, &mut tree);
+        let is_as_stored = !complete(resource, &mut tree);
+        Object::of(resource, fields, key, revision, (stored, tree, is_as_stored))
+    }
+
+    /// From a stored value, its tree, and whether that is still the value's.
+    fn of(
+        resource: &Resource,
+        fields: &[Selectable],
+        key: &str,
+        revision: Revision,
+        (stored, mut tree, is_as_stored): (&Bytes, Value, bool),
+    ) -> Result<Object, BadValue> {
+        let bad = |message: String| BadValue { key: key.to_owned(), message };
         let head = head(resource);
         // Values that we wrote begin canonically and are spliced; others (another server wrote them) are written anew.
         let opening = format!("{head}\"metadata\":{{");
@@ -181,8 +208,9 @@ fn convert(resource: &Resource, tree: &mut Value) {
     }
 }
 
-/// Brings a stored custom resource into the form that its definition has now: what has become unknown goes, new defaults
-/// come (apiextensions-apiserver `customresource_handler.go`). Whether that changed anything.
+/// Brings a stored object into the form that its kind has now, as upstream's decoder does. For a custom resource that is the
+/// one of its definition: what has become unknown goes, new defaults come (apiextensions-apiserver
+/// `customresource_handler.go`). Whether that changed anything.
 fn complete(resource: &Resource, tree: &mut Value) -> bool {
     let mut decoded = tree.clone();
     let result = decode::decode(resource.model(), resource.ty, &mut decoded, Defaults::On);

@@ -4,11 +4,17 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
-use http_body_util::BodyExt;
-use http_body_util::Empty;
-use hyper::client::conn::http1;
+use http_body::Body as HttpBody;
+use http_body_util::{BodyExt, Empty};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+};
 use hyper_util::rt::TokioIo;
-use net::{Body, tls::ReloadingClientConfig};
+use net::{
+    Body,
+    tls::{ClientTls, ReloadingClientConfig, TlsError, Trust},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -58,6 +64,12 @@ impl Target {
         Target { host: host.to_owned(), port, tls: Some(tls) }
     }
 
+    /// A pod, whose certificate cannot be one for its address (upstream: `CreateProxyTransport`, controlplane/apiserver).
+    pub(super) fn unverified(host: &str, port: u16) -> Result<Target, TlsError> {
+        let tls = ClientTls { trust: Trust::AnyCertificate, identity: None, server_name: None };
+        Ok(Target::tls(host, port, net::tls::client_config(tls)?))
+    }
+
     pub(super) fn tcp(host: &str, port: u16) -> Target {
         Target { host: host.to_owned(), port, tls: None }
     }
@@ -75,6 +87,29 @@ impl Target {
         };
         tokio::time::timeout(CONNECT_WITHIN, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
+
+    /// A connection on which requests can be sent.
+    async fn connect<B>(&self) -> Result<SendRequest<B>, ForwardError>
+    where
+        B: HttpBody<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+    {
+        let stream = self.dial().await.map_err(|source| ForwardError::Connect { target: self.authority(), source })?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "connection of a forwarded request ended");
+            }
+        });
+        Ok(sender)
+    }
+}
+
+/// A backend's answer without what is of its connection only.
+fn passed_on(mut answer: Response<Incoming>) -> Response<Body> {
+    for name in &HOP_BY_HOP {
+        answer.headers_mut().remove(name);
+    }
+    answer.map(|body| body.map_err(Into::into).boxed_unsync())
 }
 
 /// Sends `request` to `target` under the path and query of `uri`. The client's credentials stay here.
@@ -84,13 +119,7 @@ pub(super) async fn send(request: Request<Body>, target: Target, uri: Uri) -> Re
             Uri::builder().scheme("http").authority(target.authority()).path_and_query(uri.to_string()).build()?;
         return Ok(net::upgrade::try_proxy(request, target.dial(), full, HeaderMap::new()).await?);
     }
-    let stream = target.dial().await.map_err(|source| ForwardError::Connect { target: target.authority(), source })?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "connection of a forwarded request ended");
-        }
-    });
+    let mut sender = target.connect().await?;
     let (parts, body) = request.into_parts();
     let mut forwarded = Request::builder().method(parts.method).uri(uri).body(body)?;
     *forwarded.headers_mut() = parts.headers;
@@ -99,11 +128,22 @@ pub(super) async fn send(request: Request<Body>, target: Target, uri: Uri) -> Re
         headers.remove(name);
     }
     headers.insert(header::HOST, HeaderValue::from_str(&target.authority()).map_err(http::Error::from)?);
-    let mut answer = sender.send_request(forwarded).await?;
-    for name in &HOP_BY_HOP {
-        answer.headers_mut().remove(name);
+    Ok(passed_on(sender.send_request(forwarded).await?))
+}
+
+/// A log through a WebSocket: the backend is asked for it as ever, and what it answers becomes messages. What is no log is
+/// handed back as it is (apiserver `pkg/endpoints/handlers/responsewriters`, StreamObject).
+pub(super) async fn messages(
+    mut request: Request<Body>,
+    target: Target,
+    uri: Uri,
+) -> Result<Response<Body>, ForwardError> {
+    let plain = Request::get(uri).header(header::HOST, target.authority()).body(Empty::<Bytes>::new())?;
+    let answer = passed_on(target.connect().await?.send_request(plain).await?);
+    if answer.status().is_success() {
+        return Ok(net::ws::serve_body(&mut request, answer.into_body())?);
     }
-    Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync()))
+    Ok(answer)
 }
 
 /// A port-forward over a WebSocket, as kubectl asks for since 1.30: its messages carry the bytes of a SPDY connection,
@@ -113,13 +153,7 @@ pub(super) async fn tunnel(
     target: Target,
     uri: Uri,
 ) -> Result<Response<Body>, ForwardError> {
-    let stream = target.dial().await.map_err(|source| ForwardError::Connect { target: target.authority(), source })?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "connection of a tunnel ended");
-        }
-    });
+    let mut sender = target.connect().await?;
     let spdy = Request::post(uri)
         .header(header::HOST, target.authority())
         .header(header::CONNECTION, "Upgrade")

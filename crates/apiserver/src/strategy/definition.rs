@@ -18,11 +18,6 @@ pub struct Definitions;
 
 impl Strategy for Definitions {
     fn prepare_create(&self, object: &mut Value) {
-        object.take(&["status"]);
-        // What upstream's Go types always write.
-        object.set(&["status", "conditions"], Vec::<Value>::new());
-        object.set(&["status", "acceptedNames", "plural"], "");
-        object.set(&["status", "acceptedNames", "kind"], "");
         note_stored_version(object);
     }
 

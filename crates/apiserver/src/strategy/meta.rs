@@ -1,7 +1,7 @@
 //! Metadata of every object: what the server sets, what it keeps, and what it checks (apiserver `pkg/registry/rest`
 //! create.go and update.go, apimachinery `pkg/api/validation/objectmeta.go`).
 
-use api::{Map, Resource, Status, Value, names, status::FieldError};
+use api::{Map, Resource, Status, Value, decode, names, status::FieldError};
 use jiff::Timestamp;
 
 use super::{NameRule, Strategy};
@@ -16,7 +16,7 @@ pub fn prepare_create(
     now: Timestamp,
 ) -> Result<(), Status> {
     if resource.has_status() && !strategy.keeps_status_on_create() {
-        object.take(&["status"]);
+        reset_status(resource, object, None);
     }
     if !object.str_at(&["metadata", "resourceVersion"]).is_empty() {
         return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
@@ -52,6 +52,14 @@ pub fn prepare_create(
     }
     strategy.prepare_create(object);
     Ok(())
+}
+
+/// Puts the status back to what it was; an object always has one, where upstream's Go type holds it by value.
+fn reset_status(resource: &Resource, object: &mut Value, old: Option<&Value>) {
+    match old.cloned().or_else(|| decode::unsaid(resource.model(), resource.ty, "status")) {
+        Some(status) => object.set(&["status"], status),
+        None => object.take(&["status"]).is_some(),
+    };
 }
 
 /// Names end in five characters without vowels, so that no words come out (apiserver `pkg/storage/names`).
@@ -99,10 +107,7 @@ pub(crate) fn prepare_update(
         return;
     }
     if resource.has_status() {
-        match old.get("status") {
-            Some(status) => object.set(&["status"], status.clone()),
-            None => object.take(&["status"]).is_some(),
-        };
+        reset_status(resource, object, old.get("status"));
     }
     keep_metadata(object, old);
     strategy.prepare_update(object, old);

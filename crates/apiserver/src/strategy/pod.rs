@@ -79,17 +79,23 @@ fn allow_mutable(spec: &mut Value, old: &Value) {
     }
     restore(spec, old, "activeDeadlineSeconds", |new, old| new.is_some_and(|new| old.is_none_or(|old| new <= old)));
     restore(spec, old, "terminationGracePeriodSeconds", |new, old| old.is_some_and(|old| old < 0) && new == Some(1));
-    // Tolerations may be added, and scheduling gates lifted.
-    let contains = |all: Option<&Value>, some: Option<&Value>| {
+    // Tolerations may be added, or last for another time, and scheduling gates be lifted.
+    let contains = |all: Option<&Value>, some: Option<&Value>, same: fn(&Value, &Value) -> bool| {
         let all = all.and_then(Value::as_array).unwrap_or_default();
-        some.and_then(Value::as_array).unwrap_or_default().iter().all(|item| all.contains(item))
+        let mut some = some.and_then(Value::as_array).unwrap_or_default().iter();
+        some.all(|item| all.iter().any(|other| same(item, other)))
     };
-    if contains(spec.get("tolerations"), old.get("tolerations")) {
+    if contains(spec.get("tolerations"), old.get("tolerations"), same_toleration) {
         put_back(spec, old, "tolerations");
     }
-    if contains(old.get("schedulingGates"), spec.get("schedulingGates")) {
+    if contains(old.get("schedulingGates"), spec.get("schedulingGates"), |gate, other| gate == other) {
         put_back(spec, old, "schedulingGates");
     }
+}
+
+/// But for how long they last (`validateOnlyAddedTolerations`).
+fn same_toleration(one: &Value, other: &Value) -> bool {
+    ["key", "operator", "value", "effect"].iter().all(|name| one.str_at(&[name]) == other.str_at(&[name]))
 }
 
 fn restore(spec: &mut Value, old: &Value, name: &str, may: impl Fn(Option<i64>, Option<i64>) -> bool) {

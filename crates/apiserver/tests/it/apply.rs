@@ -154,7 +154,7 @@ async fn the_status_has_its_own_owners() {
     let body = json!({"status": {"replicas": 1, "conditions": [{"type": "Available", "status": "True"}]}}).to_string();
     let (status, object) = harness.patch(&format!("{path}/status?fieldManager=ctl"), "merge", &body).await;
     assert_eq!(status, StatusCode::OK, "{object}");
-    let expected = r#"ctl Update apps/v1 [status]: {"f:status":{"f:conditions":{".":{},"k:{\"type\":\"Available\"}":{".":{},"f:status":{},"f:type":{}}},"f:replicas":{}}}"#;
+    let expected = r#"ctl Update apps/v1 [status]: {"f:status":{"f:conditions":{".":{},"k:{\"type\":\"Available\"}":{".":{},"f:lastTransitionTime":{},"f:lastUpdateTime":{},"f:status":{},"f:type":{}}},"f:replicas":{}}}"#;
     assert!(owners(&object).contains(&expected.to_owned()), "{:#?}", owners(&object));
 
     let mut config = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "stated"}, "status": {"replicas": 7}});

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 pub struct Harness {
     pub server: Arc<Server>,
-    admin: Arc<UserInfo>,
+    pub admin: Arc<UserInfo>,
     stop: CancellationToken,
     _dir: tempfile::TempDir,
 }
@@ -56,7 +56,10 @@ impl Harness {
     /// With `--runtime-config`.
     pub async fn serving(runtime_config: &str) -> Harness {
         let runtime_config = RuntimeConfig::parse(&[runtime_config]).expect("runtime-config");
-        let config = Config { runtime_config, ..config() };
+        Harness::with(Config { runtime_config, ..config() }).await
+    }
+
+    pub async fn with(config: Config) -> Harness {
         let dir = tempfile::tempdir().expect("temporary directory");
         let store = Arc::new(Embedded::open(EmbeddedOptions::new(dir.path())).expect("store"));
         let stop = CancellationToken::new();

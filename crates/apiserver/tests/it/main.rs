@@ -3,7 +3,9 @@
 mod admission;
 mod apply;
 mod bad_input;
+mod connect;
 mod custom;
+mod empties;
 mod harness;
 mod protobuf;
 mod published;

@@ -98,3 +98,43 @@ async fn every_cluster_says_how_it_authenticates() {
     let (code, found) = server.get(&format!("{path}/kube-apiserver-legacy-service-account-token-tracking")).await;
     assert_eq!((code, found["data"]["since"].as_str().map(str::len)), (StatusCode::OK, Some(10)), "{found}");
 }
+
+/// `ValidatePodUpdate`: what may change of a running pod, and the generation that counts it.
+#[tokio::test]
+async fn a_pods_tolerations_are_added_and_last_for_another_time() {
+    let server = Harness::start().await;
+    let pod = json!({"metadata": {"name": "p"}, "spec": {
+        "containers": [{"name": "c", "image": "i"}],
+        "tolerations": [{"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}]}});
+    let (code, mut pod) = server.post(PODS, &pod.to_string()).await;
+    assert_eq!((code, &pod["metadata"]["generation"]), (StatusCode::CREATED, &json!(1)), "{pod}");
+    for (generation, toleration) in [
+        (2, json!({"key": "new", "operator": "Exists", "effect": "NoSchedule"})),
+        (3, json!({"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 7})),
+        (4, json!({"key": "k", "operator": "Exists", "effect": "NoExecute"})),
+    ] {
+        let list = pod["spec"]["tolerations"].as_array_mut().expect("a list");
+        list.retain(|other| other["key"] != toleration["key"]);
+        list.push(toleration);
+        let (code, changed) = server.call(Method::PUT, &format!("{PODS}/p"), "application/json", pod.to_string()).await;
+        assert_eq!((code, &changed["metadata"]["generation"]), (StatusCode::OK, &json!(generation)), "{changed}");
+        assert_eq!(changed["spec"]["tolerations"], pod["spec"]["tolerations"]);
+        pod = changed;
+    }
+    // Those that the server adds need not be named again.
+    pod["spec"]["tolerations"] = json!([{"key": "k", "operator": "Exists", "effect": "NoExecute"},
+        {"key": "new", "operator": "Exists", "effect": "NoSchedule"}]);
+    let (code, changed) = server.call(Method::PUT, &format!("{PODS}/p"), "application/json", pod.to_string()).await;
+    assert_eq!((code, &changed["metadata"]["generation"]), (StatusCode::OK, &json!(5)), "{changed}");
+    let keys = changed["spec"]["tolerations"].as_array().into_iter().flatten().map(|toleration| &toleration["key"]);
+    assert_eq!(
+        keys.collect::<Vec<_>>(),
+        ["k", "new", "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
+    );
+    pod = changed;
+    for taken in [json!([]), json!([{"key": "k", "operator": "Exists", "effect": "NoSchedule"}])] {
+        pod["spec"]["tolerations"] = taken;
+        let (code, refused) = server.call(Method::PUT, &format!("{PODS}/p"), "application/json", pod.to_string()).await;
+        assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
+    }
+}
