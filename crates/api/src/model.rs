@@ -17,8 +17,9 @@
 //! ```
 //!
 //! Attributes: `set`, `map(KEY,...)`, `atomic`, `granular` (how lists and maps merge in server-side apply), `merge`,
-//! `merge(KEY)`, `mergekey(KEY)`, `replace`, `retainKeys` (strategic merge patch), `nullable`, `wire=TYPE`, `default=JSON`, `implied=JSON` (a
-//! default that OpenAPI does not publish).
+//! `merge(KEY)`, `mergekey(KEY)`, `replace`, `retainKeys` (strategic merge patch), `nullable`, `wire=TYPE`, `zero` and `nozero`
+//! (whether OpenAPI names the zero value as the default, where that does not follow from the field being required),
+//! `default=JSON`, `implied=JSON` (a default that OpenAPI does not publish).
 
 use std::{
     collections::HashMap,
@@ -158,6 +159,8 @@ pub struct Field {
     pub nullable: bool,
     /// Published in OpenAPI and filled in.
     pub default: Option<Value>,
+    /// Whether OpenAPI names the zero value as the default; `None`: it does if the field is required.
+    pub zero: Option<bool>,
     /// Filled in, but not published.
     pub implied: Option<Value>,
     /// Null is a value of its own, as the `nullable` of a custom resource's schema says.
@@ -272,6 +275,7 @@ impl Field {
             patch: PatchStrategy::default(),
             nullable: false,
             default: None,
+            zero: None,
             implied: None,
             keeps_null: false,
         }

@@ -8,6 +8,7 @@ mod operation;
 mod paths;
 mod render;
 mod schema;
+mod words;
 
 use std::collections::BTreeSet;
 
@@ -95,7 +96,8 @@ const BEARER_TOKEN: &[u8] =
 
 /// The keys of all documents of version 3: `api`, `api/v1`, `apis`, `apis/apps`, `apis/apps/v1`, `version` and so on.
 pub fn v3_keys(table: &ResourceTable) -> Vec<String> {
-    let mut keys = vec!["apis".to_owned(), "version".to_owned()];
+    let mut keys = vec!["apis".to_owned()];
+    keys.extend(paths::APART.iter().map(|apart| apart.key.to_owned()));
     for group in &table.groups {
         let base = paths::group_key(&group.name);
         keys.extend(group.versions.iter().map(|version| format!("{base}/{}", version.name)));

@@ -200,6 +200,8 @@ fn attribute(line: &Line, word: &str, field: &mut Field) -> Result<(), ModelErro
         "merge" => field.patch.merge = true,
         "replace" => field.patch.replace = true,
         "nullable" => field.nullable = true,
+        "zero" => field.zero = Some(true),
+        "nozero" => field.zero = Some(false),
         "retainKeys" => field.patch.retain_keys = true,
         _ if word.starts_with('#') => field.tag = number(line, word)?,
         _ => {
