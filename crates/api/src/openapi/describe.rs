@@ -6,7 +6,7 @@ use flate2::read::ZlibDecoder;
 
 use crate::model::Type;
 
-static TABLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptions"));
+pub(super) static TABLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptions"));
 
 /// The type that lends its descriptions of what every kind has to kinds that have none.
 const EXAMPLE: &str = "io.k8s.api.core.v1.ConfigMap";

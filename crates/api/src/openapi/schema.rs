@@ -50,7 +50,14 @@ pub(super) fn definition(of: Definition, dialect: Dialect, model: &Model) -> (Ma
     }
     let schema = match of {
         Definition::Type(ty) => Writer { dialect, model, parts: &mut parts }.of_type(model.get(ty)),
-        _ => of_scalar(of, dialect),
+        _ => {
+            let mut schema = of_scalar(of, dialect);
+            match describe(of.name(model), "") {
+                "" => {}
+                text => schema.insert_first("description", text),
+            }
+            schema
+        }
     };
     (schema, parts)
 }
