@@ -70,12 +70,16 @@ pub fn resources(table: &ResourceTable, group: &str, version: &str) -> Option<Va
         list.extend(resource.subresources.iter().map(|sub| describe_subresource(resource, sub)));
     }
     list.sort_by(|a, b| a.str_at(&["name"]).cmp(b.str_at(&["name"])));
-    Some(object([
+    let mut document = object([
         ("kind", "APIResourceList".into()),
-        ("apiVersion", "v1".into()),
         ("groupVersion", api_version(group, version).into()),
         ("resources", list.into()),
-    ]))
+    ]);
+    // As upstream: its list for the core group is older than the version of lists.
+    if !group.is_empty() {
+        document.set(&["apiVersion"], "v1");
+    }
+    Some(document)
 }
 
 fn describe(resource: &Resource) -> Value {
@@ -150,11 +154,7 @@ fn aggregate_group(group: &Group) -> Value {
             ("freshness", "Current".into()),
         ])
     });
-    let metadata = if group.name.is_empty() {
-        object([("creationTimestamp", Value::Null)])
-    } else {
-        object([("name", (&*group.name).into()), ("creationTimestamp", Value::Null)])
-    };
+    let metadata = if group.name.is_empty() { Value::object() } else { object([("name", (&*group.name).into())]) };
     object([("metadata", metadata), ("versions", versions.collect::<Vec<_>>().into())])
 }
 

@@ -18,7 +18,8 @@
 //!
 //! Attributes: `set`, `map(KEY,...)`, `atomic`, `granular` (how lists and maps merge in server-side apply), `merge`,
 //! `merge(KEY)`, `mergekey(KEY)`, `replace`, `retainKeys` (strategic merge patch), `nullable`, `always` and `omitted` (whether an
-//! empty value is written), `wire=TYPE`, `default=JSON`, `implied=JSON` (a default that OpenAPI does not publish).
+//! empty value is written, and named as the default in OpenAPI), `wire=TYPE`, `default=JSON`, `implied=JSON` (a default that
+//! OpenAPI does not publish).
 
 use std::{
     collections::HashMap,
@@ -340,6 +341,11 @@ impl Type {
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.binary_search_by(|field| (*field.name).cmp(name)).ok().map(|at| &self.fields[at])
     }
+}
+
+/// The text of the built-in model.
+pub(crate) fn sources() -> impl Iterator<Item = &'static str> {
+    SOURCES.iter().map(|(_, text)| *text)
 }
 
 macro_rules! sources {

@@ -8,6 +8,7 @@ mod operation;
 mod paths;
 mod render;
 mod schema;
+mod words;
 
 use std::collections::BTreeSet;
 
@@ -95,7 +96,8 @@ const BEARER_TOKEN: &[u8] =
 
 /// The keys of all documents of version 3: `api`, `api/v1`, `apis`, `apis/apps`, `apis/apps/v1`, `version` and so on.
 pub fn v3_keys(table: &ResourceTable) -> Vec<String> {
-    let mut keys = vec!["apis".to_owned(), "version".to_owned()];
+    let mut keys = vec!["apis".to_owned()];
+    keys.extend(paths::APART.iter().map(|apart| apart.key.to_owned()));
     for group in &table.groups {
         let base = paths::group_key(&group.name);
         keys.extend(group.versions.iter().map(|version| format!("{base}/{}", version.name)));
@@ -104,6 +106,20 @@ pub fn v3_keys(table: &ResourceTable) -> Vec<String> {
     keys.sort_unstable();
     keys.dedup();
     keys
+}
+
+/// Changes with what documents of the built-in API are made from.
+pub fn fingerprint() -> u64 {
+    static FINGERPRINT: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *FINGERPRINT.get_or_init(|| {
+        use std::hash::Hasher;
+        let mut hasher = std::hash::DefaultHasher::new();
+        for part in crate::model::sources().chain([crate::resource::SOURCE]) {
+            hasher.write(part.as_bytes());
+        }
+        hasher.write(describe::TABLE);
+        hasher.finish()
+    })
 }
 
 /// `/openapi/v3`: where each document is. Clients keep a document for as long as its `hash` stays the same.

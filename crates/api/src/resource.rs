@@ -219,11 +219,13 @@ pub struct TableError {
     pub message: String,
 }
 
+pub(crate) const SOURCE: &str = include_str!("../model/resources.table");
+
 impl ResourceTable {
     /// The resources of Kubernetes 1.36.
     pub fn builtin() -> &'static ResourceTable {
         static TABLE: OnceLock<ResourceTable> = OnceLock::new();
-        TABLE.get_or_init(|| match parse(include_str!("../model/resources.table"), Model::builtin()) {
+        TABLE.get_or_init(|| match parse(SOURCE, Model::builtin()) {
             Ok(table) => table,
             // The text is part of the binary, and a test reads it.
             Err(error) => unreachable!("{error}"),
@@ -491,7 +493,7 @@ mod tests {
 
     #[test]
     fn the_table_is_read() {
-        let table = parse(include_str!("../model/resources.table"), Model::builtin()).unwrap();
+        let table = parse(SOURCE, Model::builtin()).unwrap();
         let pods = table.find("", "v1", "pods").unwrap();
         assert_eq!(pods.storage_key("default", "a"), "/registry/pods/default/a");
         assert_eq!(pods.subresource("exec").unwrap().verbs, [Verb::Create, Verb::Get]);

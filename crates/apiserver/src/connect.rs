@@ -1,12 +1,12 @@
 //! Requests that open a way to somewhere else: logs, exec, attach and port-forward to kubelets, proxies to pods,
 //! services and nodes. What flows is passed on as bytes, upgrades included.
 
-mod forward;
+pub(crate) mod forward;
 
 use std::sync::Arc;
 
 use api::{Status, Value};
-use http::{Request, Uri};
+use http::{Method, Request, Response, StatusCode, Uri, header};
 use net::Body;
 
 use crate::{
@@ -153,11 +153,8 @@ fn kubelet_address(server: &Server, node: &str) -> Result<(String, u16), Status>
 /// To a pod, or through a service to one of its endpoints, by plain HTTP unless TLS is asked for; TLS to a node's kubelet.
 async fn proxy(server: &Arc<Server>, info: &RequestInfo, request: Request<Body>) -> Answer {
     let (scheme, name, port) = split_name(&info.name);
-    let path = {
-        let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
-        let slash = if info.path.ends_with('/') && !info.rest.is_empty() { "/" } else { "" };
-        format!("/{}{slash}{query}", info.rest)
-    };
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let path = format!("/{}{query}", behind_proxy(info));
     let uri: Uri = path.parse().map_err(|error| Status::bad_request(format!("path: {error}")))?;
     let backend = |host: &str, port: u16| match scheme {
         "https" => forward::Target::unverified(host, port).map_err(Status::internal),
@@ -186,9 +183,30 @@ async fn proxy(server: &Arc<Server>, info: &RequestInfo, request: Request<Body>)
             backend(&address, port)?
         }
     };
+    // Links of a page are relative to the directory that it is in (apimachinery `pkg/util/proxy/upgradeaware.go`,
+    // proxyRedirectsforRootPath).
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    if reads
+        && info.rest.is_empty()
+        && !info.path.ends_with('/')
+        && net::upgrade::requested(request.headers()).is_none()
+    {
+        return Response::builder()
+            .status(StatusCode::MOVED_PERMANENTLY)
+            .header(header::LOCATION, format!("{}/{query}", info.path))
+            .body(net::empty())
+            .map_err(Status::internal);
+    }
     forward::send(request, target, uri)
         .await
         .map_err(|error| Status::unavailable(format!("error trying to reach service: {error}")))
+}
+
+/// The path that is passed on, without its first slash and as the client wrote it: what is escaped stays escaped.
+fn behind_proxy(info: &RequestInfo) -> &str {
+    // /api/v1[/namespaces/NAMESPACE]/RESOURCE/NAME/proxy/
+    let parts = if info.resource == "nodes" { 6 } else { 8 };
+    info.path.splitn(parts + 1, '/').nth(parts).unwrap_or_default()
 }
 
 /// `[SCHEME:]NAME[:PORT]`

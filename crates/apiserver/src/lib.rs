@@ -9,6 +9,7 @@ pub mod auth;
 mod bootstrap;
 mod cache;
 mod clock;
+mod components;
 mod config;
 mod connect;
 mod definitions;

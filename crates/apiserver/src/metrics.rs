@@ -41,6 +41,10 @@ pub(crate) struct Metrics {
     store_requests: IntCounterVec,
     store_errors: IntCounterVec,
     store_durations: HistogramVec,
+    /// Of `/metrics/slis`, which is served apart.
+    slis: Registry,
+    check: IntGaugeVec,
+    checks: IntCounterVec,
 }
 
 impl Metrics {
@@ -58,7 +62,13 @@ impl Metrics {
         let build =
             Opts::new("kubernetes_build_info", "What is running; always 1.").const_label("git_version", git_version);
         keep(&registry, IntGauge::with_opts(build)?)?.set(1);
+        let slis = Registry::new();
+        let check = Opts::new("kubernetes_healthcheck", "Whether a health check passed the last time: 1, or 0.");
+        let checks = Opts::new("kubernetes_healthchecks_total", "Health checks made, by how they ended.");
         Ok(Metrics {
+            check: keep(&slis, IntGaugeVec::new(check, &["name", "type"])?)?,
+            checks: keep(&slis, IntCounterVec::new(checks, &["name", "status", "type"])?)?,
+            slis,
             requests: counter(
                 "apiserver_request_total",
                 "Requests answered, by what they asked for and the code of the answer.",
@@ -104,17 +114,24 @@ impl Metrics {
         })
     }
 
-    /// Everything in Prometheus' text form.
+    /// Notes how the check `name` of `/healthz`, `/livez` or `/readyz`, `kind`, ended.
+    pub(crate) fn checked(&self, name: &str, kind: &str, passed: bool) {
+        self.check.with_label_values(&[name, kind]).set(passed.into());
+        self.checks.with_label_values(&[name, if passed { "success" } else { "error" }, kind]).inc();
+    }
+
+    /// What service levels are measured by (component-base `metrics/prometheus/slis`), in Prometheus' text form.
+    pub(crate) fn slis(&self) -> Vec<u8> {
+        encode(&self.slis)
+    }
+
+    /// Everything else in Prometheus' text form.
     pub(crate) fn text(&self, server: &Server) -> Vec<u8> {
         let (reading, mutating) = server.flights.count();
         self.in_flight.with_label_values(&["readOnly"]).set(reading as i64);
         self.in_flight.with_label_values(&["mutating"]).set(mutating as i64);
         self.count_objects(server, &server.resources.load());
-        let mut text = Vec::with_capacity(64 << 10);
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
-            tracing::error!(%error, "writing metrics failed");
-        }
-        text
+        encode(&self.registry)
     }
 
     fn count_objects(&self, server: &Server, table: &ResourceTable) {
@@ -129,6 +146,14 @@ impl Metrics {
     fn store_duration(&self, labels: [&str; 3]) -> Histogram {
         self.store_durations.with_label_values(&labels)
     }
+}
+
+fn encode(registry: &Registry) -> Vec<u8> {
+    let mut text = Vec::with_capacity(64 << 10);
+    if let Err(error) = TextEncoder::new().encode(&registry.gather(), &mut text) {
+        tracing::error!(%error, "writing metrics failed");
+    }
+    text
 }
 
 /// Registers a metric.

@@ -28,8 +28,9 @@ pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Quer
     }
     let path = info.path.trim_end_matches('/');
     match path {
-        "/healthz" | "/livez" | "/readyz" => health(server, path, query).await,
+        path if HEALTH.contains(&path) => health(server, path, query).await,
         "/version" => json(&version(server)),
+        "/metrics/slis" => respond(StatusCode::OK, metrics::CONTENT_TYPE, server.metrics.slis()),
         "/metrics" => respond(StatusCode::OK, metrics::CONTENT_TYPE, server.metrics.text(server)),
         keyset::KEYS_PATH => public("application/jwk-set+json", &server.authentication.tokens.keyset.keys()),
         keyset::CONFIGURATION_PATH => {
@@ -37,16 +38,19 @@ pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Quer
             let configuration = server.authentication.tokens.keyset.configuration(&host);
             public("application/json", &configuration.ok_or_else(Status::no_such_resource)?)
         }
+        "/debug" | "/debug/pprof" => Err(profiling()),
+        path if path.starts_with("/debug/") => Err(profiling()),
         "" => json(&serde_json::json!({"paths": root_paths(server)})),
-        _ => match path
-            .strip_prefix("/healthz/")
-            .or_else(|| path.strip_prefix("/livez/"))
-            .or_else(|| path.strip_prefix("/readyz/"))
-        {
-            Some(check) => single_check(server, check).await,
-            None => documents::serve(server, path, &request),
+        _ => match HEALTH.iter().find_map(|base| Some((*base, path.strip_prefix(base)?.strip_prefix('/')?))) {
+            Some((base, check)) => single_check(server, base, check).await,
+            None => documents::serve(server, path, query, &request),
         },
     }
+}
+
+fn profiling() -> Status {
+    Status::failure(api::status::Reason::NotFound, "this server has no profiles to show")
+        .with_details(Default::default())
 }
 
 fn json(value: &serde_json::Value) -> Answer {
@@ -84,6 +88,7 @@ fn root_paths(server: &Server) -> Vec<String> {
         "/healthz",
         "/livez",
         "/metrics",
+        "/metrics/slis",
         "/openapi/v2",
         "/openapi/v3",
         keyset::KEYS_PATH,
@@ -100,18 +105,30 @@ fn root_paths(server: &Server) -> Vec<String> {
     paths
 }
 
-/// Checks by name, with what went wrong.
-async fn checks(server: &Server) -> Vec<(&'static str, Result<(), String>)> {
+const HEALTH: [&str; 3] = ["/healthz", "/livez", "/readyz"];
+
+/// Checks of `/healthz`, `/livez` or `/readyz` by name, with what went wrong.
+async fn checks(server: &Server, path: &str) -> Vec<(&'static str, Result<(), String>)> {
     let store = server.store.revision().await.map(|_| ()).map_err(|error| error.to_string());
-    let fed = server.cache.wait_until_current().await.map_err(|error| error.to_string());
-    vec![("ping", Ok(())), ("etcd", store), ("watch-cache", fed)]
+    let mut checks = vec![("ping", Ok(())), ("log", Ok(())), ("etcd", store.clone())];
+    if path == "/readyz" {
+        let fed = server.cache.wait_until_current().await.map_err(|error| error.to_string());
+        checks.extend([("etcd-readiness", store), ("informer-sync", fed)]);
+    }
+    for (name, result) in &checks {
+        server.metrics.checked(name, path.trim_start_matches('/'), result.is_ok());
+    }
+    checks
 }
 
+/// apiserver `pkg/server/healthz/healthz.go`, handleRootHealth
 async fn health(server: &Server, path: &str, query: &Query) -> Answer {
     let mut lines = String::new();
     let mut failed = false;
-    for (name, result) in checks(server).await {
+    let mut unknown: Vec<&str> = query.all("exclude").iter().map(String::as_str).collect();
+    for (name, result) in checks(server, path).await {
         if query.all("exclude").iter().any(|excluded| excluded == name) {
+            unknown.retain(|excluded| *excluded != name);
             lines.push_str(&format!("[+]{name} excluded: ok\n"));
             continue;
         }
@@ -124,27 +141,32 @@ async fn health(server: &Server, path: &str, query: &Query) -> Answer {
             }
         }
     }
+    if !unknown.is_empty() {
+        unknown.sort_unstable();
+        unknown.dedup();
+        let names: Vec<String> = unknown.iter().map(|name| format!("{name:?}")).collect();
+        let names = names.join(",");
+        lines.push_str(&format!("warn: some health checks cannot be excluded: no matches for {names}\n"));
+    }
     let name = path.trim_start_matches('/');
     if failed {
-        return respond(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "text/plain; charset=utf-8",
-            format!("{lines}{name} check failed\n"),
-        );
+        return plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{lines}{name} check failed\n"));
     }
     let verbose = query.get("verbose").is_some();
-    let text = if verbose { format!("{lines}{name} check passed\n") } else { "ok".to_owned() };
-    respond(StatusCode::OK, "text/plain; charset=utf-8", text)
+    plain(StatusCode::OK, if verbose { format!("{lines}{name} check passed\n") } else { "ok".to_owned() })
 }
 
-async fn single_check(server: &Server, name: &str) -> Answer {
-    match checks(server).await.into_iter().find(|(check, _)| *check == name) {
-        Some((_, Ok(()))) => respond(StatusCode::OK, "text/plain; charset=utf-8", "ok"),
-        Some((_, Err(_))) => respond(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "text/plain; charset=utf-8",
-            "internal server error: reason withheld\n",
-        ),
+async fn single_check(server: &Server, path: &str, name: &str) -> Answer {
+    match checks(server, path).await.into_iter().find(|(check, _)| *check == name) {
+        Some((_, Ok(()))) => plain(StatusCode::OK, "ok"),
+        Some((_, Err(_))) => plain(StatusCode::INTERNAL_SERVER_ERROR, "internal server error: reason withheld\n"),
         None => Err(Status::no_such_resource()),
     }
+}
+
+/// Text that no browser takes for anything else.
+fn plain(status: StatusCode, text: impl Into<bytes::Bytes>) -> Answer {
+    let mut response = respond(status, "text/plain; charset=utf-8", text)?;
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    Ok(response)
 }

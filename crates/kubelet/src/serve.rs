@@ -121,6 +121,7 @@ pub async fn start(
         access,
         facts: Arc::new(Facts { node: node.clone(), configuration: configz(config) }),
         stats,
+        node_log_dir: "/var/log".into(),
         now,
     };
     tokio::spawn(serve_tls(listener, tls, server.handler(), ServeOptions::default(), cancel));

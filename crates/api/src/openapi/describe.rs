@@ -4,10 +4,19 @@ use std::{collections::HashMap, sync::OnceLock};
 
 use flate2::read::ZlibDecoder;
 
-static TABLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptions"));
+use crate::model::Type;
+
+pub(super) static TABLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptions"));
 
 /// The type that lends its descriptions of what every kind has to kinds that have none.
 const EXAMPLE: &str = "io.k8s.api.core.v1.ConfigMap";
+
+/// What the published texts are not at hand for.
+const OWN: [(&str, &str, &str); 1] = [(
+    "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent",
+    "object",
+    "The object as it is now; of an error, its Status.",
+)];
 
 /// By type, then by field; under the empty field, what the type itself is.
 type Texts = HashMap<Box<str>, HashMap<Box<str>, Box<str>>>;
@@ -25,8 +34,26 @@ pub fn describe(ty: &str, field: &str) -> &'static str {
         "apiVersion" | "kind" | "metadata" if !texts.contains_key(ty) => EXAMPLE,
         _ => ty,
     };
-    texts.get(ty).and_then(|texts| texts.get(field)).map_or("", |text| text)
+    match texts.get(ty).and_then(|texts| texts.get(field)) {
+        Some(text) => text,
+        None => OWN.iter().find(|(own, name, _)| *own == ty && *name == field).map_or("", |(.., text)| text),
+    }
 }
+
+/// What `field` of a list is, or with an empty field what the list is; lists are one generic type where the texts come from.
+pub(super) fn describe_list(list: &Type, field: &str) -> String {
+    let kind = list.kind.as_ref().map_or("", |kind| &*kind.kind);
+    let item = kind.strip_suffix("List").unwrap_or(kind);
+    match field {
+        "" => format!("{kind} is a list of {item}."),
+        "items" => format!("Items is a list of {item}."),
+        "metadata" => format!("Standard list metadata. More info: {CONVENTIONS}#types-kinds"),
+        _ => describe(&list.openapi, field).to_owned(),
+    }
+}
+
+/// Where the published texts point to.
+const CONVENTIONS: &str = "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md";
 
 #[cfg(test)]
 mod tests {

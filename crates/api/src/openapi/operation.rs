@@ -43,6 +43,8 @@ pub(super) enum Response {
     Text,
     /// A pod's log.
     Log,
+    /// A document that is no object of the API, of this media type.
+    Document(&'static str),
 }
 
 impl Operation {
@@ -53,7 +55,7 @@ impl Operation {
         };
         let response = match self.response {
             Response::Object(ty) | Response::Json(ty) | Response::Stream(ty) => Some(ty),
-            Response::Text | Response::Log => None,
+            Response::Text | Response::Log | Response::Document(_) => None,
         };
         body.into_iter().chain(response)
     }

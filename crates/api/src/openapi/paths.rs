@@ -36,6 +36,42 @@ const RETURNED: [&str; 18] = [
 
 const OK: &[u16] = &[200];
 
+/// A path that belongs to no group.
+pub(super) struct Apart {
+    /// The path, and the key of its document in version 3.
+    pub key: &'static str,
+    id: &'static str,
+    tag: &'static str,
+    content: Content,
+}
+
+enum Content {
+    /// JSON of this type.
+    Type(&'static str),
+    /// A document of this media type.
+    Document(&'static str),
+}
+
+pub(super) const APART: [Apart; 3] = [
+    Apart {
+        key: ".well-known/openid-configuration",
+        id: "getServiceAccountIssuerOpenIDConfiguration",
+        tag: "WellKnown",
+        content: Content::Document("application/json"),
+    },
+    Apart {
+        key: "openid/v1/jwks",
+        id: "getServiceAccountIssuerOpenIDKeyset",
+        tag: "openid",
+        content: Content::Document("application/jwk-set+json"),
+    },
+    Apart { key: "version", id: "getCodeVersion", tag: "version", content: Content::Type("version.Info") },
+];
+
+fn apart(key: &str) -> Option<&'static Apart> {
+    APART.iter().find(|apart| apart.key == key)
+}
+
 /// `api` for the core group, `apis/GROUP` for the others.
 pub(super) fn group_key(group: &str) -> String {
     if group.is_empty() { "api".to_owned() } else { format!("apis/{group}") }
@@ -44,7 +80,7 @@ pub(super) fn group_key(group: &str) -> String {
 /// The group version that a document of version 3 is about: `None` inside for documents that are about none. `None` for
 /// unknown keys.
 pub(super) fn group_version<'t>(table: &'t ResourceTable, key: &str) -> Option<Option<(&'t str, &'t str)>> {
-    if matches!(key, "api" | "apis" | "version") {
+    if matches!(key, "api" | "apis") || apart(key).is_some() {
         return Some(None);
     }
     table.groups.iter().find_map(|group| {
@@ -64,39 +100,45 @@ pub(super) fn all(table: &ResourceTable, model: &Model) -> Vec<PathItem> {
     items
 }
 
+/// What is read at the path of a document's key.
+fn root(table: &ResourceTable, model: &Model, key: &str) -> Option<Operation> {
+    let object = |ty: &str| model.find(ty).map(Response::Object);
+    let (id, tag, response) = match (key, apart(key), group_version(table, key)) {
+        (_, Some(apart), _) => {
+            let response = match apart.content {
+                Content::Type(ty) => Response::Json(model.find(ty)?),
+                Content::Document(media) => Response::Document(media),
+            };
+            (apart.id.to_owned(), apart.tag.to_owned(), response)
+        }
+        ("api", ..) => ("getCoreAPIVersions".to_owned(), "core".to_owned(), object("meta.v1.APIVersions")?),
+        ("apis", ..) => ("getAPIVersions".to_owned(), "apis".to_owned(), object("meta.v1.APIGroupList")?),
+        (_, _, Some(Some((group, version)))) => {
+            let id = format!("get{}{}APIResources", pascal(group), capitalized(version));
+            (id, tag(group, version), object("meta.v1.APIResourceList")?)
+        }
+        _ => {
+            let group = key.strip_prefix("apis/").unwrap_or_default();
+            (format!("get{}APIGroup", pascal(group)), camel(group), object("meta.v1.APIGroup")?)
+        }
+    };
+    Some(Operation {
+        method: "get",
+        id,
+        tag,
+        action: None,
+        kind: None,
+        parameters: Vec::new(),
+        body: Body::None,
+        response,
+        codes: OK,
+    })
+}
+
 /// The paths of one document of version 3, sorted.
 pub(super) fn of_key(table: &ResourceTable, model: &Model, key: &str) -> Vec<PathItem> {
-    let discovery = |ty: &str, id: String, tag: String| {
-        let ty = model.find(ty)?;
-        let response = if key == "version" { Response::Json(ty) } else { Response::Object(ty) };
-        let operation = Operation {
-            method: "get",
-            id,
-            tag,
-            action: None,
-            kind: None,
-            parameters: Vec::new(),
-            body: Body::None,
-            response,
-            codes: OK,
-        };
-        Some(PathItem { path: format!("/{key}/"), parameters: Vec::new(), operations: vec![operation] })
-    };
-    let item = match key {
-        "api" => discovery("meta.v1.APIVersions", "getCoreAPIVersions".into(), "core".into()),
-        "apis" => discovery("meta.v1.APIGroupList", "getAPIVersions".into(), "apis".into()),
-        "version" => discovery("version.Info", "getCodeVersion".into(), "version".into()),
-        _ => match group_version(table, key) {
-            Some(Some((group, version))) => {
-                let id = format!("get{}{}APIResources", pascal(group), capitalized(version));
-                discovery("meta.v1.APIResourceList", id, tag(group, version))
-            }
-            _ => {
-                let group = key.strip_prefix("apis/").unwrap_or_default();
-                discovery("meta.v1.APIGroup", format!("get{}APIGroup", pascal(group)), camel(group))
-            }
-        },
-    };
+    let item = |operation| PathItem { path: format!("/{key}/"), parameters: Vec::new(), operations: vec![operation] };
+    let item = root(table, model, key).map(item);
     let mut items: Vec<PathItem> = item.into_iter().collect();
     if let Some(version) = group_version(table, key).flatten().and_then(|(group, name)| table.version(group, name)) {
         for resource in &version.resources {

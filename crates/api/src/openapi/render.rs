@@ -4,6 +4,7 @@ use super::Dialect;
 use super::operation::{self as op, ALL, Body, Operation, Parameter, Place, Response};
 use super::paths::PathItem;
 use super::schema::group_version_kind;
+use super::words;
 use crate::model::{Model, TypeId};
 use crate::value::{Map, Value, object, strings};
 
@@ -23,8 +24,8 @@ pub(super) fn path_item(item: &PathItem, dialect: Dialect, model: &Model) -> Val
     }
     for operation in &item.operations {
         let value = match dialect {
-            Dialect::V2 => operation_v2(operation, model),
-            Dialect::V3 => operation_v3(operation, model),
+            Dialect::V2 => operation_v2(operation, &item.path, model),
+            Dialect::V3 => operation_v3(operation, &item.path, model),
         };
         rendered.insert(operation.method, value);
     }
@@ -90,8 +91,9 @@ fn parameters(operation: &Operation, dialect: Dialect) -> Vec<Value> {
     sorted.into_iter().map(|one| parameter(one, dialect)).collect()
 }
 
-fn head(operation: &Operation) -> Map {
+fn head(operation: &Operation, path: &str) -> Map {
     let mut rendered = Map::new();
+    rendered.insert("description", words::describe(operation, path));
     rendered.insert("operationId", &*operation.id);
     rendered.insert("tags", vec![Value::from(&*operation.tag)]);
     rendered
@@ -117,13 +119,14 @@ fn media(response: Response) -> Vec<&'static str> {
         Response::Stream(_) => MEDIA.into_iter().chain(STREAMS).collect(),
         Response::Log => ["text/plain"].into_iter().chain(MEDIA).collect(),
         Response::Text => vec!["*/*"],
+        Response::Document(media) => vec![media],
     }
 }
 
 fn answer(operation: &Operation, dialect: Dialect, model: &Model) -> Value {
     match operation.response {
         Response::Object(ty) | Response::Json(ty) | Response::Stream(ty) => reference(ty, dialect, model),
-        Response::Text | Response::Log => object([("type", "string".into())]),
+        Response::Text | Response::Log | Response::Document(_) => object([("type", "string".into())]),
     }
 }
 
@@ -144,15 +147,17 @@ fn responses(operation: &Operation, content: impl Fn() -> (&'static str, Value))
     success.chain([denied]).collect::<Map>().into()
 }
 
-fn operation_v2(operation: &Operation, model: &Model) -> Value {
+fn operation_v2(operation: &Operation, path: &str, model: &Model) -> Value {
     let dialect = Dialect::V2;
-    let mut rendered = head(operation);
+    let mut rendered = head(operation, path);
     let consumes = match (operation.body, operation.action) {
         (Body::Patch(_), _) => strings(PATCHES),
         (_, None) => strings(media(operation.response)),
         _ => strings(["*/*"]),
     };
-    rendered.insert("consumes", consumes);
+    if !matches!(operation.response, Response::Document(_)) {
+        rendered.insert("consumes", consumes);
+    }
     rendered.insert("produces", strings(media(operation.response)));
     rendered.insert("schemes", strings(["https"]));
     let mut all = parameters(operation, dialect);
@@ -177,9 +182,9 @@ fn operation_v2(operation: &Operation, model: &Model) -> Value {
     rendered.into()
 }
 
-fn operation_v3(operation: &Operation, model: &Model) -> Value {
+fn operation_v3(operation: &Operation, path: &str, model: &Model) -> Value {
     let dialect = Dialect::V3;
-    let mut rendered = head(operation);
+    let mut rendered = head(operation, path);
     let all = parameters(operation, dialect);
     if !all.is_empty() {
         rendered.insert("parameters", all);

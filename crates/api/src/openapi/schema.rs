@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Dialect, describe};
+use super::{Dialect, describe, describe::describe_list};
 use crate::model::{Field, ListKind, Model, Shape, Type, TypeId, Union};
 use crate::resource::ResourceTable;
 use crate::value::{Map, Value, object, strings};
@@ -50,7 +50,14 @@ pub(super) fn definition(of: Definition, dialect: Dialect, model: &Model) -> (Ma
     }
     let schema = match of {
         Definition::Type(ty) => Writer { dialect, model, parts: &mut parts }.of_type(model.get(ty)),
-        _ => of_scalar(of, dialect),
+        _ => {
+            let mut schema = of_scalar(of, dialect);
+            match describe(of.name(model), "") {
+                "" => {}
+                text => schema.insert_first("description", text),
+            }
+            schema
+        }
     };
     (schema, parts)
 }
@@ -76,6 +83,34 @@ fn of_scalar(of: Definition, dialect: Dialect) -> Map {
     members.into_iter().collect()
 }
 
+/// Group versions that upstream's scheme still knows though nothing is served in them.
+const RETIRED: [(&str, &str); 24] = [
+    ("admission.k8s.io", "v1"),
+    ("admission.k8s.io", "v1beta1"),
+    ("apiextensions.k8s.io", "v1beta1"),
+    ("apiregistration.k8s.io", "v1beta1"),
+    ("apps", "v1beta1"),
+    ("apps", "v1beta2"),
+    ("authentication.k8s.io", "v1alpha1"),
+    ("authentication.k8s.io", "v1beta1"),
+    ("authorization.k8s.io", "v1beta1"),
+    ("batch", "v1beta1"),
+    ("discovery.k8s.io", "v1beta1"),
+    ("events.k8s.io", "v1beta1"),
+    ("extensions", "v1beta1"),
+    ("flowcontrol.apiserver.k8s.io", "v1beta1"),
+    ("flowcontrol.apiserver.k8s.io", "v1beta2"),
+    ("flowcontrol.apiserver.k8s.io", "v1beta3"),
+    ("imagepolicy.k8s.io", "v1alpha1"),
+    ("node.k8s.io", "v1alpha1"),
+    ("node.k8s.io", "v1beta1"),
+    ("policy", "v1beta1"),
+    ("rbac.authorization.k8s.io", "v1alpha1"),
+    ("rbac.authorization.k8s.io", "v1beta1"),
+    ("scheduling.k8s.io", "v1beta1"),
+    ("storage.k8s.io", "v1alpha1"),
+];
+
 /// `DeleteOptions` and `WatchEvent` are kinds of every group version; this lists them.
 pub(super) fn shared_kinds(
     of: Definition,
@@ -90,10 +125,13 @@ pub(super) fn shared_kinds(
         _ => return None,
     };
     let mut kinds = BTreeSet::from([("", "v1")]);
-    let all = table.groups.iter().flat_map(|group| group.versions.iter().map(|version| (&*group.name, &*version.name)));
     match only {
         Some(one) => drop(kinds.insert(one)),
-        None => kinds.extend(all),
+        None => {
+            let groups = ResourceTable::builtin().groups.iter().chain(&table.groups);
+            kinds.extend(groups.flat_map(|group| group.versions.iter().map(|version| (&*group.name, &*version.name))));
+            kinds.extend(RETIRED);
+        }
     }
     Some(kinds.into_iter().map(|(group, version)| group_version_kind(group, version, kind)).collect::<Vec<_>>().into())
 }
@@ -111,9 +149,9 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn of_type(&mut self, ty: &Type) -> Map {
         let mut schema = Map::new();
-        match describe(&ty.openapi, "") {
-            "" => {}
-            text => drop(schema.insert("description", text)),
+        let text = description(ty, "");
+        if !text.is_empty() {
+            schema.insert("description", text);
         }
         if let Some(scalar) = &ty.scalar {
             // These types are themselves what is free in form.
@@ -124,16 +162,17 @@ impl Writer<'_> {
             return schema;
         }
         schema.insert("type", "object");
-        let required = ty.fields.iter().filter(|field| field.required).map(|field| &*field.name);
-        let required: Vec<Value> = required.map(Value::from).collect();
+        let mut required: Vec<&Field> = ty.fields.iter().filter(|field| field.required).collect();
         if !required.is_empty() {
-            schema.insert("required", required);
+            // In the order of upstream's declarations, which is nearly always that of the tags.
+            required.sort_by_key(|field| field.tag);
+            schema.insert("required", strings(required.iter().map(|field| &*field.name)));
         }
         let mut properties: Map =
             ty.fields.iter().map(|field| (field.name.clone(), self.of_field(ty, field))).collect();
         if ty.kind.is_some() {
             for name in ["apiVersion", "kind"] {
-                let text = describe(&ty.openapi, name);
+                let text = description(ty, name);
                 properties.insert(name, object([("description", text.into()), ("type", "string".into())]));
             }
         }
@@ -155,17 +194,13 @@ impl Writer<'_> {
 
     fn of_field(&mut self, ty: &Type, field: &Field) -> Value {
         let mut schema = self.of_shape(&field.shape);
-        // A reference has no siblings in OpenAPI 3.
-        if self.dialect == Dialect::V3 && schema.contains_key("$ref") {
-            schema = [("allOf", Value::from(vec![schema.into()]))].into_iter().collect();
-        }
-        match describe(&ty.openapi, &field.name) {
-            "" => {}
-            text => schema.insert_first("description", text),
+        let text = description(ty, &field.name);
+        if !text.is_empty() {
+            schema.insert_first("description", text);
         }
         // Upstream publishes defaults in version 3 only.
-        if let (Dialect::V3, Some(default)) = (self.dialect, &field.default) {
-            schema.insert("default", default.clone());
+        if let (Dialect::V3, Some(default)) = (self.dialect, published_default(field)) {
+            schema.insert("default", default);
         }
         match &field.list {
             ListKind::Unset => {}
@@ -190,6 +225,13 @@ impl Writer<'_> {
             strategies.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| name).collect();
         if !strategies.is_empty() {
             schema.insert("x-kubernetes-patch-strategy", strategies.join(","));
+        }
+        // A reference has no siblings in OpenAPI 3.
+        if self.dialect == Dialect::V3
+            && schema.len() > 1
+            && let Some(reference) = schema.remove("$ref")
+        {
+            schema.insert_first("allOf", vec![object([("$ref", reference)])]);
         }
         schema.into()
     }
@@ -231,6 +273,30 @@ impl Writer<'_> {
             Value::Object(map) => map,
             _ => Map::new(),
         }
+    }
+}
+
+/// What a type or one of its fields is.
+fn description(ty: &Type, field: &str) -> String {
+    let is_list = ty.kind.is_some() && ty.name.ends_with("List") && ty.field("items").is_some();
+    match describe(&ty.openapi, "") {
+        "" if is_list => describe_list(ty, field),
+        _ => describe(&ty.openapi, field).to_owned(),
+    }
+}
+
+/// The default that version 3 names: where nothing else is said the zero value, for what Go writes even when it is zero.
+fn published_default(field: &Field) -> Option<Value> {
+    if field.default.is_some() || field.nullable {
+        return field.default.clone();
+    }
+    let is_always_there = field.empty.unwrap_or(field.required);
+    match &field.shape {
+        Shape::Type(_) => Some(Value::object()),
+        Shape::Bool if is_always_there => Some(false.into()),
+        Shape::Int32 | Shape::Int64 | Shape::Double if is_always_there => Some(0.into()),
+        Shape::String if is_always_there => Some("".into()),
+        _ => None,
     }
 }
 

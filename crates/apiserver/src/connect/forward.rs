@@ -33,14 +33,14 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 ];
 
 /// Where a request goes.
-pub(super) struct Target {
+pub(crate) struct Target {
     host: String,
     port: u16,
     tls: Option<Arc<ReloadingClientConfig>>,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ForwardError {
+pub(crate) enum ForwardError {
     #[error("dial tcp {target}: {source}")]
     Connect { target: String, source: io::Error },
     #[error("{0}")]
@@ -60,7 +60,7 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 impl Target {
-    pub(super) fn tls(host: &str, port: u16, tls: Arc<ReloadingClientConfig>) -> Target {
+    pub(crate) fn tls(host: &str, port: u16, tls: Arc<ReloadingClientConfig>) -> Target {
         Target { host: host.to_owned(), port, tls: Some(tls) }
     }
 
@@ -70,7 +70,7 @@ impl Target {
         Ok(Target::tls(host, port, net::tls::client_config(tls)?))
     }
 
-    pub(super) fn tcp(host: &str, port: u16) -> Target {
+    pub(crate) fn tcp(host: &str, port: u16) -> Target {
         Target { host: host.to_owned(), port, tls: None }
     }
 
@@ -113,7 +113,7 @@ fn passed_on(mut answer: Response<Incoming>) -> Response<Body> {
 }
 
 /// Sends `request` to `target` under the path and query of `uri`. The client's credentials stay here.
-pub(super) async fn send(request: Request<Body>, target: Target, uri: Uri) -> Result<Response<Body>, ForwardError> {
+pub(crate) async fn send(request: Request<Body>, target: Target, uri: Uri) -> Result<Response<Body>, ForwardError> {
     if net::upgrade::requested(request.headers()).is_some() {
         let full =
             Uri::builder().scheme("http").authority(target.authority()).path_and_query(uri.to_string()).build()?;
@@ -148,7 +148,7 @@ pub(super) async fn messages(
 
 /// A port-forward over a WebSocket, as kubectl asks for since 1.30: its messages carry the bytes of a SPDY connection,
 /// which is what kubelets speak (apiserver `pkg/util/proxy/streamtunnel.go`).
-pub(super) async fn tunnel(
+pub(crate) async fn tunnel(
     mut request: Request<Body>,
     target: Target,
     uri: Uri,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{ResourceTable, Status, discovery, openapi, status::Reason};
+use api::{Resource, ResourceTable, Status, discovery, openapi, status::Reason};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use jiff::{Timestamp, fmt::strtime, tz::TimeZone};
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use crate::{
     Server,
     negotiate::{self, Accept, Form, Format, JSON, Offer},
+    request::Query,
     rest::Answer,
 };
 
@@ -64,31 +65,66 @@ impl Documents {
     }
 }
 
-pub(super) fn serve(server: &Server, path: &str, request: &Request<Body>) -> Answer {
+pub(super) fn serve(server: &Server, path: &str, query: &Query, request: &Request<Body>) -> Answer {
     let key = key(path, request.headers())?;
-    answer(&document(server, key)?, request)
+    let document = document(server, key.clone())?;
+    let mut caching = Caching::Ask;
+    if key.aggregated {
+        caching = Caching::Public;
+    } else if path.starts_with("/openapi/v3/")
+        && let Some(hash) = query.get("hash").filter(|hash| !hash.is_empty())
+    {
+        if hash != document.etag {
+            return Response::builder()
+                .status(StatusCode::MOVED_PERMANENTLY)
+                .header(header::LOCATION, format!("{path}?hash={}", document.etag))
+                .header(header::VARY, "Accept")
+                .body(net::empty())
+                .map_err(Status::internal);
+        }
+        caching = Caching::Forever;
+    }
+    answer(&document, caching, server.clock.now(), request)
+}
+
+/// What a client may do with a document that it has got.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Caching {
+    /// Ask every time whether it is still good.
+    Ask,
+    Public,
+    /// The document of this hash never changes (kube-openapi `pkg/handler3/handler.go`).
+    Forever,
 }
 
 /// Which document a request means.
 fn key(path: &str, headers: &HeaderMap) -> Result<Key, Status> {
     if path == "/openapi/v2" {
-        let format = openapi_v2_format(headers)?;
+        let format = openapi_format(headers, &[OPENAPI_V2_PROTOBUF, OPENAPI_V2_PROTOBUF_OLD]);
+        let format = format.ok_or_else(|| Status::not_acceptable(&[JSON, OPENAPI_V2_PROTOBUF]))?;
         return Ok(Key { path: path.to_owned(), format, aggregated: false });
     }
     if path.starts_with("/openapi/") {
+        let accepted = openapi_format(headers, &[]);
+        // The index is JSON, whatever is asked for.
+        if path != "/openapi/v3" && accepted.is_none() {
+            return Err(Status::not_acceptable(&[JSON]));
+        }
         return Ok(Key { path: path.to_owned(), format: Format::Json, aggregated: false });
     }
     let offer = if matches!(path, "/api" | "/apis") { Offer::DISCOVERY } else { Offer::OBJECTS };
-    let accept =
-        Accept::negotiate(headers, offer).unwrap_or(Accept { format: Format::Json, form: Form::Object, pretty: false });
+    let is_discovery = path.starts_with("/api");
+    let plain = Accept { format: Format::Json, form: Form::Object, pretty: false };
+    let accept = if is_discovery { Accept::negotiate(headers, offer)? } else { plain };
     Ok(Key { path: path.to_owned(), format: accept.format, aggregated: accept.form == Form::Discovery })
 }
 
-/// kube-openapi `pkg/handler/handler.go`
-fn openapi_v2_format(headers: &HeaderMap) -> Result<Format, Status> {
+/// The format of an OpenAPI document; `protobuf` are the names that protobuf has for it. `None`: not one that is accepted
+/// (kube-openapi `pkg/handler/handler.go`).
+fn openapi_format(headers: &HeaderMap, protobuf: &[&str]) -> Option<Format> {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.trim().is_empty() {
-        return Ok(Format::Json);
+        return Some(Format::Json);
     }
     let quality = |clause: &str| {
         clause.split(';').find_map(|part| part.trim().strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0)
@@ -97,10 +133,10 @@ fn openapi_v2_format(headers: &HeaderMap) -> Result<Format, Status> {
     clauses.sort_by(|a, b| quality(b).total_cmp(&quality(a)));
     let format = |clause: &&str| match clause.split(';').next().unwrap_or_default().trim() {
         JSON | "*/*" | "application/*" => Some(Format::Json),
-        OPENAPI_V2_PROTOBUF | OPENAPI_V2_PROTOBUF_OLD => Some(Format::Protobuf),
+        name if protobuf.contains(&name) => Some(Format::Protobuf),
         _ => None,
     };
-    clauses.iter().find_map(format).ok_or_else(|| Status::not_acceptable(&[JSON, OPENAPI_V2_PROTOBUF]))
+    clauses.iter().find_map(format)
 }
 
 fn document(server: &Server, key: Key) -> Result<Document, Status> {
@@ -126,7 +162,7 @@ fn document(server: &Server, key: Key) -> Result<Document, Status> {
 fn make(server: &Server, table: &ResourceTable, key: &Key) -> Result<Document, Status> {
     if let Some(rest) = key.path.strip_prefix("/openapi/") {
         let json = openapi_document(table, rest)?;
-        let etag = digest(&json);
+        let etag = rest.strip_prefix("v3/").map_or_else(|| digest(&json), |key| hash(table, key));
         return pack(json, etag, JSON, Some(server.clock.now()));
     }
     let value = match &*key.path {
@@ -181,23 +217,29 @@ fn content_type(format: Format, aggregated: bool) -> &'static str {
 fn openapi_document(table: &ResourceTable, rest: &str) -> Result<Vec<u8>, Status> {
     match rest {
         "v2" => Ok(openapi::v2(table)),
-        // The built-in API changes with the binary, so its version tells whether a document that a client keeps is still good.
-        // A definition changes with what it says.
-        "v3" => {
-            let hash = |key: &str| {
-                digest(format!("{} {key} {:?}", env!("CARGO_PKG_VERSION"), definitions_of(table, key)).as_bytes())
-            };
-            Ok(openapi::v3_index(table, hash).to_json())
-        }
+        "v3" => Ok(openapi::v3_index(table, |key| hash(table, key)).to_json()),
         _ => rest.strip_prefix("v3/").and_then(|key| openapi::v3(table, key)).ok_or_else(Status::no_such_resource),
     }
 }
 
-/// What tells one state of the custom resources in a document from another.
-fn definitions_of(table: &ResourceTable, key: &str) -> Vec<u64> {
-    let ["apis", group, version] = key.split('/').collect::<Vec<_>>()[..] else { return Vec::new() };
+/// Tells whether a document of version 3 that a client keeps is still good, without making it: the built-in API changes with
+/// the binary, and a definition with what it says.
+fn hash(table: &ResourceTable, key: &str) -> String {
+    let resources = resources_of(table, key);
+    let what = format!("{} {} {key} {resources:?}", env!("CARGO_PKG_VERSION"), openapi::fingerprint());
+    digest(what.as_bytes())
+}
+
+/// What tells one state of the resources in a document from another: which there are, and what definitions say.
+fn resources_of<'t>(table: &'t ResourceTable, key: &str) -> Vec<(&'t str, Option<u64>)> {
+    let (group, version) = match key.split('/').collect::<Vec<_>>()[..] {
+        ["api", version] => ("", version),
+        ["apis", group, version] => (group, version),
+        _ => return Vec::new(),
+    };
     let resources = table.version(group, version).map(|version| version.resources.as_slice()).unwrap_or_default();
-    resources.iter().filter_map(|resource| resource.custom.as_ref()).map(|custom| custom.digest).collect()
+    let state = |resource: &'t Arc<Resource>| (&*resource.plural, resource.custom.as_ref().map(|custom| custom.digest));
+    resources.iter().map(state).collect()
 }
 
 fn pack(
@@ -250,12 +292,20 @@ fn http_date(text: &str) -> Option<Timestamp> {
     Some(parsed.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
-fn answer(document: &Document, request: &Request<Body>) -> Answer {
+fn answer(document: &Document, caching: Caching, now: Timestamp, request: &Request<Body>) -> Answer {
     let headers = request.headers();
     let mut response = Response::builder()
         .header(header::ETAG, format!("\"{}\"", document.etag))
         .header(header::VARY, "Accept")
         .header(header::CONTENT_TYPE, document.content_type);
+    response = match caching {
+        Caching::Ask => response.header(header::CACHE_CONTROL, "no-cache, private"),
+        Caching::Public => response.header(header::CACHE_CONTROL, "public"),
+        Caching::Forever => response.header(header::CACHE_CONTROL, "public, immutable").header(
+            header::EXPIRES,
+            (now + jiff::SignedDuration::from_hours(365 * 24)).strftime(HTTP_DATE).to_string(),
+        ),
+    };
     if let Some(modified) = document.modified {
         response = response.header(header::LAST_MODIFIED, modified.strftime(HTTP_DATE).to_string());
     }
@@ -295,7 +345,8 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT, accept.parse().unwrap());
-            assert_eq!(openapi_v2_format(&headers).ok(), expected, "{accept}");
+            let names = [OPENAPI_V2_PROTOBUF, OPENAPI_V2_PROTOBUF_OLD];
+            assert_eq!(openapi_format(&headers, &names), expected, "{accept}");
         }
     }
 

@@ -76,6 +76,9 @@ impl Call<'_> {
         if !self.resource.namespaced && !self.info.namespace.is_empty() && &*self.resource.plural != "namespaces" {
             return Err(Status::no_such_resource());
         }
+        if &*self.resource.kind.kind == "ComponentStatus" && self.resource.group.is_empty() {
+            return crate::components::serve(&self).await;
+        }
         match verb {
             Verb::Get => self.get().await,
             Verb::List => self.list().await,

@@ -1,6 +1,7 @@
-//! What the server publishes of itself: metrics, and the keys of its tokens.
+//! What the server publishes of itself: metrics, health, documents and their caching, and the keys of its tokens.
 
-use http::{Method, StatusCode};
+use http::{Method, Request, Response, StatusCode, header::HeaderName};
+use net::Body;
 
 use crate::harness::Harness;
 
@@ -106,4 +107,128 @@ async fn tokens_are_signed_with_a_published_key() {
     let public = jsonwebtoken::DecodingKey::from_jwk(&jwk).expect("a public key");
     let claims = jsonwebtoken::decode::<serde_json::Value>(token, &public, &validation).expect("a valid token").claims;
     assert_eq!(claims["sub"], "system:serviceaccount:default:default");
+}
+
+async fn get(server: &Harness, path: &str, headers: &[(&str, &str)]) -> Response<Body> {
+    let request = headers.iter().fold(Request::get(path), |request, (name, value)| request.header(*name, *value));
+    server.send(request.body(Default::default()).expect("request")).await
+}
+
+fn header(response: &Response<Body>, name: &'static str) -> String {
+    let value = response.headers().get(HeaderName::from_static(name));
+    value.map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn aggregated_discovery_is_kept_by_its_tag() {
+    let server = Harness::start().await;
+    let accept = ("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
+    for path in ["/api", "/apis"] {
+        let first = get(&server, path, &[accept]).await;
+        let tag = header(&first, "etag");
+        assert_eq!((first.status(), header(&first, "vary").as_str()), (StatusCode::OK, "Accept"), "{path}");
+        assert_eq!(header(&first, "cache-control"), "public");
+        assert_eq!(tag.len(), 130, "{tag}");
+        let again = get(&server, path, &[accept, ("if-none-match", &tag)]).await;
+        assert_eq!((again.status(), header(&again, "etag")), (StatusCode::NOT_MODIFIED, tag));
+        let other = get(&server, path, &[accept, ("if-none-match", "\"other\"")]).await;
+        assert_eq!(other.status(), StatusCode::OK);
+        assert_eq!(get(&server, path, &[("accept", "text/plain")]).await.status(), StatusCode::NOT_ACCEPTABLE);
+    }
+}
+
+#[tokio::test]
+async fn documents_of_version_3_are_kept_by_their_hash() {
+    let server = Harness::start().await;
+    let (_, index) = server.get("/openapi/v3").await;
+    for key in ["api/v1", "apis/apps/v1", "apis/apps", "version", ".well-known/openid-configuration"] {
+        let url = index["paths"][key]["serverRelativeURL"].as_str().unwrap_or_else(|| panic!("no {key}"));
+        let (path, hash) = url.split_once("?hash=").expect("a hash");
+        assert_eq!(path, format!("/openapi/v3/{key}"));
+        let hashed = get(&server, url, &[]).await;
+        assert_eq!((hashed.status(), header(&hashed, "etag")), (StatusCode::OK, format!("\"{hash}\"")), "{key}");
+        assert_eq!(header(&hashed, "cache-control"), "public, immutable");
+        assert!(header(&hashed, "expires").ends_with(" GMT"), "{key}");
+        let plain = get(&server, path, &[]).await;
+        assert_eq!((plain.status(), header(&plain, "expires").as_str()), (StatusCode::OK, ""));
+        let stale = get(&server, &format!("{path}?hash=OLD"), &[]).await;
+        assert_eq!((stale.status(), header(&stale, "location").as_str()), (StatusCode::MOVED_PERMANENTLY, url));
+        let tag = format!("\"{hash}\"");
+        assert_eq!(get(&server, path, &[("if-none-match", &tag)]).await.status(), StatusCode::NOT_MODIFIED);
+        assert_eq!(get(&server, path, &[("accept", "text/html")]).await.status(), StatusCode::NOT_ACCEPTABLE);
+    }
+    assert_eq!(get(&server, "/openapi/v2", &[("accept", "text/html")]).await.status(), StatusCode::NOT_ACCEPTABLE);
+    let protobuf = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let answer = get(&server, "/openapi/v2", &[("accept", protobuf)]).await;
+    assert_eq!(header(&answer, "content-type"), "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+}
+
+#[tokio::test]
+async fn health_is_told_check_by_check() {
+    let server = Harness::start().await;
+    for (path, expected) in [
+        ("/healthz", "ok"),
+        ("/livez?verbose", "[+]ping ok\n[+]log ok\n[+]etcd ok\nlivez check passed\n"),
+        (
+            "/readyz?verbose&exclude=etcd&exclude=none",
+            "[+]ping ok\n[+]log ok\n[+]etcd excluded: ok\n[+]etcd-readiness ok\n[+]informer-sync ok\n\
+             warn: some health checks cannot be excluded: no matches for \"none\"\nreadyz check passed\n",
+        ),
+        ("/readyz/informer-sync", "ok"),
+    ] {
+        let (code, text) = server.get(path).await;
+        assert_eq!((code, text.as_str()), (StatusCode::OK, Some(expected)), "{path}");
+    }
+    let (code, _) = server.get("/livez/informer-sync").await;
+    assert_eq!(code, StatusCode::NOT_FOUND);
+    let (_, slis) = server.get("/metrics/slis").await;
+    let slis = slis.as_str().expect("text");
+    assert_eq!(series(slis, "kubernetes_healthcheck", &[("name", "etcd"), ("type", "livez")]), Some(1.0));
+    let passed = [("name", "informer-sync"), ("status", "success"), ("type", "readyz")];
+    assert_eq!(series(slis, "kubernetes_healthchecks_total", &passed), Some(2.0));
+    let (code, status) = server.get("/debug/pprof/heap").await;
+    assert_eq!((code, &status["kind"]), (StatusCode::NOT_FOUND, &"Status".into()));
+}
+
+#[tokio::test]
+async fn a_proxys_root_is_a_directory() {
+    let server = Harness::start().await;
+    let node = r#"{"metadata":{"name":"n"},"status":{"addresses":[{"type":"InternalIP","address":"127.0.0.1"}]}}"#;
+    server.post("/api/v1/nodes", node).await;
+    let pod = r#"{"metadata":{"name":"p"},"spec":{"nodeName":"n","containers":[{"name":"c","image":"i"}]}}"#;
+    let (code, answer) = server.post("/api/v1/namespaces/default/pods", pod).await;
+    assert_eq!(code, StatusCode::CREATED, "{answer}");
+    let path = "/api/v1/namespaces/default/pods/p";
+    let status = r#"{"status":{"phase":"Running","podIP":"127.0.0.1","podIPs":[{"ip":"127.0.0.1"}]}}"#;
+    let (code, answer) = server.patch(&format!("{path}/status"), "merge", status).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    for (method, uri, location) in
+        [(Method::GET, "/proxy?method=GET", "/proxy/?method=GET"), (Method::HEAD, "/proxy", "/proxy/")]
+    {
+        let request = Request::builder().method(method).uri(format!("{path}{uri}")).body(Default::default());
+        let response = server.send(request.expect("request")).await;
+        assert_eq!(response.status(), StatusCode::MOVED_PERMANENTLY, "{uri}");
+        assert_eq!(header(&response, "location"), format!("{path}{location}"));
+    }
+}
+
+#[tokio::test]
+async fn components_are_asked_how_they_are() {
+    let server = Harness::start().await;
+    let (code, list) = server.get("/api/v1/componentstatuses").await;
+    assert_eq!((code, &list["kind"]), (StatusCode::OK, &"ComponentStatusList".into()));
+    let names: Vec<_> = list["items"].as_array().expect("items").iter().map(|item| &item["metadata"]["name"]).collect();
+    assert_eq!(names, ["controller-manager", "scheduler", "etcd-0"]);
+    let (code, one) = server.get("/api/v1/componentstatuses/etcd-0").await;
+    let healthy = serde_json::json!([{"type": "Healthy", "status": "True", "message": "ok"}]);
+    assert_eq!((code, &one["conditions"]), (StatusCode::OK, &healthy));
+    let (_, none) = server.get("/api/v1/componentstatuses?labelSelector=a").await;
+    assert_eq!(none["items"], serde_json::json!([]));
+    let table = ("accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
+    let answer = get(&server, "/api/v1/componentstatuses?fieldSelector=metadata.name%3Detcd-0", &[table]).await;
+    let body = http_body_util::BodyExt::collect(answer.into_body()).await.expect("body").to_bytes();
+    let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(body["rows"][0]["cells"], serde_json::json!(["etcd-0", "Healthy", "ok", ""]));
+    let (code, status) = server.get("/api/v1/componentstatuses/none").await;
+    assert_eq!((code, &status["details"]["name"]), (StatusCode::NOT_FOUND, &"none".into()));
 }

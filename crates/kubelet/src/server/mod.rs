@@ -5,6 +5,7 @@
 pub mod auth;
 pub mod logs;
 pub mod metrics;
+mod node_logs;
 mod respond;
 pub mod route;
 pub mod spdy;
@@ -12,7 +13,7 @@ pub mod streaming;
 pub mod translate;
 pub mod uri;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use client::{Kind, kinds::core::v1::Pod};
@@ -53,6 +54,8 @@ pub struct KubeletServer {
     pub access: Arc<dyn PodAccess>,
     pub facts: Arc<dyn NodeFacts>,
     pub stats: Arc<StatsCollector>,
+    /// The node's log files: `/var/log`.
+    pub node_log_dir: PathBuf,
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
@@ -99,6 +102,7 @@ impl KubeletServer {
             Route::Attach(target) => self.attach(request, &target, &query).await,
             Route::PortForward(target) => self.port_forward(request, &target, &query).await,
             Route::Run(target) => self.run(&target, &query).await,
+            Route::NodeLogs(path) => node_logs::serve(&self.node_log_dir, &path).await,
             Route::Disabled(why) => text(StatusCode::METHOD_NOT_ALLOWED, why),
             Route::MethodNotAllowed => text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed"),
             Route::NotFound => text(StatusCode::NOT_FOUND, "404 page not found\n"),

@@ -20,6 +20,8 @@ pub enum Route {
     Attach(Target),
     Run(Target),
     PortForward(Target),
+    /// A path below the node's log directory.
+    NodeLogs(String),
     /// There upstream, switched off here; says what is.
     Disabled(&'static str),
     MethodNotAllowed,
@@ -67,7 +69,10 @@ pub fn route(method: &Method, path: &str) -> Route {
         },
         ["portForward", namespace, pod] => streams(Route::PortForward(target(namespace, pod, None, ""))),
         ["portForward", namespace, pod, uid] => streams(Route::PortForward(target(namespace, pod, Some(uid), ""))),
-        ["logs", ..] => Route::Disabled("logs endpoint is disabled."),
+        ["logs", rest @ ..] => {
+            let slash = if path.ends_with('/') && !rest.is_empty() { "/" } else { "" };
+            get(Route::NodeLogs(rest.join("/") + slash))
+        }
         ["debug", "pprof", ..] => Route::Disabled("profiling endpoint is disabled."),
         ["debug", "flags", ..] => Route::Disabled("flags endpoint is disabled."),
         _ => Route::NotFound,
@@ -121,7 +126,10 @@ mod tests {
             ("GET", "/run/ns/p/c", Route::MethodNotAllowed),
             ("POST", "/portForward/ns/p", Route::PortForward(t(None, ""))),
             ("POST", "/portForward/ns/p/u", Route::PortForward(t(Some("u"), ""))),
-            ("GET", "/logs/syslog", Route::Disabled("logs endpoint is disabled.")),
+            ("GET", "/logs/", Route::NodeLogs(String::new())),
+            ("HEAD", "/logs/syslog", Route::NodeLogs("syslog".into())),
+            ("GET", "/logs/pods/a%20b/", Route::NodeLogs("pods/a b/".into())),
+            ("POST", "/logs/syslog", Route::MethodNotAllowed),
             ("GET", "/debug/pprof/heap", Route::Disabled("profiling endpoint is disabled.")),
             ("GET", "/", Route::NotFound),
             ("GET", "/podsx", Route::NotFound),

@@ -195,6 +195,7 @@ async fn kubelet() -> Kubelet {
         access,
         facts: Arc::new(Facts),
         stats: Arc::new(stats),
+        node_log_dir: dir.path().to_owned(),
         now: Arc::new(move || now),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
