@@ -71,6 +71,11 @@ impl Harness {
         harness
     }
 
+    /// Ends with the server.
+    pub fn stop(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
     pub async fn send(&self, request: Request<Bytes>) -> Response<Body> {
         self.server.handle_local(self.admin.clone(), request).await
     }

@@ -1,7 +1,14 @@
 //! What the server publishes of itself: metrics, health, documents and their caching, and the keys of its tokens.
 
+use std::sync::Arc;
+
 use http::{Method, Request, Response, StatusCode, header::HeaderName};
-use net::Body;
+use net::{
+    Body,
+    server::{Handler, ServeOptions, serve_plain, serve_tls},
+    tls::{Identity, Pem, ServerTls, server_config},
+};
+use tokio_util::sync::CancellationToken;
 
 use crate::harness::Harness;
 
@@ -210,6 +217,41 @@ async fn a_proxys_root_is_a_directory() {
         assert_eq!(response.status(), StatusCode::MOVED_PERMANENTLY, "{uri}");
         assert_eq!(header(&response, "location"), format!("{path}{location}"));
     }
+    // Everything else is passed on as the client wrote it, over TLS too, whatever the backend's certificate.
+    for is_tls in [false, true] {
+        let (port, scheme) = (echo(is_tls, server.stop()).await, if is_tls { "https:" } else { "" });
+        for (method, rest, reached) in [
+            (Method::POST, "?a=b", "POST /?a=b"),
+            (Method::OPTIONS, "/", "OPTIONS /"),
+            (Method::GET, "/x%20y/%2F/?q=%26", "GET /x%20y/%2F/?q=%26"),
+        ] {
+            let uri = format!("/api/v1/namespaces/default/pods/{scheme}p:{port}/proxy{rest}");
+            let (code, text) = server.call(method, &uri, "", "").await;
+            assert_eq!((code, text), (StatusCode::OK, reached.into()), "{uri}");
+        }
+    }
+}
+
+/// A server that answers with the request's method and path.
+async fn echo(is_tls: bool, stop: CancellationToken) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listen");
+    let port = listener.local_addr().expect("address").port();
+    let handler: Handler = Arc::new(|request| {
+        let text = format!("{} {}", request.method(), request.uri());
+        Box::pin(std::future::ready(Response::new(net::full(text))))
+    });
+    if is_tls {
+        let made = rcgen::generate_simple_self_signed(["elsewhere".to_owned()]).expect("certificate");
+        let identity = Identity {
+            certificate: Pem::Inline(made.cert.pem().into_bytes().into()),
+            key: Pem::Inline(made.signing_key.serialize_pem().into_bytes().into()),
+        };
+        let tls = server_config(ServerTls { identity, client_cas: Vec::new() }).expect("configuration");
+        tokio::spawn(serve_tls(listener, tls, handler, ServeOptions::default(), stop));
+    } else {
+        tokio::spawn(serve_plain(listener, handler, ServeOptions::default(), stop));
+    }
+    port
 }
 
 #[tokio::test]

@@ -247,7 +247,7 @@ async fn answers_by_path_and_user() {
             r#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[]}"#,
         ),
         (Method::GET, "/configz", "admin", 200, r#"{"kubeletconfig":{"clusterDomain":"cluster.local"}}"#),
-        (Method::GET, "/logs/messages", "admin", 405, "logs endpoint is disabled."),
+        (Method::GET, "/logs/messages", "admin", 404, "404 page not found\n"),
         (Method::GET, "/containerLogs/ns/web/c", "admin", 200, "hello\noops\n"),
         (Method::GET, "/containerLogs/ns/web/c?tailLines=1", "admin", 200, "oops\n"),
         (Method::GET, "/containerLogs/ns/web/c?tailLines=-1", "admin", 422, r#"{"message": "Invalid request."}"#),
