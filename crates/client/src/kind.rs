@@ -14,6 +14,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+use serde_json::Value;
 
 /// A type of an API object, with its place in the API (the constants of [`Resource`]) and its JSON form.
 pub trait Kind: Resource + Clone + Default + fmt::Debug + Send + Sync + 'static {
@@ -76,6 +77,29 @@ impl fmt::Display for ObjectKey {
     }
 }
 
+/// The object with the times of conditions that say none. The API takes such conditions, the types do not: Go's zero time
+/// stands in, so that one of them does not keep a component from all objects of its kind.
+fn with_times(json: &[u8]) -> Option<Vec<u8>> {
+    fn fill(value: &mut Value) {
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(fill),
+            Value::Object(members) => {
+                if members.contains_key("type") && members.contains_key("status") {
+                    let time = members.entry("lastTransitionTime").or_insert(Value::Null);
+                    if time.is_null() {
+                        *time = "0001-01-01T00:00:00Z".into();
+                    }
+                }
+                members.values_mut().for_each(fill);
+            }
+            _ => {}
+        }
+    }
+    let mut object = serde_json::from_slice(json).ok()?;
+    fill(&mut object);
+    serde_json::to_vec(&object).ok()
+}
+
 macro_rules! kinds {
     ($($kind:ty: $namespaced:literal,)*) => {$(
         impl Kind for $kind {
@@ -90,7 +114,8 @@ macro_rules! kinds {
             }
 
             fn decode(json: &[u8]) -> Result<Self, serde_json::Error> {
-                serde_json::from_slice(json)
+                let read = |json: &[u8]| serde_json::from_slice(json);
+                read(json).or_else(|error| with_times(json).map_or(Err(error), |json| read(&json)))
             }
 
             fn encode(&self) -> Vec<u8> {

@@ -115,15 +115,23 @@ struct ListMeta {
 }
 
 /// A list's items one by one: their slices are decoded with the kind's one decoder. List items carry no kind and
-/// apiVersion of their own where they come from upstream's server; the decoder does not ask for them.
+/// apiVersion of their own where they come from upstream's server; the decoder does not ask for them. An item that cannot be
+/// read is logged and left out: it must not keep a component from all the others.
 pub(crate) fn decode_list<K: Kind>(json: &[u8]) -> Result<Page<K>> {
     let bad = |error: serde_json::Error| Error::Decode { what: format!("{}List", K::KIND), message: error.to_string() };
     let list: List = serde_json::from_slice(json).map_err(bad)?;
-    let items: Result<Vec<K>, _> =
-        list.items.unwrap_or_default().iter().map(|item| K::decode(item.get().as_bytes())).collect();
+    let read = |item: &&RawValue| {
+        let read = K::decode(item.get().as_bytes());
+        read.inspect_err(|error| {
+            let start: String = item.get().chars().take(200).collect();
+            tracing::error!(kind = K::KIND, %error, object = start, "an object cannot be read and is left out");
+        })
+        .ok()
+    };
+    let items = list.items.unwrap_or_default().iter().filter_map(read).collect();
     let token = list.metadata.continue_token;
     Ok(Page {
-        items: items.map_err(bad)?,
+        items,
         resource_version: list.metadata.resource_version,
         continue_token: (!token.is_empty()).then_some(token),
     })

@@ -200,3 +200,18 @@ async fn a_factory_has_one_informer_per_selection() {
     assert!(!never_started.has_synced());
     script.followed().await;
 }
+
+/// Conditions without times are taken by the API, and what nobody can read must not hide the rest.
+#[test]
+fn one_object_that_cannot_be_read_does_not_hide_the_others() {
+    use client::kinds::core::v1::Service;
+    let timeless = br#"{"metadata":{"name":"a"},"status":{"conditions":[{"type":"Up","status":"True","lastTransitionTime":null}]}}"#;
+    let service = Service::decode(timeless).expect("a Service");
+    assert_eq!(service.status.and_then(|status| status.conditions).map(|conditions| conditions.len()), Some(1));
+
+    let broken = json!({"metadata": {"name": "broken", "labels": 7}});
+    let script = Script::new([("GET /api/v1/configmaps?", list("5", "", [object("a", 1), broken, object("b", 2)]))]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let page = runtime.block_on(script.client().all::<ConfigMap>().list(&ListParams::default())).expect("a page");
+    assert_eq!(page.items.iter().map(Kind::name).collect::<Vec<_>>(), ["a", "b"]);
+}
