@@ -166,6 +166,15 @@ pub fn path_segment_prefix(value: &str) -> Problems {
     ["/", "%"].into_iter().filter(|bad| value.contains(bad)).map(|bad| format!("may not contain '{bad}'")).collect()
 }
 
+/// `IsValidIP`: an IPv4 or IPv6 address as it is written canonically.
+pub fn ip_address(value: &str) -> Problems {
+    match value.parse::<std::net::IpAddr>() {
+        Err(_) => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".into()],
+        Ok(address) if address.to_string() != value => vec![format!("must be in canonical form (\"{address}\")")],
+        Ok(_) => Vec::new(),
+    }
+}
+
 /// `IsCIdentifier`.
 pub fn c_identifier(value: &str) -> Problems {
     let good = has_shape(value, |_| true, |byte| byte.is_ascii_alphanumeric() || byte == b'_')

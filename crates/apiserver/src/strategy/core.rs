@@ -317,6 +317,15 @@ impl Strategy for Rbac {
     }
 }
 
+/// The addresses of Services: an object is named after the address that it reserves.
+pub struct IpAddresses;
+
+impl Strategy for IpAddresses {
+    fn name_rule(&self) -> NameRule {
+        NameRule::IpAddress
+    }
+}
+
 pub struct SigningRequests;
 
 impl Strategy for SigningRequests {

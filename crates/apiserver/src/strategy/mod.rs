@@ -128,6 +128,8 @@ pub enum NameRule {
     Label1035,
     /// Anything that can stand in a path.
     PathSegment,
+    /// An IP address in its canonical form.
+    IpAddress,
 }
 
 struct Generic;
@@ -160,6 +162,7 @@ pub fn of(resource: &Resource) -> &dyn Strategy {
         ("rbac.authorization.k8s.io", _) => &core::Rbac,
         ("apiextensions.k8s.io", "customresourcedefinitions") => &definition::Definitions,
         ("certificates.k8s.io", "certificatesigningrequests") => &core::SigningRequests,
+        ("networking.k8s.io", "ipaddresses") => &core::IpAddresses,
         ("discovery.k8s.io", "endpointslices") => &core::EndpointSlices,
         _ => &Generic,
     }

@@ -88,6 +88,19 @@ async fn members_that_stand_twice_in_yaml_are_named_with_their_line() {
     assert_eq!((code, &answer["data"]["k"]), (StatusCode::CREATED, &json!("w")));
 }
 
+#[tokio::test]
+async fn an_ip_address_is_named_by_its_canonical_form() {
+    let server = Harness::start().await;
+    let made = |name: &str| {
+        let parent = json!({"resource": "services", "namespace": "default", "name": "a"});
+        json!({"metadata": {"name": name}, "spec": {"parentRef": parent}}).to_string()
+    };
+    for (name, code) in [("2001:db8::ffff", 201), ("192.168.7.7", 201), ("2001:DB8::1", 422), ("10.0.0", 422)] {
+        let (found, answer) = server.post("/apis/networking.k8s.io/v1/ipaddresses", &made(name)).await;
+        assert_eq!(found.as_u16(), code, "{name}: {answer}");
+    }
+}
+
 /// Extension API servers, and upstream's controller manager and scheduler, wait for these.
 #[tokio::test]
 async fn every_cluster_says_how_it_authenticates() {
