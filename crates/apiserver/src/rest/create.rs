@@ -86,13 +86,13 @@ impl Call<'_> {
         };
         self.server.admission.admit(&review, &mut object).await?;
         let mut errors = strategy::validate_meta(&self.resource, strategy, &object);
-        errors.extend(strategy.validate(&object));
+        errors.extend(strategy.validate(&self.resource, &object));
         if !errors.is_empty() {
             return Err(Status::invalid(&self.resource.group, &self.resource.kind.kind, &name, errors));
         }
         self.server.admission.validate(&review, &object).await?;
         warnings.extend(review.warnings.into_inner());
-        warnings.extend(strategy.warnings(&object));
+        warnings.extend(strategy.warnings(&self.resource, &object));
         let reserved =
             self.server.before_create(&self.resource, &self.info.namespace, &name, &mut object, dry_run).await?;
         let stored = write::insert(self.server, &self.resource, &self.info.namespace, &name, object, dry_run).await;

@@ -27,7 +27,7 @@ impl Drop for Harness {
 pub fn config() -> Config {
     let key = rcgen::KeyPair::generate().expect("key");
     Config {
-        advertise_address: Ipv4Addr::LOCALHOST.into(),
+        advertise_address: Ipv4Addr::new(192, 0, 2, 1).into(),
         secure_port: 6443,
         service_cluster_ip_range: "10.96.0.0/16".parse().expect("range"),
         service_node_port_range: 30000..=32767,
