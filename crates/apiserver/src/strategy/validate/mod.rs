@@ -10,6 +10,7 @@ mod certificates;
 mod claim;
 mod common;
 mod core;
+mod cron;
 mod flowcontrol;
 mod networking;
 mod node;

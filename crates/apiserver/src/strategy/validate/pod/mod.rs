@@ -2,6 +2,8 @@
 
 mod annotations;
 pub(super) mod container;
+mod handlers;
+mod projected;
 pub(super) mod scheduling;
 pub(super) mod security;
 mod status;
