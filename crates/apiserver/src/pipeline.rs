@@ -115,7 +115,7 @@ impl Server {
             false => None,
         };
         let measure = Measure::begin(&self.metrics, &info, resource.as_deref(), &query, &request);
-        let warning = resource.as_ref().and_then(|resource| resource.custom.as_ref()?.warning.clone());
+        let warning = resource.as_ref().and_then(|resource| crate::strategy::deprecation(resource));
         let answer = self.dispatch(&info, &query, &user, resource, request).await;
         Measure::end(measure, answer).map(|answer| rest::write::with_warnings(answer, warning.as_slice()))
     }

@@ -88,14 +88,14 @@ impl Call<'_> {
         };
         self.server.admission.admit(&review, &mut object).await?;
         let mut errors = strategy::validate_meta(resource, strategy, &object);
-        errors.extend(strategy.validate(&object));
+        errors.extend(strategy.validate(resource, &object));
         errors.extend(strategy.validate_served(&self.resource.kind, &object, None));
         if !errors.is_empty() {
             return Err(Status::invalid(&resource.group, &resource.kind.kind, &name, errors));
         }
         self.server.admission.validate(&review, &object).await?;
         warnings.extend(review.warnings.into_inner());
-        warnings.extend(strategy.warnings(&object));
+        warnings.extend(strategy.warnings(resource, &object));
         let reserved = self.server.before_create(resource, &self.info.namespace, &name, &mut object, dry_run).await?;
         let stored = write::insert(self.server, resource, &self.info.namespace, &name, object, dry_run).await;
         if stored.is_err() {

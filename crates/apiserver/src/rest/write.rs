@@ -270,7 +270,7 @@ impl Change<'_> {
         let review = self.review(&before);
         self.server.admission.admit(&review, &mut object).await?;
         let mut errors = strategy::validate_meta_update(self.resource, &object, &before);
-        errors.extend(strategy.validate_change(scope, &object, &before));
+        errors.extend(strategy.validate_change(self.resource, scope, &object, &before));
         errors.extend(strategy.validate_served(&self.served.kind, &object, Some(&before)));
         if !errors.is_empty() {
             return Err(Attempt::from(Status::invalid(
@@ -282,6 +282,9 @@ impl Change<'_> {
         }
         self.server.admission.validate(&review, &object).await?;
         *warnings = review.warnings.into_inner();
+        if scope == Scope::Main {
+            warnings.extend(strategy.warnings(self.resource, &object));
+        }
         let exchange = self.server.before_update(self, &before, &mut object).await?;
         let committed = self.commit(old, &before, object).await;
         self.server.settle(exchange, committed.is_ok()).await;

@@ -7,7 +7,7 @@ use super::{NameRule, Strategy};
 use crate::rest::Scope;
 
 impl Strategy for CustomResource {
-    fn validate(&self, object: &Value) -> Vec<FieldError> {
+    fn validate(&self, _resource: &Resource, object: &Value) -> Vec<FieldError> {
         let mut errors = self.schema.validate("", object, None);
         errors.extend(self.replicas_problems(Scope::Main, object));
         errors.extend(self.schema.embedded_problems("", object));
@@ -15,7 +15,7 @@ impl Strategy for CustomResource {
         errors
     }
 
-    fn validate_change(&self, scope: Scope, object: &Value, old: &Value) -> Vec<FieldError> {
+    fn validate_change(&self, _resource: &Resource, scope: Scope, object: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = match (scope, object.get("status"), self.schema.property("status")) {
             // A write to the status does not answer for the rest.
             (Scope::Status, Some(status), Some(schema)) => schema.validate("status", status, old.get("status")),
@@ -33,7 +33,7 @@ impl Strategy for CustomResource {
         errors
     }
 
-    fn warnings(&self, object: &Value) -> Vec<String> {
+    fn warnings(&self, _resource: &Resource, object: &Value) -> Vec<String> {
         let finalizers = object.at(&["metadata", "finalizers"]).and_then(Value::as_array).unwrap_or_default();
         let unqualified =
             finalizers.iter().filter_map(Value::as_str).filter(|name| !name.contains('/') && !STANDARD.contains(name));

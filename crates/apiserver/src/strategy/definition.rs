@@ -6,7 +6,7 @@ mod names;
 mod schema;
 mod versions;
 
-use api::{Value, status::FieldError};
+use api::{Resource, Value, status::FieldError};
 use jiff::Timestamp;
 
 pub(crate) use names::conformance;
@@ -25,7 +25,7 @@ impl Strategy for Definitions {
         note_stored_version(object);
     }
 
-    fn validate(&self, object: &Value) -> Vec<FieldError> {
+    fn validate(&self, _resource: &Resource, object: &Value) -> Vec<FieldError> {
         let mut errors = names::own_name(object);
         errors.extend(spec(object));
         errors.extend(status(object));
@@ -33,7 +33,13 @@ impl Strategy for Definitions {
         errors
     }
 
-    fn validate_change(&self, scope: crate::rest::Scope, object: &Value, old: &Value) -> Vec<FieldError> {
+    fn validate_change(
+        &self,
+        _resource: &Resource,
+        scope: crate::rest::Scope,
+        object: &Value,
+        old: &Value,
+    ) -> Vec<FieldError> {
         if scope != crate::rest::Scope::Main {
             return names::check(object.at(&["status", "acceptedNames"]), "status.acceptedNames");
         }
@@ -44,7 +50,7 @@ impl Strategy for Definitions {
         errors
     }
 
-    fn warnings(&self, object: &Value) -> Vec<String> {
+    fn warnings(&self, _resource: &Resource, object: &Value) -> Vec<String> {
         schema::unknown_formats(object)
     }
 

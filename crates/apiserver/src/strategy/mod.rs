@@ -4,11 +4,11 @@
 mod core;
 mod custom;
 mod definition;
-mod event;
 mod meta;
 pub(crate) mod pod;
 mod selectable;
 mod service;
+mod validate;
 mod workload;
 
 use api::{Resource, Value, model::Gvk, status::FieldError};
@@ -21,6 +21,7 @@ pub(crate) use meta::{new_uid, prepare_update, random_suffix};
 pub use meta::{prepare_create, validate_meta, validate_meta_update};
 pub(crate) use pod::qos_class;
 pub use selectable::Selectable;
+pub(crate) use validate::pod_errors;
 
 /// Selectable fields, validation and preparation of one resource. All methods have the generic behaviour as default.
 pub trait Strategy: Sync {
@@ -41,22 +42,14 @@ pub trait Strategy: Sync {
     /// Keeps what a client may not change through the main resource. Status and metadata are taken care of.
     fn prepare_update(&self, _object: &mut Value, _old: &Value) {}
 
-    fn validate(&self, _object: &Value) -> Vec<FieldError> {
-        Vec::new()
+    /// All that is wrong with a new object.
+    fn validate(&self, resource: &Resource, object: &Value) -> Vec<FieldError> {
+        validate::create(resource, object)
     }
 
-    /// Checks a change; `object` as a whole is checked by [`validate`](Self::validate).
-    fn validate_update(&self, _object: &Value, _old: &Value) -> Vec<FieldError> {
-        Vec::new()
-    }
-
-    /// All that is wrong with a change through the main resource or its status.
-    fn validate_change(&self, scope: Scope, object: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = self.validate(object);
-        if scope != Scope::Free {
-            errors.extend(self.validate_update(object, old));
-        }
-        errors
+    /// All that is wrong with a change, be it through the main resource, its status or another subresource.
+    fn validate_change(&self, resource: &Resource, scope: Scope, object: &Value, old: &Value) -> Vec<FieldError> {
+        validate::change(resource, scope, object, old)
     }
 
     /// What only some of the versions through which an object is written check. `object` and `old`, which a create does not
@@ -65,8 +58,8 @@ pub trait Strategy: Sync {
         Vec::new()
     }
 
-    fn warnings(&self, _object: &Value) -> Vec<String> {
-        Vec::new()
+    fn warnings(&self, resource: &Resource, object: &Value) -> Vec<String> {
+        validate::warnings(resource, object)
     }
 
     /// Why nothing new may be created at this time.
@@ -147,17 +140,12 @@ pub fn of(resource: &Resource) -> &dyn Strategy {
         ("", "namespaces") => &core::Namespaces,
         ("", "nodes") => &core::Nodes,
         ("", "secrets") => &core::Secrets,
-        ("", "configmaps") => &core::ConfigMaps,
         ("" | "events.k8s.io", "events") => &core::Events,
         ("", "endpoints") => &core::Endpoints,
         ("", "persistentvolumes" | "persistentvolumeclaims" | "resourcequotas") => &core::WithoutGeneration,
         ("", "replicationcontrollers") => &workload::ReplicationControllers,
         ("apps", "replicasets") => &workload::ReplicaSets,
-        ("apps", "deployments") => &workload::Deployments,
-        ("apps", "daemonsets") => &workload::DaemonSets,
-        ("apps", "statefulsets") => &workload::StatefulSets,
         ("batch", "jobs") => &workload::Jobs,
-        ("batch", "cronjobs") => &workload::CronJobs,
         ("coordination.k8s.io", _) => &core::CreatesOnUpdate,
         ("rbac.authorization.k8s.io", _) => &core::Rbac,
         ("apiextensions.k8s.io", "customresourcedefinitions") => &definition::Definitions,
@@ -165,6 +153,15 @@ pub fn of(resource: &Resource) -> &dyn Strategy {
         ("networking.k8s.io", "ipaddresses") => &core::IpAddresses,
         ("discovery.k8s.io", "endpointslices") => &core::EndpointSlices,
         _ => &Generic,
+    }
+}
+
+/// What every answer about a resource that is on its way out says (apiserver `pkg/endpoints/deprecation`).
+pub fn deprecation(resource: &Resource) -> Option<String> {
+    match (&*resource.group, &*resource.plural) {
+        ("", "endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into()),
+        ("", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+".into()),
+        _ => resource.custom.as_ref()?.warning.clone(),
     }
 }
 

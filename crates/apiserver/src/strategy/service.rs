@@ -1,12 +1,10 @@
 //! Services (`pkg/registry/core/service/strategy.go`). Addresses and node ports come from `alloc`.
 
-use api::{Resource, Value, names, status::FieldError};
+use api::{Resource, Value};
 
 use super::{NameRule, Strategy};
 
 pub struct Services;
-
-const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 
 impl Strategy for Services {
     fn fields(&self) -> &'static [&'static str] {
@@ -19,6 +17,8 @@ impl Strategy for Services {
 
     /// What the client leaves out of an update and what was allocated stays (patchAllocatedValues).
     fn prepare_update(&self, object: &mut Value, old: &Value) {
+        follow_address(object, old);
+        drop_what_the_type_has_not(object, old);
         let needs_address = |object: &Value| object.str_at(&["spec", "type"]) != "ExternalName";
         if needs_address(object) && needs_address(old) {
             for name in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
@@ -39,75 +39,54 @@ impl Strategy for Services {
     fn name_rule(&self) -> NameRule {
         NameRule::Label1035
     }
+}
 
-    fn validate(&self, object: &Value) -> Vec<FieldError> {
-        let Some(spec) = object.get("spec") else { return vec![FieldError::required("spec", "")] };
-        let mut errors = Vec::new();
-        let kind = spec.str_at(&["type"]);
-        if !TYPES.contains(&kind) {
-            errors.push(FieldError::not_supported("spec.type", kind, &TYPES));
-        }
-        let ports = spec.get("ports").and_then(Value::as_array).unwrap_or_default();
-        let headless = spec.str_at(&["clusterIP"]) == "None";
-        if ports.is_empty() && !headless && kind != "ExternalName" {
-            errors.push(FieldError::required("spec.ports", ""));
-        }
-        if kind == "ExternalName" && spec.str_at(&["externalName"]).is_empty() {
-            errors.push(FieldError::required("spec.externalName", ""));
-        }
-        validate_ports(ports, &mut errors);
-        let affinities = ["ClientIP", "None"];
-        let affinity = spec.str_at(&["sessionAffinity"]);
-        if !affinities.contains(&affinity) {
-            errors.push(FieldError::not_supported("spec.sessionAffinity", affinity, &affinities));
-        }
-        let selector: Vec<(&str, &str)> = spec
-            .get("selector")
-            .and_then(Value::as_object)
-            .map(|map| map.iter().map(|(key, value)| (key, value.as_str().unwrap_or_default())).collect())
-            .unwrap_or_default();
-        errors.extend(names::labels(selector, "spec.selector"));
-        errors
+/// Who changes or clears the address means the first of the addresses, too (`normalizeClusterIPs`).
+fn follow_address(object: &mut Value, old: &Value) {
+    let address = |service: &Value| service.str_at(&["spec", "clusterIP"]).to_owned();
+    let (new, before) = (address(object), address(old));
+    let list = ["spec", "clusterIPs"];
+    if new == before || object.at(&list) != old.at(&list) {
+        return;
     }
-
-    fn validate_update(&self, object: &Value, old: &Value) -> Vec<FieldError> {
-        let external = |object: &Value| object.str_at(&["spec", "type"]) == "ExternalName";
-        let (new, before) = (object.str_at(&["spec", "clusterIP"]), old.str_at(&["spec", "clusterIP"]));
-        if !external(object) && !external(old) && !before.is_empty() && new != before {
-            return vec![FieldError::invalid("spec.clusterIPs[0]", new, "may not change once set")];
-        }
-        Vec::new()
+    if new.is_empty() {
+        object.take(&list);
+    } else if let Some(first) = object.at_mut(&list).and_then(Value::as_array_mut).and_then(|list| list.first_mut()) {
+        *first = new.into();
     }
 }
 
-fn validate_ports(ports: &[Value], errors: &mut Vec<FieldError>) {
-    let mut seen: Vec<&str> = Vec::new();
-    for (index, port) in ports.iter().enumerate() {
-        let field = format!("spec.ports[{index}]");
-        let name = port.str_at(&["name"]);
-        if name.is_empty() && ports.len() > 1 {
-            errors.push(FieldError::required(format!("{field}.name"), ""));
-        } else if !name.is_empty() {
-            errors.extend(
-                names::dns1123_label(name)
-                    .into_iter()
-                    .map(|problem| FieldError::invalid(format!("{field}.name"), name, problem)),
-            );
-            if seen.contains(&name) {
-                errors.push(FieldError::duplicate(format!("{field}.name"), name));
+/// What only the old type had goes with it, unless the client changed it (`dropTypeDependentFields`).
+fn drop_what_the_type_has_not(object: &mut Value, old: &Value) {
+    let kind = |service: &Value| service.str_at(&["spec", "type"]).to_owned();
+    let (new, before) = (kind(object), kind(old));
+    if new == before {
+        return;
+    }
+    let has_node_ports = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
+    let is_balanced = |kind: &str| kind == "LoadBalancer";
+    let has_address = |kind: &str| kind != "ExternalName";
+    let mut drop = |had: bool, has: bool, names: &[&str]| {
+        for name in names.iter().filter(|_| had && !has) {
+            if object.at(&["spec", name]) == old.at(&["spec", name]) {
+                object.take(&["spec", name]);
             }
         }
-        seen.push(name);
-        let number = port.get("port").and_then(Value::as_i64).unwrap_or(0);
-        errors.extend(
-            names::port_number(number)
-                .into_iter()
-                .map(|problem| FieldError::invalid(format!("{field}.port"), number, problem)),
-        );
-        let protocols = ["SCTP", "TCP", "UDP"];
-        let protocol = port.str_at(&["protocol"]);
-        if !protocols.contains(&protocol) {
-            errors.push(FieldError::not_supported(format!("{field}.protocol"), protocol, &protocols));
+    };
+    let addresses = ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"];
+    drop(has_address(&before), has_address(&new), &addresses);
+    drop(has_node_ports(&before), has_node_ports(&new), &["externalTrafficPolicy"]);
+    let balancing = ["allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort"];
+    drop(is_balanced(&before), is_balanced(&new), &balancing);
+    if has_node_ports(&before) && !has_node_ports(&new) {
+        let ports =
+            |service: &Value| service.at(&["spec", "ports"]).and_then(Value::as_array).unwrap_or_default().to_vec();
+        let was = ports(old);
+        let kept = |port: &Value| was.iter().any(|old| old.get("nodePort") == port.get("nodePort"));
+        for port in object.at_mut(&["spec", "ports"]).and_then(Value::as_array_mut).into_iter().flatten() {
+            if kept(port) {
+                port.take(&["nodePort"]);
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use api::{Status, Value, status::FieldError};
 
-use crate::strategy::pod::{qos_class, validate_spec};
+use crate::strategy::{pod_errors, qos_class};
 
 /// The lists whose containers can be resized.
 const LISTS: [&str; 2] = ["containers", "initContainers"];
@@ -77,7 +77,7 @@ fn check_whole(before: &Value, object: &Value, errors: &mut Vec<FieldError>) {
         let detail = "Pod QOS Class may not change as a result of resizing";
         errors.push(FieldError::invalid("spec", before.str_at(&["status", "qosClass"]), detail));
     }
-    errors.extend(validate_spec(object.get("spec"), "spec"));
+    errors.extend(pod_errors(object));
 }
 
 #[cfg(test)]
@@ -88,7 +88,8 @@ mod tests {
         api::json::parse(format!(r#"{{"metadata":{{"name":"p"}},"spec":{{{spec}}}}}"#).as_bytes()).expect("JSON")
     }
 
-    const BEFORE: &str = r#""nodeName":"n","restartPolicy":"Always","dnsPolicy":"ClusterFirst","containers":[{"name":"c",
+    const BEFORE: &str = r#""nodeName":"n","restartPolicy":"Always","dnsPolicy":"ClusterFirst",
+        "terminationGracePeriodSeconds":30,"containers":[{"name":"c",
         "image":"i","imagePullPolicy":"Always","terminationMessagePolicy":"File",
         "resources":{"requests":{"cpu":"1","memory":"1Gi"}}}]"#;
 

@@ -147,7 +147,7 @@ async fn classes_are_chosen_and_storage_is_protected() {
         (ADMIN, "POST", CLAIMS.into(), claim("b", "1Gi", r#","storageClassName":"""#), 201, vec![r#""storageClassName":"""#]),
         (ADMIN, "POST", CLAIMS.into(), claim("s", "1Gi", r#","storageClassName":"slow""#), 201, vec![r#""storageClassName":"slow""#]),
         (ADMIN, "POST", "/api/v1/persistentvolumes".into(), volume.into(), 201, vec![r#""finalizers":["kubernetes.io/pv-protection"]"#]),
-        (ADMIN, "PATCH", format!("{CLAIMS}/a"), grow.into(), 403, vec!["Only bound persistent volume claims can be expanded"]),
+        (ADMIN, "PATCH", format!("{CLAIMS}/a"), grow.into(), 422, vec!["spec is immutable after creation except resources.requests"]),
         (ADMIN, "PATCH", format!("{CLAIMS}/a/status"), bound.into(), 200, vec![]),
         (ADMIN, "PATCH", format!("{CLAIMS}/a"), grow.into(), 200, vec![r#""storage":"2Gi""#]),
         (ADMIN, "PATCH", format!("{CLAIMS}/s/status"), bound.into(), 200, vec![]),

@@ -9,12 +9,16 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use net::Body;
 use serde_json::Value;
-use store::embedded::{Embedded, EmbeddedOptions};
+use store::{
+    Store,
+    embedded::{Embedded, EmbeddedOptions},
+};
 use tokio_util::sync::CancellationToken;
 
 pub struct Harness {
     pub server: Arc<Server>,
     pub admin: Arc<UserInfo>,
+    store: Arc<Embedded>,
     stop: CancellationToken,
     _dir: tempfile::TempDir,
 }
@@ -28,7 +32,7 @@ impl Drop for Harness {
 pub fn config() -> Config {
     let key = rcgen::KeyPair::generate().expect("key");
     Config {
-        advertise_address: Ipv4Addr::LOCALHOST.into(),
+        advertise_address: Ipv4Addr::new(192, 0, 2, 1).into(),
         secure_port: 6443,
         service_cluster_ip_range: "10.96.0.0/16".parse().expect("range"),
         service_node_port_range: 30000..=32767,
@@ -63,9 +67,9 @@ impl Harness {
         let dir = tempfile::tempdir().expect("temporary directory");
         let store = Arc::new(Embedded::open(EmbeddedOptions::new(dir.path())).expect("store"));
         let stop = CancellationToken::new();
-        let server = Server::start(config, store, Arc::new(SystemClock), stop.clone()).await.expect("server");
+        let server = Server::start(config, store.clone(), Arc::new(SystemClock), stop.clone()).await.expect("server");
         let admin = Arc::new(UserInfo::authenticated("admin", ["system:masters".to_owned()]));
-        let harness = Harness { server, admin, stop, _dir: dir };
+        let harness = Harness { server, store: store.clone(), admin, stop, _dir: dir };
         // What the service account controller does in a cluster.
         harness.post("/api/v1/namespaces/default/serviceaccounts", r#"{"metadata":{"name":"default"}}"#).await;
         harness
@@ -95,6 +99,11 @@ impl Harness {
         let value =
             serde_json::from_slice(&bytes).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into()));
         (status, value)
+    }
+
+    /// Puts into the store what an API server of another time may have left there, and this one would refuse.
+    pub async fn plant(&self, key: &str, object: &Value) {
+        self.store.create(key, object.to_string().into(), None).await.expect("stored");
     }
 
     pub async fn get(&self, path: &str) -> (StatusCode, Value) {

@@ -94,7 +94,7 @@ async fn tokens_are_signed_with_a_published_key() {
     let (code, configuration) = server.get("/.well-known/openid-configuration").await;
     assert_eq!(code, StatusCode::OK, "{configuration}");
     assert_eq!(configuration["issuer"], "https://kubernetes.default.svc.cluster.local");
-    assert_eq!(configuration["jwks_uri"], "https://127.0.0.1:6443/openid/v1/jwks");
+    assert_eq!(configuration["jwks_uri"], "https://192.0.2.1:6443/openid/v1/jwks");
     assert_eq!(configuration["id_token_signing_alg_values_supported"], serde_json::json!(["ES256"]));
     let (_, set) = server.get("/openid/v1/jwks").await;
     let key = &set["keys"][0];

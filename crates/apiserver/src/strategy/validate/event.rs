@@ -8,7 +8,7 @@ const ACTION_MAX: usize = 128;
 const REASON_MAX: usize = 128;
 const MESSAGE_MAX: usize = 1024;
 
-pub(super) fn validate(served: &Gvk, event: &Value, old: Option<&Value>) -> Vec<FieldError> {
+pub(in crate::strategy) fn validate(served: &Gvk, event: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let is_core = served.group.is_empty();
     let mut errors = if is_set(event, "eventTime") {
         reported(event, if is_core { "reportingComponent" } else { "reportingController" })

@@ -1,0 +1,426 @@
+//! Volumes of pods, and the sources that persistent volumes share with them (`pkg/apis/core/validation`:
+//! validateVolumeSource, ValidatePersistentVolumeSpec).
+
+use api::names;
+
+use super::{Context, container, projected};
+use crate::strategy::validate::{at::At, claim, common};
+
+/// The volumes of a pod that are as they should be, and whether each is a claim.
+#[derive(Default)]
+pub(super) struct Volumes<'v> {
+    known: Vec<(&'v str, bool)>,
+}
+
+impl Volumes<'_> {
+    pub fn has(&self, name: &str) -> bool {
+        self.is_claim(name).is_some()
+    }
+
+    /// Whether the volume of that name, if there is one, is a claim.
+    pub fn is_claim(&self, name: &str) -> Option<bool> {
+        self.known.iter().find(|(known, _)| *known == name).map(|(_, is_claim)| *is_claim)
+    }
+}
+
+/// One kind of volume: its member, where its errors stand, what it has to have, and what else is checked.
+struct Source {
+    name: &'static str,
+    place: &'static str,
+    need: &'static [&'static str],
+    more: fn(&At),
+}
+
+const fn source(name: &'static str, need: &'static [&'static str], more: fn(&At)) -> Source {
+    Source { name, place: name, need, more }
+}
+
+const fn placed(name: &'static str, place: &'static str, need: &'static [&'static str], more: fn(&At)) -> Source {
+    Source { name, place, need, more }
+}
+
+fn nothing(_: &At) {}
+
+/// In upstream's order, which decides on the one that is not refused where there are several.
+const SOURCES: [Source; 30] = [
+    source("emptyDir", &[], empty_dir),
+    source("hostPath", &["path"], host_path),
+    source("gitRepo", &["repository"], |at| common::local_path(&at.get("directory"))),
+    placed("gcePersistentDisk", "persistentDisk", &["pdName"], partition),
+    source("awsElasticBlockStore", &["volumeID"], partition),
+    source("secret", &["secretName"], key_paths),
+    source("nfs", &["server", "path"], nfs),
+    source("iscsi", &["targetPortal", "iqn"], iscsi),
+    source("glusterfs", &["endpoints", "path"], nothing),
+    source("flocker", &[], flocker),
+    source("persistentVolumeClaim", &["claimName"], nothing),
+    source("rbd", &["monitors", "image"], nothing),
+    source("cinder", &["volumeID"], secret_name),
+    source("cephfs", &["monitors"], nothing),
+    source("quobyte", &["registry", "volume"], nothing),
+    source("downwardAPI", &[], downward),
+    source("fc", &[], fibre_channel),
+    source("flexVolume", &["driver"], flex),
+    source("configMap", &["name"], key_paths),
+    source("azureFile", &["secretName", "shareName"], nothing),
+    source("vsphereVolume", &["volumePath"], nothing),
+    source("photonPersistentDisk", &["pdID"], nothing),
+    source("portworxVolume", &["volumeID"], nothing),
+    source("azureDisk", &["diskName", "diskURI"], azure_disk),
+    source("storageos", &["volumeName"], secret_name),
+    source("projected", &[], projected::check),
+    source("scaleIO", &["gateway", "system", "volumeName"], nothing),
+    source("csi", &[], csi),
+    source("ephemeral", &["volumeClaimTemplate"], ephemeral),
+    source("image", &[], |at| {
+        at.get("pullPolicy").need_one_of(&["Always", "IfNotPresent", "Never"]);
+    }),
+];
+
+/// Sources of persistent volumes that no pod names itself.
+const PERSISTENT_ONLY: [Source; 1] = [source("local", &["path"], |at| common::no_backsteps(&at.get("path")))];
+
+/// Sources that persistent volumes have as well, with what is different there.
+const PERSISTENT: [Source; 4] = [
+    source("csi", &["volumeHandle"], persistent_csi),
+    source("cinder", &["volumeID"], secret_reference),
+    source("storageos", &["volumeName"], secret_reference),
+    source("azureFile", &["secretName", "shareName"], |at| {
+        if at.get("secretNamespace").is_set() {
+            at.get("secretNamespace").need();
+        }
+    }),
+];
+
+fn check(at: &At, source: &Source) {
+    for name in source.need {
+        at.get(name).need();
+    }
+    (source.more)(at);
+}
+
+/// The names of the members that hold a persistent volume's source.
+pub(in crate::strategy::validate) fn persistent_names() -> impl Iterator<Item = &'static str> {
+    SOURCES.iter().chain(&PERSISTENT_ONLY).map(|source| source.name)
+}
+
+/// `ValidatePersistentVolumeSpec`'s part on sources: exactly one of them.
+pub(in crate::strategy::validate) fn persistent_source(spec: &At) {
+    let own = |source: &'static Source| PERSISTENT.iter().find(|other| other.name == source.name).unwrap_or(source);
+    one_source(spec, SOURCES.iter().chain(&PERSISTENT_ONLY).map(own));
+}
+
+fn one_source(at: &At, sources: impl Iterator<Item = &'static Source>) {
+    let mut found = false;
+    for source in sources.filter(|source| at.get(source.name).is_set()) {
+        let value = at.get(source.name);
+        if found {
+            value.forbidden("may not specify more than 1 volume type");
+        } else {
+            check(&at.get(source.place).holding(&value), source);
+        }
+        found = true;
+    }
+    if !found {
+        at.required("must specify a volume type");
+    }
+}
+
+/// `ValidateVolumes`.
+pub(super) fn volumes<'v>(list: &At<'v, '_>, context: &Context<'v>) -> Volumes<'v> {
+    let mut volumes = Volumes::default();
+    let templates = context.claim_templates;
+    for template in templates.iter().flat_map(At::items) {
+        volumes.known.push((template.value().str_at(&["metadata", "name"]), true));
+    }
+    let from_templates = volumes.known.len();
+    for volume in list.items() {
+        let name = volume.get("name");
+        if volumes.known[..from_templates].iter().any(|(known, _)| *known == name.text()) {
+            continue;
+        }
+        let before = volume.errors();
+        one_source(&volume, SOURCES.iter());
+        of_pod(&volume, context);
+        name.need_named(names::dns1123_label);
+        if volumes.has(name.text()) {
+            name.duplicate();
+        }
+        if volume.errors() == before {
+            let is_claim = volume.get("persistentVolumeClaim").is_set() || volume.get("ephemeral").is_set();
+            volumes.known.push((name.text(), is_claim));
+        }
+        let claim = volume.get("persistentVolumeClaim");
+        let made = |other: At| {
+            other.get("ephemeral").is_set()
+                && format!("{}-{}", context.name, other.get("name").text()) == claim.get("claimName").text()
+        };
+        if claim.is_set() && !context.name.is_empty() && list.items().any(made) {
+            claim.get("claimName").invalid("must not reference a PVC that gets created for an ephemeral volume");
+        }
+    }
+    volumes
+}
+
+/// What depends on the volume's name and on whose it is.
+fn of_pod(volume: &At, context: &Context) {
+    let name = volume.get("name").text();
+    let iscsi = volume.get("iscsi");
+    if iscsi.get("initiatorName").is_set() && name.len() + 1 + iscsi.get("targetPortal").text().len() > 64 {
+        volume.get("name").invalid(ISCSI_TOO_LONG);
+    }
+    if volume.get("ephemeral").is_set() && !context.name.is_empty() && !name.is_empty() {
+        let claim = format!("{}-{name}", context.name);
+        for problem in names::dns1123_subdomain(&claim) {
+            volume.get("name").invalid(format!("PVC name {claim:?}: {problem}"));
+        }
+    }
+    if context.is_pod && volume.get("image").is_set() {
+        volume.get("image").get("reference").need();
+    }
+}
+
+const ISCSI_TOO_LONG: &str = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.";
+
+pub(super) fn file_mode(at: &At) {
+    if at.int().is_some_and(|mode| !(0..=0o777).contains(&mode)) {
+        at.invalid("must be a number between 0 and 0777 (octal), both inclusive");
+    }
+}
+
+fn empty_dir(at: &At) {
+    let limit = at.get("sizeLimit");
+    if limit.quantity().is_some_and(|limit| limit.is_negative()) {
+        limit.forbidden("SizeLimit field must be a valid resource quantity");
+    }
+}
+
+fn host_path(at: &At) {
+    common::no_backsteps(&at.get("path"));
+    at.get("type").one_of_if_set(&[
+        "",
+        "BlockDevice",
+        "CharDevice",
+        "Directory",
+        "DirectoryOrCreate",
+        "File",
+        "FileOrCreate",
+        "Socket",
+    ]);
+}
+
+fn partition(at: &At) {
+    let partition = at.get("partition");
+    if partition.int().is_some_and(|number| !(0..=255).contains(&number)) {
+        partition.invalid("must be between 1 and 255, inclusive");
+    }
+}
+
+fn nfs(at: &At) {
+    let path = at.get("path");
+    if !path.text().starts_with('/') {
+        path.invalid_value(path.text(), "must be an absolute path");
+    }
+}
+
+/// Whether a name of an initiator is one of the three forms.
+fn is_iscsi_name(name: &str) -> bool {
+    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    match (name.get(..3), name.get(4..)) {
+        (Some("eui"), Some(rest)) => rest.len() == 16 && plain(rest),
+        (Some("naa"), Some(rest)) => rest.len() == 32 && plain(rest),
+        (Some("iqn"), Some(rest)) => {
+            let digits = |range: std::ops::Range<usize>| {
+                rest.get(range).is_some_and(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+            };
+            let domain = rest.get(8..).and_then(|rest| rest.split_once(':'));
+            digits(0..4)
+                && digits(5..7)
+                && rest.get(4..5) == Some("-")
+                && domain.is_some_and(|(domain, unit)| {
+                    !domain.is_empty() && !unit.is_empty() && !unit.contains([',', ';', '*', '&', '$', '|', ' '])
+                })
+        }
+        _ => false,
+    }
+}
+
+fn iscsi(at: &At) {
+    for (member, place) in [("iqn", "iqn"), ("initiatorName", "initiatorname")] {
+        let name = at.get(member);
+        let known = ["iqn", "eui", "naa"].iter().any(|prefix| name.text().starts_with(prefix));
+        if name.is_empty() {
+            continue;
+        }
+        let place = at.get(place);
+        let place = place.holding(&name);
+        if !known {
+            place.invalid("must be valid format starting with iqn, eui, or naa");
+        } else if !is_iscsi_name(name.text()) {
+            place.invalid("must be valid format");
+        }
+    }
+    at.get("lun").in_range(0, 255);
+    let authenticates = at.get("chapAuthDiscovery").is_true() || at.get("chapAuthSession").is_true();
+    if authenticates && !at.get("secretRef").is_set() {
+        at.get("secretRef").required("");
+    }
+}
+
+fn flocker(at: &At) {
+    let (name, uuid) = (at.get("datasetName"), at.get("datasetUUID"));
+    match (name.is_empty(), uuid.is_empty()) {
+        (true, true) => at.required("one of datasetName and datasetUUID is required"),
+        (false, false) => {
+            at.invalid_value("resource", "datasetName and datasetUUID can not be specified simultaneously")
+        }
+        _ => {}
+    }
+    if name.text().contains('/') {
+        name.invalid("must not contain '/'");
+    }
+}
+
+fn secret_name(at: &At) {
+    let secret = at.get("secretRef");
+    if secret.is_set() {
+        secret.get("name").need();
+    }
+}
+
+fn secret_reference(at: &At) {
+    secret_name(at);
+    let secret = at.get("secretRef");
+    if secret.is_set() {
+        secret.get("namespace").need();
+    }
+}
+
+fn fibre_channel(at: &At) {
+    let (names, ids, lun) = (at.get("targetWWNs"), at.get("wwids"), at.get("lun"));
+    if names.len() + ids.len() == 0 {
+        names.required("must specify either targetWWNs or wwids, but not both");
+    }
+    if !names.is_empty() && !ids.is_empty() {
+        names.invalid("targetWWNs and wwids can not be specified simultaneously");
+    }
+    if !names.is_empty() {
+        if !lun.is_set() {
+            lun.required("lun is required if targetWWNs is specified");
+        }
+        lun.in_range(0, 255);
+    }
+}
+
+fn flex(at: &At) {
+    for (key, option) in at.get("options").entries() {
+        let domain = format!(".{}", key.split('/').next().unwrap_or_default().to_lowercase());
+        let reserved = domain.ends_with(".kubernetes.io") || domain.ends_with(".k8s.io");
+        if reserved {
+            option.invalid_value(key, "kubernetes.io and k8s.io namespaces are reserved");
+        }
+    }
+}
+
+fn azure_disk(at: &At) {
+    at.get("cachingMode").one_of_if_set(&["None", "ReadOnly", "ReadWrite"]);
+    let (kind, uri) = (at.get("kind"), at.get("diskURI"));
+    kind.one_of_if_set(&["Dedicated", "Managed", "Shared"]);
+    let is_managed = kind.text() == "Managed";
+    if is_managed && !uri.text().starts_with("/subscriptions/") {
+        uri.not_supported(&[
+            "/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}",
+        ]);
+    }
+    if kind.is_set() && !is_managed && !uri.text().starts_with("https://") {
+        uri.not_supported(&["https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd"]);
+    }
+}
+
+/// `ValidateCSIDriverName`.
+pub(in crate::strategy::validate) fn csi_driver(at: &At) {
+    if at.need() {
+        at.max_bytes(63);
+        for problem in names::dns1123_subdomain(&at.text().to_lowercase()) {
+            at.invalid(problem);
+        }
+    }
+}
+
+fn csi(at: &At) {
+    csi_driver(&at.get("driver"));
+    let secret = at.get("nodePublishSecretRef");
+    if secret.is_set() && secret.get("name").need() {
+        at.get("name").holding(&secret.get("name")).named(names::dns1123_subdomain);
+    }
+}
+
+fn persistent_csi(at: &At) {
+    csi_driver(&at.get("driver"));
+    for name in
+        ["controllerPublishSecretRef", "controllerExpandSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef"]
+    {
+        let secret = at.get(name);
+        if secret.is_set() {
+            secret.get("name").need_named(names::dns1123_subdomain);
+            secret.get("namespace").need_named(names::dns1123_label);
+        }
+    }
+}
+
+fn ephemeral(at: &At) {
+    let template = at.get("volumeClaimTemplate");
+    if template.is_set() {
+        let metadata = template.get("metadata");
+        common::annotations(&metadata.get("annotations"));
+        common::labels(&metadata.get("labels"));
+        for (name, _) in
+            metadata.entries().filter(|(name, _)| !matches!(*name, "annotations" | "labels" | "creationTimestamp"))
+        {
+            metadata.get(name).forbid("cannot be set");
+        }
+        claim::spec(&template.get("spec"));
+    }
+}
+
+/// `validateSecretVolumeSource` and `validateConfigMapVolumeSource`.
+fn key_paths(at: &At) {
+    file_mode(&at.get("defaultMode"));
+    at.get("items").items().for_each(|item| key_to_path(&item));
+}
+
+pub(super) fn key_to_path(item: &At) {
+    item.get("key").need();
+    item.get("path").need();
+    common::unreserved_path(&item.get("path"));
+    file_mode(&item.get("mode"));
+}
+
+const VOLUME_FIELDS: [&str; 5] =
+    ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
+
+/// Files of the downward API; their errors stand at the volume, as upstream's do.
+fn downward(at: &At) {
+    file_mode(&at.get("defaultMode"));
+    downward_files(at);
+}
+
+pub(super) fn downward_files(at: &At) {
+    for item in at.get("items").items() {
+        let file = at.holding(&item);
+        file.get("path").need();
+        common::unreserved_path(&file.get("path"));
+        let (field, resource) = (file.get("fieldRef"), file.get("resourceFieldRef"));
+        if field.is_set() {
+            container::object_field(&field, &VOLUME_FIELDS);
+            if resource.is_set() {
+                file.invalid_value("resource", "fieldRef and resourceFieldRef can not be specified simultaneously");
+            }
+        } else if resource.is_set() {
+            container::resource_field(&resource, true);
+        } else {
+            file.required("one of fieldRef and resourceFieldRef is required");
+        }
+        file_mode(&file.get("mode"));
+    }
+}

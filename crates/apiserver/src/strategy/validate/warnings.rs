@@ -1,0 +1,164 @@
+//! What is not wrong but deserves a word (`pkg/api/service/warnings.go`, `pkg/api/persistentvolume/util.go` and the
+//! strategies of `pkg/registry`); those about pods are in [`super::pod::warnings`].
+
+use std::net::Ipv6Addr;
+
+use api::{Resource, Value, names};
+
+use super::{
+    at::{At, Sink},
+    pod::warnings as pods,
+};
+
+/// Warnings about an object that is created or changed.
+pub(in crate::strategy) fn warnings(resource: &Resource, object: &Value) -> Vec<String> {
+    let sink = Sink::default();
+    let at = At::root(object, &sink);
+    let mut out = Vec::new();
+    let spec = at.get("spec");
+    match (&*resource.group, &*resource.plural) {
+        ("", "pods") => pods::pod(&at, false, &mut out),
+        ("", "podtemplates") => pods::pod(&at.get("template"), true, &mut out),
+        ("", "replicationcontrollers") | ("apps", "deployments" | "replicasets" | "daemonsets" | "statefulsets") => {
+            pods::pod(&spec.get("template"), true, &mut out);
+        }
+        ("batch", "jobs") => {
+            name_of_job(&at, &mut out);
+            job(&spec, &mut out);
+        }
+        ("batch", "cronjobs") => {
+            name_of_job(&at, &mut out);
+            job(&spec.get("jobTemplate").get("spec"), &mut out);
+        }
+        ("", "services") => service(&at, &mut out),
+        ("", "endpoints") => endpoints(&at, &mut out),
+        ("", "persistentvolumes") => volume(&at, &mut out),
+        ("", "persistentvolumeclaims") => {
+            beta_class(&at, &mut out);
+            pods::claim(&spec, &mut out);
+        }
+        ("networking.k8s.io", "ingresses") => {
+            let annotation = object.at(&["metadata", "annotations", "kubernetes.io/ingress.class"]);
+            if annotation.is_some() && !spec.get("ingressClassName").is_set() {
+                out.push("annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead".into());
+            }
+        }
+        ("storage.k8s.io", "storageclasses") => {
+            for term in at.get("allowedTopologies").items() {
+                for expression in term.get("matchLabelExpressions").items() {
+                    let key = expression.get("key");
+                    if let Some(why) = pods::deprecated_label(key.text()) {
+                        out.push(format!("{}: {why}", key.path()));
+                    }
+                }
+            }
+        }
+        _ => {}
+    }
+    out
+}
+
+fn name_of_job(at: &At, out: &mut Vec<String>) {
+    let problems = names::dns1123_label(at.value().str_at(&["metadata", "name"]));
+    if !problems.is_empty() {
+        out.push(format!("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [{}]", problems.join(" ")));
+    }
+}
+
+/// As many completions as are counted one by one without a limit.
+const COMPLETIONS_SOFT_MAX: i64 = 100_000;
+const PARALLELISM_SOFT_MAX: i64 = 10_000;
+
+fn job(spec: &At, out: &mut Vec<String>) {
+    let above = |name: &str, max: i64| spec.get(name).int().is_some_and(|number| number > max);
+    if spec.get("completionMode").text() == "Indexed"
+        && above("completions", COMPLETIONS_SOFT_MAX)
+        && above("parallelism", PARALLELISM_SOFT_MAX)
+    {
+        out.push("In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail".into());
+    }
+    pods::pod(&spec.get("template"), true, out);
+}
+
+/// `GetWarningsForIP`: an IPv6 address has one form that is preferred.
+pub(super) fn ip(at: &At, out: &mut Vec<String>) {
+    if let Ok(address) = at.text().parse::<Ipv6Addr>()
+        && address.to_string() != at.text()
+    {
+        let (path, text) = (at.path(), at.text());
+        out.push(format!(
+            "{path}: IPv6 address {text:?} should be in RFC 5952 canonical format ({:?})",
+            address.to_string()
+        ));
+    }
+}
+
+fn service(at: &At, out: &mut Vec<String>) {
+    const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+    let spec = at.get("spec");
+    if at.value().at(&["metadata", "annotations", HINTS]).is_some() {
+        out.push(format!("annotation {HINTS} is deprecated, please use service.kubernetes.io/topology-mode instead"));
+    }
+    let (kind, outer) = (spec.get("type").text(), spec.get("externalIPs"));
+    let is_headless = kind == "ClusterIP" && spec.get("clusterIP").text() == "None";
+    spec.get("clusterIPs").items().for_each(|address| ip(&address, out));
+    if is_headless {
+        for (name, set) in [
+            ("loadBalancerIP", !spec.get("loadBalancerIP").is_empty()),
+            ("externalIPs", !outer.is_empty()),
+            ("SessionAffinity", spec.get("sessionAffinity").text() != "None"),
+        ] {
+            if set {
+                out.push(format!("spec.{name} is ignored for headless services"));
+            }
+        }
+    }
+    outer.items().for_each(|address| ip(&address, out));
+    if !outer.is_empty() && !is_headless && kind != "ExternalName" {
+        out.push("spec.externalIPs is deprecated and may no longer be implemented in some clusters".into());
+    }
+    ip(&spec.get("loadBalancerIP"), out);
+    if kind == "ExternalName" && !outer.is_empty() {
+        out.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".into());
+    }
+    if kind != "ExternalName" && !spec.get("externalName").is_empty() {
+        out.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".into());
+    }
+    if spec.get("trafficDistribution").text() == "PreferClose" {
+        out.push("spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".into());
+    }
+}
+
+fn endpoints(at: &At, out: &mut Vec<String>) {
+    for subset in at.get("subsets").items() {
+        for list in ["addresses", "notReadyAddresses"] {
+            subset.get(list).items().for_each(|address| ip(&address.get("ip"), out));
+        }
+    }
+}
+
+fn beta_class(at: &At, out: &mut Vec<String>) {
+    let metadata = at.get("metadata");
+    let annotations = metadata.get("annotations");
+    let class = annotations.key("volume.beta.kubernetes.io/storage-class");
+    if class.is_set() {
+        out.push(format!("{}: deprecated since v1.8; use \"storageClassName\" attribute instead", class.path()));
+    }
+}
+
+fn volume(at: &At, out: &mut Vec<String>) {
+    beta_class(at, out);
+    let spec = at.get("spec");
+    let policy = spec.get("persistentVolumeReclaimPolicy");
+    if policy.text() == "Recycle" {
+        out.push(format!("{}: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.", policy.path()));
+    }
+    let affinity = spec.get("nodeAffinity");
+    let required = affinity.get("required");
+    required.get("nodeSelectorTerms").items().for_each(|term| pods::node_term(&term, false, out));
+    for (name, place, since) in pods::DEPRECATED_VOLUMES {
+        if spec.get(name).is_set() && !matches!(name, "gitRepo" | "flocker" | "quobyte") {
+            out.push(format!("{}: {since}", spec.get(place).path()));
+        }
+    }
+}
