@@ -7,8 +7,9 @@ export CARGO_TARGET_DIR = $(ARGOSY_TARGET_DIR)
 comma   := ,
 TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 ARGOSY  := $(CARGO_TARGET_DIR)/$(TRIPLE)/release/argosy
-# lld, which rustc links with on this target, folds functions that were compiled to the same code.
-LINK    := $(if $(filter x86_64-unknown-linux-gnu,$(TRIPLE)),-C link-arg=-Wl$(comma)--icf=all)
+# lld, which rustc links with on this target, folds functions that were compiled to the same code, and packs the addresses
+# that the program relocates at its start (libc does so since glibc 2.36).
+LINK    := $(if $(filter x86_64-unknown-linux-gnu,$(TRIPLE)),-C link-arg=-Wl$(comma)--icf=all$(comma)--pack-dyn-relocs=relr)
 DATA_DIR ?= /var/lib/argosy
 SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DEMO    ?= 1
