@@ -2,11 +2,12 @@
 //! services and nodes. What flows is passed on as bytes, upgrades included.
 
 pub(crate) mod forward;
+mod links;
 
 use std::sync::Arc;
 
 use api::{Status, Value};
-use http::{Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use net::Body;
 
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
     request::{Query, RequestInfo},
     rest::Answer,
 };
+use links::Links;
 
 /// Whether the request is one of these.
 pub(crate) fn is_connect(info: &RequestInfo) -> bool {
@@ -151,7 +153,7 @@ fn kubelet_address(server: &Server, node: &str) -> Result<(String, u16), Status>
 }
 
 /// To a pod, or through a service to one of its endpoints, by plain HTTP unless TLS is asked for; TLS to a node's kubelet.
-async fn proxy(server: &Arc<Server>, info: &RequestInfo, request: Request<Body>) -> Answer {
+async fn proxy(server: &Arc<Server>, info: &RequestInfo, mut request: Request<Body>) -> Answer {
     let (scheme, name, port) = split_name(&info.name);
     let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
     let path = format!("/{}{query}", behind_proxy(info));
@@ -197,9 +199,14 @@ async fn proxy(server: &Arc<Server>, info: &RequestInfo, request: Request<Body>)
             .body(net::empty())
             .map_err(Status::internal);
     }
-    forward::send(request, target, uri)
-        .await
-        .map_err(|error| Status::unavailable(format!("error trying to reach service: {error}")))
+    let prefix = info.path.strip_suffix(behind_proxy(info)).unwrap_or(&info.path).trim_end_matches('/').to_owned();
+    let links = Links { host: forward::host(&request), backend: target.authority(), prefix };
+    if let Ok(uri) = HeaderValue::from_str(&info.path) {
+        request.headers_mut().insert("x-forwarded-uri", uri);
+    }
+    let answer = forward::send(request, target, uri).await;
+    let answer = answer.map_err(|error| Status::unavailable(format!("error trying to reach service: {error}")))?;
+    Ok(links.rewrite(answer).await)
 }
 
 /// The path that is passed on, without its first slash and as the client wrote it: what is escaped stays escaped.

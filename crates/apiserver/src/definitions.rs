@@ -140,6 +140,7 @@ impl Follower<'_> {
             let mut changed = false;
             let mut told = Vec::new();
             let mut freed = BTreeSet::new();
+            let mut gone = Vec::new();
             for name in std::mem::take(&mut waiting) {
                 match self.definition(&name) {
                     Some(definition) => {
@@ -150,12 +151,16 @@ impl Follower<'_> {
                         }
                         self.finalize(&name, &definition);
                     }
-                    None => changed |= self.forget(&name, &mut freed),
+                    None => gone.extend(self.forget(&name, &mut freed)),
                 }
             }
-            if changed {
+            if changed || !gone.is_empty() {
                 self.server.resources.store(Arc::new(self.server.definitions.table()));
                 self.server.documents.forget();
+            }
+            // Whose watch ends finds that the resource is no longer there.
+            for installed in gone {
+                self.server.cache.close(&installed.versions.stored.storage);
             }
             for (name, planned) in told {
                 self.tell(&name, &planned).await;
@@ -199,19 +204,13 @@ impl Follower<'_> {
         before != after
     }
 
-    fn forget(&mut self, name: &Arc<str>, freed: &mut BTreeSet<Arc<str>>) -> bool {
+    fn forget(&mut self, name: &Arc<str>, freed: &mut BTreeSet<Arc<str>>) -> Option<Installed> {
         for group in self.groups.values_mut() {
             if group.remove(name).is_some() {
                 freed.extend(group.keys().cloned());
             }
         }
-        match self.server.definitions.installed.lock().remove(name) {
-            Some(installed) => {
-                self.server.cache.close(&installed.versions.stored.storage);
-                true
-            }
-            None => false,
-        }
+        self.server.definitions.installed.lock().remove(name)
     }
 
     /// Writes what was planned into the status.

@@ -74,7 +74,7 @@ impl Target {
         Target { host: host.to_owned(), port, tls: None }
     }
 
-    fn authority(&self) -> String {
+    pub(super) fn authority(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
 
@@ -112,6 +112,12 @@ fn passed_on(mut answer: Response<Incoming>) -> Response<Body> {
     answer.map(|body| body.map_err(Into::into).boxed_unsync())
 }
 
+/// The host that a client asked for, with its port.
+pub(super) fn host<B>(request: &Request<B>) -> String {
+    let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    header.or_else(|| Some(request.uri().authority()?.as_str())).unwrap_or_default().to_owned()
+}
+
 /// Sends `request` to `target` under the path and query of `uri`. The client's credentials stay here.
 pub(crate) async fn send(request: Request<Body>, target: Target, uri: Uri) -> Result<Response<Body>, ForwardError> {
     if net::upgrade::requested(request.headers()).is_some() {
@@ -120,6 +126,7 @@ pub(crate) async fn send(request: Request<Body>, target: Target, uri: Uri) -> Re
         return Ok(net::upgrade::try_proxy(request, target.dial(), full, HeaderMap::new()).await?);
     }
     let mut sender = target.connect().await?;
+    let host = Some(host(&request)).filter(|host| !host.is_empty()).unwrap_or_else(|| target.authority());
     let (parts, body) = request.into_parts();
     let mut forwarded = Request::builder().method(parts.method).uri(uri).body(body)?;
     *forwarded.headers_mut() = parts.headers;
@@ -127,7 +134,7 @@ pub(crate) async fn send(request: Request<Body>, target: Target, uri: Uri) -> Re
     for name in HOP_BY_HOP.iter().chain(&[header::AUTHORIZATION, header::COOKIE]) {
         headers.remove(name);
     }
-    headers.insert(header::HOST, HeaderValue::from_str(&target.authority()).map_err(http::Error::from)?);
+    headers.insert(header::HOST, HeaderValue::from_str(&host).map_err(http::Error::from)?);
     Ok(passed_on(sender.send_request(forwarded).await?))
 }
 

@@ -48,10 +48,20 @@ fn any_certificate() -> ClientTls {
 async fn backend(mut request: Request<Incoming>) -> Response<Body> {
     if net::upgrade::requested(request.headers()).is_none() {
         let path = request.uri().to_string();
-        let code = if path.contains("/missing") { StatusCode::NOT_FOUND } else { StatusCode::OK };
-        let mut answer = Response::new(net::full(path));
-        *answer.status_mut() = code;
-        return answer;
+        let host = request.headers()[header::HOST].to_str().expect("text");
+        return match &*path {
+            "/moved" => {
+                Response::builder().status(StatusCode::FOUND).header(header::LOCATION, "/there").body(net::empty())
+            }
+            "/page" => Response::builder()
+                .header(header::CONTENT_TYPE, "text/html; charset=utf-8")
+                .body(net::full(format!("<a href='/x'>/x</a> {host} {:?}", request.headers()["x-forwarded-uri"]))),
+            missing if missing.contains("/missing") => {
+                Response::builder().status(StatusCode::NOT_FOUND).body(net::full(path))
+            }
+            _ => Response::builder().body(net::full(path)),
+        }
+        .expect("answer");
     }
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
@@ -166,4 +176,20 @@ async fn logs_come_through_websockets() {
     let (head, _) =
         upgrade(&client, &format!("{PODS}/p/log"), &format!("{socket}Sec-WebSocket-Protocol: other\r\n"), 0).await;
     assert!(head.starts_with("http/1.1 500 "), "{head}");
+}
+
+#[tokio::test]
+async fn links_of_proxied_answers_lead_through_the_proxy() {
+    let (_server, port, client) = start().await;
+    let prefix = format!("{PODS}/https:p:{port}/proxy");
+    let request = |path: &str| Request::get(format!("{prefix}/{path}")).body(net::empty()).expect("request");
+    let moved = client.send(request("moved")).await.expect("answer");
+    assert_eq!(moved.status(), StatusCode::FOUND);
+    assert_eq!(moved.headers()[header::LOCATION], format!("{prefix}/there"));
+    let (_, page) = get(&client, &format!("{prefix}/page")).await;
+    let (link, rest) = page.split_once("</a> ").expect("a link");
+    assert_eq!(link, format!("<a href='{prefix}/x'>/x"));
+    let (host, uri) = rest.split_once(' ').expect("a host");
+    assert_ne!(host, format!("127.0.0.1:{port}"), "the host that the client asked for is passed on");
+    assert_eq!(uri, format!("\"{prefix}/page\""));
 }
