@@ -245,7 +245,8 @@ impl<'m> Schema<'m> {
             (_, other) => {
                 item = other;
                 prune_nulls(&mut item);
-                list.push(item);
+                // Upstream leaves what a new item would delete in it, which then is there without its fields.
+                list.extend(without_directives(item));
             }
         }
         Ok(())

@@ -10,4 +10,5 @@ mod protobuf;
 mod quantity;
 mod schema;
 mod selector;
+mod strategic;
 mod table;
