@@ -152,10 +152,36 @@ impl Walk<'_> {
         if member.is_null() {
             return Ok(field.keeps_null);
         }
+        if field.gated && self.defaults == Defaults::On {
+            return Ok(false);
+        }
         self.path.push(Step::Member(name.into()));
         self.shape(&field.shape, member)?;
         self.path.pop();
-        Ok(true)
+        if self.defaults == Defaults::Off || self.is_custom || !self.is_empty(&field.shape, member) {
+            return Ok(true);
+        }
+        // What Go writes although it is empty has been through protobuf in upstream's store, which knows no empty lists.
+        let is_collection = matches!(member, Value::Array(_) | Value::Object(_));
+        if is_collection && ty.zeros.iter().any(|(at, zero)| zero.is_null() && ty.fields[*at].name == field.name) {
+            *member = Value::Null;
+        }
+        Ok(!field.omits_empty)
+    }
+
+    /// Whether Go's `omitempty` leaves the value out.
+    fn is_empty(&self, shape: &Shape, value: &Value) -> bool {
+        match (shape, value) {
+            (Shape::Type(id), _) => {
+                self.model.get(*id).scalar.as_ref().is_some_and(|shape| self.is_empty(shape, value))
+            }
+            (Shape::List(_), Value::Array(items)) => items.is_empty(),
+            (Shape::Map(_), Value::Object(map)) => map.is_empty(),
+            (Shape::String | Shape::Bytes, Value::String(text)) => text.is_empty(),
+            (Shape::Int32 | Shape::Int64, Value::Int(number)) => *number == 0,
+            (Shape::Bool, Value::Bool(value)) => !value,
+            _ => false,
+        }
     }
 
     fn shape(&mut self, shape: &Shape, value: &mut Value) -> Result<(), DecodeError> {

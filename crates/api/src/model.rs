@@ -18,8 +18,8 @@
 //!
 //! Attributes: `set`, `map(KEY,...)`, `atomic`, `granular` (how lists and maps merge in server-side apply), `merge`,
 //! `merge(KEY)`, `mergekey(KEY)`, `replace`, `retainKeys` (strategic merge patch), `nullable`, `always` and `omitted` (whether an
-//! empty value is written, and named as the default in OpenAPI), `wire=TYPE`, `default=JSON`, `implied=JSON` (a default that
-//! OpenAPI does not publish).
+//! empty value is written, and named as the default in OpenAPI), `kept` (an empty one of a client means something), `gated`
+//! (behind a feature gate that is off), `wire=TYPE`, `default=JSON`, `implied=JSON` (a default that OpenAPI does not publish).
 
 use std::{
     collections::HashMap,
@@ -163,6 +163,12 @@ pub struct Field {
     pub nullable: bool,
     /// Whether Go writes an empty value, where `required` and the shape do not say so: `always` and `omitted`.
     pub empty: Option<bool>,
+    /// An empty value tells the server something, so that it is not left out of what a client sends.
+    pub kept: bool,
+    /// Behind a feature gate that is off by default: what a client says of it is dropped.
+    pub gated: bool,
+    /// An empty value is left out, as Go's `omitempty` does; from the fields above.
+    pub(crate) omits_empty: bool,
     /// Published in OpenAPI and filled in.
     pub default: Option<Value>,
     /// Filled in, but not published.
@@ -279,6 +285,9 @@ impl Field {
             patch: PatchStrategy::default(),
             nullable: false,
             empty: None,
+            kept: false,
+            gated: false,
+            omits_empty: false,
             default: None,
             implied: None,
             keeps_null: false,
@@ -312,13 +321,13 @@ impl Field {
 }
 
 impl Type {
-    /// Notes what upstream's answers always have.
+    /// Notes what upstream's answers always have, and what they leave out.
     fn note_zeros(&mut self, model: &Model) {
-        for (at, field) in self.fields.iter().enumerate() {
+        for (at, field) in self.fields.iter_mut().enumerate() {
             match field.zero(model) {
                 Some(Value::Object(_)) => self.structs.push(at),
                 Some(value) => self.zeros.push((at, value)),
-                None => {}
+                None => field.omits_empty = !field.nullable && !field.kept,
             }
         }
     }

@@ -21,7 +21,7 @@ fn regex_problem(problem: &str, regex: &str, examples: &[&str]) -> String {
     let examples: Vec<String> = examples.iter().map(|example| format!("'{example}', ")).collect();
     match examples.as_slice() {
         [] => format!("{problem} (regex used for validation is '{regex}')"),
-        _ => format!("{problem} (e.g. {}regex used for validation is '{regex}')", examples.join("or ")),
+        _ => format!("{problem} (e.g. {}regex used for validation is '{regex}')", examples.join(" or ")),
     }
 }
 

@@ -69,7 +69,9 @@ impl Server {
             let format =
                 Accept::negotiate(request.headers(), Offer::OBJECTS).map_or(Format::Json, |accept| accept.format);
             let what = format!("{} {}", request.method(), request.uri().path());
-            match AssertUnwindSafe(server.answer(request)).catch_unwind().await {
+            // What a resource that is on its way out says with every answer, failures included.
+            let mut warning = None;
+            let response = match AssertUnwindSafe(server.answer(request, &mut warning)).catch_unwind().await {
                 Ok(Ok(response)) => response,
                 Ok(Err(status)) => rest::failure(&status, format),
                 Err(panic) => {
@@ -83,7 +85,8 @@ impl Server {
                         format,
                     )
                 }
-            }
+            };
+            rest::write::with_warnings(response, warning.as_slice())
         })
     }
 
@@ -98,7 +101,7 @@ impl Server {
         self.handle(Request::from_parts(parts, net::full(body)))
     }
 
-    async fn answer(self: &Arc<Self>, request: Request<Body>) -> Answer {
+    async fn answer(self: &Arc<Self>, request: Request<Body>, warning: &mut Option<String>) -> Answer {
         let query = Query::parse(request.uri().query());
         let info = RequestInfo::new(request.method(), request.uri(), &query);
         let (parts, body) = request.into_parts();
@@ -115,9 +118,9 @@ impl Server {
             false => None,
         };
         let measure = Measure::begin(&self.metrics, &info, resource.as_deref(), &query, &request);
-        let warning = resource.as_ref().and_then(|resource| crate::strategy::deprecation(resource));
+        *warning = resource.as_ref().and_then(|resource| crate::strategy::deprecation(resource));
         let answer = self.dispatch(&info, &query, &user, resource, request).await;
-        Measure::end(measure, answer).map(|answer| rest::write::with_warnings(answer, warning.as_slice()))
+        Measure::end(measure, answer)
     }
 
     async fn dispatch(

@@ -85,6 +85,10 @@ fn from_v2(autoscaler: &mut Map) {
     if let Some(behavior) = behavior {
         whole.set(&["metadata", "annotations", BEHAVIOR], text(&behavior_as_go(&behavior)));
     }
+    // The first version writes it even when it is zero.
+    if let Some(Value::Object(status)) = whole.get_mut("status") {
+        status.entry_or_insert_with("currentReplicas", || 0.into());
+    }
     if let Value::Object(map) = whole {
         *autoscaler = map;
     }

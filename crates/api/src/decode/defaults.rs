@@ -13,12 +13,13 @@ pub(super) fn apply(ty: &str, map: &mut Map) {
         "core.v1.Pod" => pod(map),
         "core.v1.PodSpec" => pod_spec(map),
         "core.v1.Container" | "core.v1.EphemeralContainer" => container(map),
-        "core.v1.Volume" if map.len() < 2 => {
-            map.insert("emptyDir", Value::object());
-        }
+        "core.v1.Volume" => volume(map),
+        "core.v1.Service" => service(map),
         "core.v1.ServiceSpec" => service_spec(map),
         "core.v1.ServicePort" => service_port(map),
-        "core.v1.ReplicationControllerSpec" => replication_controller_spec(map),
+        "core.v1.ReplicationController" => replication_controller(map),
+        "core.v1.NodeSpec" => node_spec(map),
+        "core.v1.NodeStatus" => node_status(map),
         "core.v1.LimitRangeItem" => limit_range_item(map),
         "autoscaling.v2.HorizontalPodAutoscaler" => convert::drop_notes(map),
         "autoscaling.v2.HorizontalPodAutoscalerSpec" => autoscaler_spec(map),
@@ -33,7 +34,14 @@ pub(super) fn apply(ty: &str, map: &mut Map) {
         "apps.v1.DeploymentStrategy" => deployment_strategy(map),
         "apps.v1.StatefulSetUpdateStrategy" => stateful_set_strategy(map),
         "apps.v1.DaemonSetUpdateStrategy" => daemon_set_strategy(map),
-        "batch.v1.JobSpec" => job_spec(map),
+        "apps.v1.StatefulSetSpec" => stateful_set_spec(map),
+        "batch.v1.Job" => job(map),
+        "flowcontrol.v1.FlowSchemaSpec" => instead_of_zero(map, "matchingPrecedence", 1000),
+        "flowcontrol.v1.QueuingConfiguration" => {
+            instead_of_zero(map, "queues", 64);
+            instead_of_zero(map, "handSize", 8);
+            instead_of_zero(map, "queueLengthLimit", 50);
+        }
         "networking.v1.NetworkPolicySpec" => network_policy_spec(map),
         "rbac.v1.Subject" => subject(map),
         "apiextensions.v1.CustomResourceDefinitionNames" => definition_names(map),
@@ -51,10 +59,30 @@ fn default(map: &mut Map, name: &str, value: impl Into<Value>) {
     }
 }
 
-/// Requests default to limits; only for pods themselves, not for templates (SetDefaults_Pod).
+/// For fields that Go cannot tell unset from zero.
+fn instead_of_zero(map: &mut Map, name: &str, value: i64) {
+    if map.get(name).and_then(Value::as_i64).unwrap_or(0) == 0 {
+        map.insert(name, value);
+    }
+}
+
+/// Its own labels, where an object has none, are those of its template.
+fn take_labels_of_template(map: &mut Map) -> Option<Value> {
+    let labels = map.get("spec")?.at(&["template", "metadata", "labels"])?.clone();
+    let Some(Value::Object(metadata)) = map.get_mut("metadata") else { return Some(labels) };
+    if metadata.get("labels").and_then(Value::as_object).is_none_or(Map::is_empty) {
+        metadata.insert("labels", labels.clone());
+    }
+    Some(labels)
+}
+
+/// Requests default to limits, and on the host's network a container's port is the host's port; only for pods themselves, not for templates (SetDefaults_Pod).
 fn pod(map: &mut Map) {
     let Some(spec) = map.get_mut("spec").and_then(Value::as_object_mut) else { return };
     default(spec, "enableServiceLinks", true);
+    if spec.get("hostNetwork").and_then(Value::as_bool) == Some(true) {
+        take_ports_of_host(spec);
+    }
     for list in ["containers", "initContainers"] {
         let Some(containers) = spec.get_mut(list).and_then(Value::as_array_mut) else { continue };
         for resources in containers.iter_mut().filter_map(|container| container.get_mut("resources")) {
@@ -70,13 +98,31 @@ fn pod(map: &mut Map) {
     }
 }
 
-/// On the host's network a container's port is the host's port.
+/// The service account under its old name and its new one, which counts (Convert_v1_PodSpec_To_core_PodSpec).
 fn pod_spec(map: &mut Map) {
-    if map.get("hostNetwork").and_then(Value::as_bool) != Some(true) {
-        return;
+    for (from, to) in [("serviceAccount", "serviceAccountName"), ("serviceAccountName", "serviceAccount")] {
+        if let Some(name) = map.get(from).filter(|name| name.as_str() != Some("")).cloned()
+            && (to == "serviceAccount" || text(map, to).is_empty())
+        {
+            map.insert(to, name);
+        }
     }
+}
+
+/// Of no source it is an emptyDir; an image is pulled like that of a container.
+fn volume(map: &mut Map) {
+    if map.len() < 2 {
+        map.insert("emptyDir", Value::object());
+    }
+    if let Some(Value::Object(image)) = map.get_mut("image") {
+        let policy = pull_policy(text(image, "reference"));
+        default(image, "pullPolicy", policy);
+    }
+}
+
+fn take_ports_of_host(spec: &mut Map) {
     for list in ["containers", "initContainers"] {
-        let Some(containers) = map.get_mut(list).and_then(Value::as_array_mut) else { continue };
+        let Some(containers) = spec.get_mut(list).and_then(Value::as_array_mut) else { continue };
         for ports in containers.iter_mut().filter_map(|container| container.get_mut("ports")?.as_array_mut()) {
             for port in ports.iter_mut().filter_map(Value::as_object_mut) {
                 if let Some(number) = port.get("containerPort").cloned() {
@@ -87,16 +133,32 @@ fn pod_spec(map: &mut Map) {
     }
 }
 
-/// An image without a tag, or with `latest`, is always pulled.
 fn container(map: &mut Map) {
-    let image = text(map, "image");
+    let policy = pull_policy(text(map, "image"));
+    default(map, "imagePullPolicy", policy);
+}
+
+/// An image without a tag, or with `latest`, is always pulled.
+fn pull_policy(image: &str) -> &'static str {
     let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
     let tag = name.rsplit('/').next().and_then(|last| last.split_once(':')).map(|(_, tag)| tag);
-    let policy = match (tag, digest) {
+    match (tag, digest) {
         (None, None) | (Some("latest"), _) => "Always",
         _ => "IfNotPresent",
-    };
-    default(map, "imagePullPolicy", policy);
+    }
+}
+
+/// What answers at an address is a virtual IP where the load balancer does not say otherwise.
+fn service(map: &mut Map) {
+    if map.get("spec").is_none_or(|spec| spec.str_at(&["type"]) != "LoadBalancer") {
+        return;
+    }
+    let ingress = map.get_mut("status").and_then(|status| status.at_mut(&["loadBalancer", "ingress"])?.as_array_mut());
+    for point in ingress.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if !text(point, "ip").is_empty() {
+            default(point, "ipMode", "VIP");
+        }
+    }
 }
 
 fn service_spec(map: &mut Map) {
@@ -104,11 +166,15 @@ fn service_spec(map: &mut Map) {
     if kind != "ExternalName" {
         default(map, "internalTrafficPolicy", "Cluster");
     }
-    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+    let has_external_ips = map.get("externalIPs").and_then(Value::as_array).is_some_and(|ips| !ips.is_empty());
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") || kind == "ClusterIP" && has_external_ips {
         default(map, "externalTrafficPolicy", "Cluster");
     }
     if kind == "LoadBalancer" {
         default(map, "allocateLoadBalancerNodePorts", true);
+    }
+    if text(map, "sessionAffinity") == "None" {
+        map.remove("sessionAffinityConfig");
     }
     if text(map, "sessionAffinity") == "ClientIP" {
         let config = map.entry_or_insert_with("sessionAffinityConfig", Value::object);
@@ -127,10 +193,32 @@ fn service_port(map: &mut Map) {
     }
 }
 
-fn replication_controller_spec(map: &mut Map) {
-    let labels = map.get("template").and_then(|template| template.at(&["metadata", "labels"])).cloned();
-    if let Some(labels) = labels {
-        default(map, "selector", labels);
+fn replication_controller(map: &mut Map) {
+    let labels = take_labels_of_template(map);
+    if let (Some(labels), Some(Value::Object(spec))) = (labels, map.get_mut("spec")) {
+        default(spec, "selector", labels);
+    }
+}
+
+/// The first of a node's ranges is its range (Convert_v1_NodeSpec_To_core_NodeSpec).
+fn node_spec(map: &mut Map) {
+    let first = map.get("podCIDRs").and_then(Value::as_array).and_then(<[Value]>::first).cloned();
+    match map.get("podCIDR").filter(|range| range.as_str() != Some("")).cloned() {
+        Some(range) if first.as_ref() != Some(&range) => {
+            map.insert("podCIDRs", vec![range]);
+        }
+        Some(_) => {}
+        None => {
+            if let Some(first) = first {
+                map.insert("podCIDR", first);
+            }
+        }
+    }
+}
+
+fn node_status(map: &mut Map) {
+    if let Some(capacity) = map.get("capacity").cloned() {
+        default(map, "allocatable", capacity);
     }
 }
 
@@ -161,11 +249,23 @@ fn deployment_strategy(map: &mut Map) {
 }
 
 fn stateful_set_strategy(map: &mut Map) {
-    default(map, "type", "RollingUpdate");
+    if !map.contains_key("type") {
+        map.insert("type", "RollingUpdate");
+        default(map, "rollingUpdate", Value::object());
+    }
     if text(map, "type") == "RollingUpdate"
-        && let Value::Object(rolling) = map.entry_or_insert_with("rollingUpdate", Value::object)
+        && let Some(Value::Object(rolling)) = map.get_mut("rollingUpdate")
     {
         default(rolling, "partition", 0);
+    }
+}
+
+/// Its claims say what they are (Convert_apps_StatefulSetSpec_To_v1_StatefulSetSpec).
+fn stateful_set_spec(map: &mut Map) {
+    let templates = map.get_mut("volumeClaimTemplates").and_then(Value::as_array_mut);
+    for template in templates.into_iter().flatten().filter_map(Value::as_object_mut) {
+        template.insert("apiVersion", "v1");
+        template.insert("kind", "PersistentVolumeClaim");
     }
 }
 
@@ -179,8 +279,10 @@ fn daemon_set_strategy(map: &mut Map) {
     }
 }
 
-/// Neither completions nor parallelism: one of each; a Job with neither but a success policy stays as it is.
-fn job_spec(map: &mut Map) {
+/// A Job, not the template of one. Neither completions nor parallelism: one of each.
+fn job(map: &mut Map) {
+    take_labels_of_template(map);
+    let Some(Value::Object(map)) = map.get_mut("spec") else { return };
     if !map.contains_key("completions") && !map.contains_key("parallelism") {
         map.insert("completions", 1);
         map.insert("parallelism", 1);
@@ -192,6 +294,9 @@ fn job_spec(map: &mut Map) {
     }
     let replacement = if map.contains_key("podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
     default(map, "podReplacementPolicy", replacement);
+    default(map, "completionMode", "NonIndexed");
+    default(map, "suspend", false);
+    default(map, "manualSelector", false);
 }
 
 fn network_policy_spec(map: &mut Map) {

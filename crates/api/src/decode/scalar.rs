@@ -3,7 +3,11 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 
-use crate::{model::Shape, value::Value};
+use crate::{
+    model::Shape,
+    time::{self, TimeError},
+    value::Value,
+};
 
 /// Checks `value` against `shape` and brings it into canonical form; on a misfit gives what was expected, in Go's words.
 pub(super) fn check(shape: &Shape, value: &mut Value) -> Result<(), String> {
@@ -20,8 +24,14 @@ pub(super) fn check(shape: &Shape, value: &mut Value) -> Result<(), String> {
         (Shape::IntOrString, Value::Int(number)) if i32::try_from(*number).is_ok() => Ok(()),
         (Shape::Bytes, Value::String(text)) => bytes(text),
         (Shape::Quantity, _) => quantity(value),
-        (Shape::Time, Value::String(text)) => time(text, 0),
-        (Shape::MicroTime, Value::String(text)) => time(text, 6),
+        (Shape::Time, Value::String(text)) => {
+            let parsed = time::parse(text);
+            canonical_time(text, parsed, time::format)
+        }
+        (Shape::MicroTime, Value::String(text)) => {
+            let parsed = time::parse_micro(text);
+            canonical_time(text, parsed, time::format_micro)
+        }
         _ => Err(expected(shape).into()),
     }
 }
@@ -71,12 +81,11 @@ fn quantity(value: &mut Value) -> Result<(), String> {
 }
 
 /// Times are kept in UTC: whole seconds for Time, microseconds for MicroTime.
-fn time(text: &mut Box<str>, digits: usize) -> Result<(), String> {
-    let parsed: Timestamp = text.parse().map_err(|error| format!("Time: {error}"))?;
-    *text = if digits == 0 {
-        parsed.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into()
-    } else {
-        parsed.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string().into()
-    };
+fn canonical_time(
+    text: &mut Box<str>,
+    parsed: Result<Timestamp, TimeError>,
+    write: fn(Timestamp) -> String,
+) -> Result<(), String> {
+    *text = write(parsed.map_err(|error| format!("Time: {error}"))?).into();
     Ok(())
 }

@@ -211,6 +211,8 @@ fn attribute(line: &Line, word: &str, field: &mut Field) -> Result<(), ModelErro
         "nullable" => field.nullable = true,
         "always" => field.empty = Some(true),
         "omitted" => field.empty = Some(false),
+        "kept" => field.kept = true,
+        "gated" => field.gated = true,
         "retainKeys" => field.patch.retain_keys = true,
         _ if word.starts_with('#') => field.tag = number(line, word)?,
         _ => {

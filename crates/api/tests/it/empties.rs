@@ -24,7 +24,7 @@ const SAMPLES: &[(&str, &str, &str)] = &[
         r#"{"metadata":{"name":"c"},"spec":{"devices":{"requests":null}},"status":{}}"#,
     ),
     ("rbac.v1.ClusterRole", "{}", r#"{"metadata":{},"rules":null}"#),
-    ("rbac.v1.ClusterRole", r#"{"rules":[]}"#, r#"{"metadata":{},"rules":[]}"#),
+    ("rbac.v1.ClusterRole", r#"{"rules":[]}"#, r#"{"metadata":{},"rules":null}"#),
     ("rbac.v1.PolicyRule", r#"{"verbs":null}"#, r#"{"verbs":null}"#),
     ("core.v1.ServiceAccount", r#"{"metadata":null}"#, r#"{"metadata":{}}"#),
     (

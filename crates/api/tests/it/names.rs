@@ -31,7 +31,7 @@ fn names_are_taken_or_refused() {
 
 #[test]
 fn refusals_have_upstreams_texts() {
-    let text = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name', or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+    let text = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
     assert_eq!(names::dns1123_label("A"), [text]);
     assert_eq!(names::dns1123_label("a.b"), ["must not contain dots"]);
     assert_eq!(names::dns1123_label(&"a".repeat(64)), ["must be no more than 63 characters"]);

@@ -117,7 +117,7 @@ impl Plugin for CertificateSubjectRestriction {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum RequestError {
+pub(crate) enum RequestError {
     #[error("PEM block type must be CERTIFICATE REQUEST")]
     Pem,
     #[error("{0}")]
@@ -125,7 +125,7 @@ enum RequestError {
 }
 
 /// The organizations in the subject of a PEM request in base64.
-fn organizations(request: &str) -> Result<Vec<String>, RequestError> {
+pub(crate) fn organizations(request: &str) -> Result<Vec<String>, RequestError> {
     let pem = STANDARD.decode(request).map_err(|_| RequestError::Pem)?;
     let (_, block) = x509_parser::pem::parse_x509_pem(&pem).map_err(|_| RequestError::Pem)?;
     if block.label != "CERTIFICATE REQUEST" {

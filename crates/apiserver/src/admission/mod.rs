@@ -2,7 +2,7 @@
 //! mutating ones run first, then the schema's and the strategy's validation, then the validating ones.
 
 mod amounts;
-mod certificates;
+pub(crate) mod certificates;
 mod lifecycle;
 mod limits;
 mod node;

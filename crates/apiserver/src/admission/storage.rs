@@ -89,6 +89,7 @@ impl Plugin for StorageObjectInUseProtection {
         let finalizer = match (&*review.resource.group, &*review.resource.plural, review.subresource) {
             ("", "persistentvolumes", "") => "kubernetes.io/pv-protection",
             ("", "persistentvolumeclaims", "") => "kubernetes.io/pvc-protection",
+            ("storage.k8s.io", "volumeattributesclasses", "") => "kubernetes.io/vac-protection",
             _ => return Ok(()),
         };
         let Some(metadata) = object.make_object(&["metadata"]) else { return Ok(()) };

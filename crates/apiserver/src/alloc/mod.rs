@@ -152,7 +152,7 @@ impl Allocation<'_> {
     async fn allocate_address(&mut self, object: &mut Value) -> Result<(), Status> {
         let name = self.name;
         let invalid = |value: &str, detail: &str| {
-            Status::invalid("", "Service", name, vec![FieldError::invalid("spec.clusterIPs[0]", [value], detail)])
+            Status::invalid("", "Service", name, vec![FieldError::invalid("spec.clusterIPs", [value], detail)])
         };
         let mut wanted = object.str_at(&["spec", "clusterIP"]).to_owned();
         if wanted.is_empty() {
@@ -192,11 +192,15 @@ impl Allocation<'_> {
         };
         object.set(&["spec", "clusterIP"], address.as_str());
         object.set(&["spec", "clusterIPs"], vec![Value::from(address.as_str())]);
+        // Who finds the endpoints of a Service without address and selector may find some of both families.
+        let is_free = address == "None" && object.at(&["spec", "selector"]).is_none();
+        let (families, policy): (&[&str], _) =
+            if is_free { (&["IPv4", "IPv6"], "RequireDualStack") } else { (&["IPv4"], "SingleStack") };
         if object.at(&["spec", "ipFamilies"]).is_none() {
-            object.set(&["spec", "ipFamilies"], vec![Value::from("IPv4")]);
+            object.set(&["spec", "ipFamilies"], families.iter().map(|family| Value::from(*family)).collect::<Vec<_>>());
         }
         if object.at(&["spec", "ipFamilyPolicy"]).is_none() {
-            object.set(&["spec", "ipFamilyPolicy"], "SingleStack");
+            object.set(&["spec", "ipFamilyPolicy"], policy);
         }
         Ok(())
     }

@@ -443,7 +443,13 @@ pub(crate) async fn insert(
     let bytes = stored_bytes(&shelf.resource, object);
     let key = resource.storage_key(namespace, name);
     let short = if resource.namespaced { format!("{namespace}/{name}") } else { name.to_owned() };
-    let exists = || Status::already_exists(&resource.group, &resource.plural, name);
+    let exists = || {
+        let mut status = Status::already_exists(&resource.group, &resource.plural, name);
+        if shelf.get(&short).is_some_and(|present| present.tree().at(&["metadata", "deletionTimestamp"]).is_some()) {
+            status.message = format!("object is being deleted: {}", status.message);
+        }
+        status
+    };
     let revision = if dry_run {
         server.cache.wait_until_current().await.map_err(RestError::from)?;
         if shelf.get(&short).is_some() {

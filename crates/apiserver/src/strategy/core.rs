@@ -14,7 +14,11 @@ impl Strategy for Namespaces {
 
     fn prepare_create(&self, object: &mut Value) {
         object.set(&["status", "phase"], "Active");
-        object.set(&["spec", "finalizers"], vec![Value::from("kubernetes")]);
+        let mut finalizers = object.at(&["spec", "finalizers"]).and_then(Value::as_array).unwrap_or_default().to_vec();
+        if !finalizers.iter().any(|name| name.as_str() == Some("kubernetes")) {
+            finalizers.push("kubernetes".into());
+        }
+        object.set(&["spec", "finalizers"], finalizers);
         label_with_name(object);
     }
 
@@ -59,12 +63,12 @@ impl Strategy for Nodes {
     }
 }
 
-/// Kinds with a status whose generation upstream does not count.
-pub struct WithoutGeneration;
+/// Kinds whose generations upstream counts although they have no status, or does not although they have one.
+pub struct Generations(pub bool);
 
-impl Strategy for WithoutGeneration {
+impl Strategy for Generations {
     fn counts_generations(&self, _resource: &Resource) -> bool {
-        false
+        self.0
     }
 }
 
@@ -133,14 +137,6 @@ pub struct Endpoints;
 
 impl Strategy for Endpoints {
     fn creates_on_update(&self) -> bool {
-        true
-    }
-}
-
-pub struct EndpointSlices;
-
-impl Strategy for EndpointSlices {
-    fn counts_generations(&self, _resource: &Resource) -> bool {
         true
     }
 }

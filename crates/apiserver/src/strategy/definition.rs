@@ -62,6 +62,7 @@ impl Strategy for Definitions {
         {
             finalizers.push(definitions::FINALIZER.into());
         }
+        metadata.remove("deletionGracePeriodSeconds");
         conditions::set(object, conditions::PENDING_DELETION, now);
     }
 

@@ -8,6 +8,7 @@ mod meta;
 pub(crate) mod pod;
 mod selectable;
 mod service;
+mod storage;
 mod validate;
 mod workload;
 
@@ -142,16 +143,27 @@ pub fn of(resource: &Resource) -> &dyn Strategy {
         ("", "secrets") => &core::Secrets,
         ("" | "events.k8s.io", "events") => &core::Events,
         ("", "endpoints") => &core::Endpoints,
-        ("", "persistentvolumes" | "persistentvolumeclaims" | "resourcequotas") => &core::WithoutGeneration,
+        ("", "persistentvolumes") => &storage::Volumes,
+        ("", "persistentvolumeclaims") => &storage::Claims,
         ("", "replicationcontrollers") => &workload::ReplicationControllers,
         ("apps", "replicasets") => &workload::ReplicaSets,
+        ("apps", "daemonsets") => &workload::DaemonSets,
         ("batch", "jobs") => &workload::Jobs,
         ("coordination.k8s.io", _) => &core::CreatesOnUpdate,
         ("rbac.authorization.k8s.io", _) => &core::Rbac,
         ("apiextensions.k8s.io", "customresourcedefinitions") => &definition::Definitions,
         ("certificates.k8s.io", "certificatesigningrequests") => &core::SigningRequests,
         ("networking.k8s.io", "ipaddresses") => &core::IpAddresses,
-        ("discovery.k8s.io", "endpointslices") => &core::EndpointSlices,
+        (
+            _,
+            "resourcequotas" | "horizontalpodautoscalers" | "servicecidrs" | "volumeattachments" | "resourceclaims",
+        ) => &core::Generations(false),
+        ("", "podtemplates")
+        | ("networking.k8s.io", "ingressclasses" | "networkpolicies")
+        | ("discovery.k8s.io", "endpointslices")
+        | ("resource.k8s.io", "deviceclasses" | "resourceslices")
+        | ("scheduling.k8s.io", "priorityclasses")
+        | ("admissionregistration.k8s.io", _) => &core::Generations(true),
         _ => &Generic,
     }
 }

@@ -24,6 +24,11 @@ impl Strategy for Pods {
         let class = qos_class(object);
         object.set(&["status", "phase"], "Pending");
         object.set(&["status", "qosClass"], class);
+        if object.at(&["spec", "terminationGracePeriodSeconds"]).and_then(Value::as_i64).is_some_and(|own| own < 0) {
+            object.set(&["spec", "terminationGracePeriodSeconds"], 1);
+        }
+        hold_at_gates(object);
+        apply_label_keys(object);
     }
 
     /// The pod's own grace period, unless the client names another; none for a pod that no kubelet runs.
@@ -33,6 +38,60 @@ impl Strategy for Pods {
         let unscheduled = object.str_at(&["spec", "nodeName"]).is_empty();
         let ended = matches!(object.str_at(&["status", "phase"]), "Succeeded" | "Failed");
         Some(if unscheduled || ended { 0 } else { wanted })
+    }
+}
+
+/// A pod with gates says why it waits (applySchedulingGatedCondition).
+fn hold_at_gates(pod: &mut Value) {
+    if pod.at(&["spec", "schedulingGates"]).and_then(Value::as_array).is_none_or(<[Value]>::is_empty) {
+        return;
+    }
+    let mut condition = Value::object();
+    for (name, value) in [
+        ("type", "PodScheduled"),
+        ("status", "False"),
+        ("reason", "SchedulingGated"),
+        ("message", "Scheduling is blocked due to non-empty scheduling gates"),
+    ] {
+        condition.set(&[name], value);
+    }
+    condition.set(&["lastProbeTime"], Value::Null);
+    condition.set(&["lastTransitionTime"], pod.str_at(&["metadata", "creationTimestamp"]).to_owned());
+    pod.set(&["status", "conditions"], vec![condition]);
+}
+
+/// `matchLabelKeys` become part of the selectors that they stand beside, with the pod's own labels
+/// (mutatePodAffinity, mutateTopologySpreadConstraints).
+fn apply_label_keys(pod: &mut Value) {
+    let labels = pod.at(&["metadata", "labels"]).and_then(Value::as_object).cloned().unwrap_or_default();
+    let apply = |term: &mut Value| {
+        for (keys, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
+            let keys = term.get(keys).and_then(Value::as_array).unwrap_or_default().to_vec();
+            let Some(selector) = term.get_mut("labelSelector").and_then(Value::as_object_mut) else { continue };
+            for key in keys.iter().filter_map(Value::as_str) {
+                let Some(value) = labels.get(key).cloned() else { continue };
+                let mut requirement = Value::object();
+                requirement.set(&["key"], key);
+                requirement.set(&["operator"], operator);
+                requirement.set(&["values"], vec![value]);
+                let requirements = selector.entry_or_insert_with("matchExpressions", || Value::Array(Vec::new()));
+                if let Some(requirements) = requirements.as_array_mut() {
+                    requirements.push(requirement);
+                }
+            }
+        }
+    };
+    let each = |pod: &mut Value, path: &[&str], apply: &dyn Fn(&mut Value)| {
+        pod.at_mut(path).and_then(Value::as_array_mut).into_iter().flatten().for_each(apply);
+    };
+    each(pod, &["spec", "topologySpreadConstraints"], &apply);
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        each(pod, &["spec", "affinity", kind, "requiredDuringSchedulingIgnoredDuringExecution"], &apply);
+        each(pod, &["spec", "affinity", kind, "preferredDuringSchedulingIgnoredDuringExecution"], &|term| {
+            if let Some(term) = term.get_mut("podAffinityTerm") {
+                apply(term);
+            }
+        });
     }
 }
 

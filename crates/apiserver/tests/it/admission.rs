@@ -444,8 +444,8 @@ async fn certificates_are_for_those_who_may() {
             "POST",
             CSRS.into(),
             csr("m", client, "QQ=="),
-            403,
-            vec!["failed to parse CSR: PEM block type must be CERTIFICATE REQUEST"],
+            422,
+            vec!["PEM block type must be CERTIFICATE REQUEST"],
         ),
         (
             "sue",

@@ -156,7 +156,7 @@ async fn events_are_checked_by_the_version_they_are_written_through() {
 #[tokio::test]
 async fn an_autoscaler_changes_through_either_version() {
     let server = Harness::start().await;
-    let target = r#""scaleTargetRef":{"kind":"Deployment","name":"d"},"maxReplicas":5"#;
+    let target = r#""scaleTargetRef":{"apiVersion":"apps/v1","kind":"Deployment","name":"d"},"maxReplicas":5"#;
     let body = format!(r#"{{"metadata":{{"name":"a"}},"spec":{{{target},"targetCPUUtilizationPercentage":50}}}}"#);
     let (code, made) = server.post(V1, &body).await;
     assert_eq!(code, StatusCode::CREATED, "{made}");
@@ -249,7 +249,7 @@ async fn a_configuration_is_applied_in_its_version() {
     };
     let config = |percent: i64| {
         json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "a"},
-            "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "d"}, "maxReplicas": 5, "targetCPUUtilizationPercentage": percent}})
+            "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}, "maxReplicas": 5, "targetCPUUtilizationPercentage": percent}})
         .to_string()
     };
     let (code, made) = apply(V1, config(50)).await;
@@ -271,7 +271,8 @@ async fn owners_of_fields_are_asked_in_their_own_version() {
         let server = &server;
         async move { server.call(Method::PATCH, &path, "application/apply-patch+yaml", body.to_string()).await }
     };
-    let spec = json!({"scaleTargetRef": {"kind": "Deployment", "name": "d"}, "maxReplicas": 5});
+    let spec =
+        json!({"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}, "maxReplicas": 5});
     let config = |version: &str, more: Value| {
         let mut config = json!({"apiVersion": format!("autoscaling/{version}"), "kind": "HorizontalPodAutoscaler",
             "metadata": {"name": "a"}, "spec": spec});

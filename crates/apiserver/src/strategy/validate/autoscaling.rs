@@ -22,20 +22,29 @@ pub(super) fn check(at: &At) {
     if least.int().is_some_and(|least| most.int().unwrap_or(0) < least) {
         most.invalid_value(most.int().unwrap_or(0), "must be greater than or equal to `minReplicas`");
     }
-    reference(&spec.get("scaleTargetRef"));
-    spec.get("metrics").items().for_each(|metric| metric_spec(&metric));
+    let target = spec.get("scaleTargetRef");
+    reference(&target, target.get("kind").text() == "ReplicationController");
+    let metrics = spec.get("metrics");
+    metrics.items().for_each(|metric| metric_spec(&metric));
+    let counts_from_zero = |metric: &At| matches!(metric.get("type").text(), "Object" | "External");
+    if least.int() == Some(0) && !metrics.items().any(|metric| counts_from_zero(&metric)) {
+        metrics.forbidden("must specify at least one Object or External metric to support scaling to zero replicas");
+    }
     let behavior = spec.get("behavior");
     for name in ["scaleUp", "scaleDown"] {
         scaling_rules(&behavior.get(name));
     }
 }
 
-fn reference(at: &At) {
+/// Only ReplicationControllers, and what metrics describe, may be of the core group.
+fn reference(at: &At, may_be_core: bool) {
     at.get("kind").need_named(names::path_segment_name);
     at.get("name").need_named(names::path_segment_name);
     let version = at.get("apiVersion");
     if version.text().matches('/').count() > 1 {
         version.invalid(format!("unexpected GroupVersion string: {}", version.text()));
+    } else if !may_be_core && !version.text().contains('/') {
+        version.invalid_value(version.text(), "apiVersion must specify API group");
     }
 }
 
@@ -100,7 +109,7 @@ fn metric_spec(at: &At) {
 fn source(at: &At, kind: &str) {
     let target = at.get("target");
     if kind == "object" {
-        reference(&at.get("describedObject"));
+        reference(&at.get("describedObject"), true);
     }
     if matches!(kind, "object" | "external" | "pods") {
         let metric = at.get("metric");

@@ -372,50 +372,7 @@ fn template_update(spec: &At, before: &At, old: &At) {
     }
 }
 
-fn is_true(status: &At, kind: &str) -> bool {
-    status
-        .get("conditions")
-        .items()
-        .any(|condition| condition.get("type").text() == kind && condition.get("status").text() == "True")
-}
-
 /// The rules of a Job's status that hold whoever writes it (`validateJobStatus`, `ValidateJobStatusUpdate`).
-pub(super) fn job_status(at: &At, old: &At) {
-    let (status, before) = (at.get("status"), old.get("status"));
-    for name in ["active", "succeeded", "failed", "ready", "terminating"] {
-        status.get(name).non_negative();
-    }
-    let conditions = status.get("conditions");
-    for (one, other, detail) in [
-        ("Complete", "Failed", "cannot set Complete=True and Failed=true conditions"),
-        ("Complete", "FailureTarget", "cannot set Complete=True and FailureTarget=true conditions"),
-        ("SuccessCriteriaMet", "Failed", "cannot set SuccessCriteriaMet=True and Failed=true conditions"),
-        ("SuccessCriteriaMet", "FailureTarget", "cannot set SuccessCriteriaMet=True and FailureTarget=true conditions"),
-    ] {
-        let both = |status: &At<'_, '_>| is_true(status, one) && is_true(status, other);
-        if both(&status) && !both(&before) {
-            conditions.invalid_unseen(detail);
-        }
-    }
-    let time = status.get("completionTime");
-    let is_complete = is_true(&status, "Complete");
-    if time.is_set() && !is_complete && !before.get("completionTime").is_set() {
-        time.invalid("cannot set completionTime when there is no Complete=True condition");
-    }
-    if !time.is_set() && is_complete && !is_true(&before, "Complete") {
-        time.required("completionTime is required for Complete jobs");
-    }
-    let was = before.get("completionTime");
-    if time.is_set() && was.is_set() && !time.same(&was) {
-        time.invalid(IMMUTABLE);
-    }
-    for kind in ["Failed", "Complete", "FailureTarget", "SuccessCriteriaMet"] {
-        if is_true(&before, kind) && !is_true(&status, kind) {
-            let what = if kind == "SuccessCriteriaMet" { "" } else { "terminal " };
-            conditions.invalid_unseen(&format!("cannot disable the {what}{kind}=True condition"));
-        }
-    }
-}
 
 const CRON_NAME_MAX: usize = 52;
 

@@ -1,6 +1,7 @@
-//! CertificateSigningRequests (`pkg/apis/certificates/validation`). That a request parses is the signer's to see.
+//! CertificateSigningRequests (`pkg/apis/certificates/validation`). Signatures are the signer's to check.
 
 use super::{at::At, common};
+use crate::admission::certificates::organizations;
 
 const USAGES: [&str; 23] = [
     "any",
@@ -31,8 +32,8 @@ const USAGES: [&str; 23] = [
 pub(super) fn request(at: &At) {
     let spec = at.get("spec");
     let request = spec.get("request");
-    if request.is_empty() {
-        request.invalid_value(request.text(), "PEM block type must be CERTIFICATE REQUEST");
+    if let Err(error) = organizations(request.text()) {
+        request.invalid_value(request.text(), error.to_string());
     }
     let usages = spec.get("usages");
     usages.need();
@@ -95,6 +96,14 @@ pub(super) fn update(at: &At, old: &At) {
 
 pub(super) fn status(at: &At, old: &At) {
     conditions(at);
+    let (status, was) = (at.get("status"), old.get("status"));
+    let (list, before) = (status.get("conditions"), was.get("conditions"));
+    let has = |list: &At, kind: &str| list.items().any(|condition| condition.get("type").text() == kind);
+    for kind in ["Approved", "Denied"] {
+        if has(&list, kind) && !has(&before, kind) {
+            list.forbidden(format!("updates may not add a condition of type {kind:?}"));
+        }
+    }
     decisions(at, old);
     let (status, before) = (at.get("status"), old.get("status"));
     let was = before.get("certificate");

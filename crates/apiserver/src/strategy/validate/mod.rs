@@ -13,6 +13,7 @@ mod core;
 mod cron;
 mod event;
 mod flowcontrol;
+mod job_status;
 mod networking;
 mod node;
 mod pod;
@@ -121,7 +122,7 @@ fn workload_rules(plural: &str) -> Rules {
             .status(workload::stateful_set_status),
         "controllerrevisions" => Rules::of(workload::revision).update(workload::revision_update),
         "jobs" => {
-            Rules::of(batch::job_changed).at_creation(batch::job).update(batch::job_update).status(batch::job_status)
+            Rules::of(batch::job_changed).at_creation(batch::job).update(batch::job_update).status(job_status::check)
         }
         "cronjobs" => Rules::of(batch::cron_job_changed).at_creation(batch::cron_job).update(batch::cron_job_update),
         _ => Rules::NONE,

@@ -1,6 +1,6 @@
 //! Roles and bindings (`pkg/apis/rbac/validation`).
 
-use api::names;
+use api::{Value, names};
 
 use super::{at::At, common};
 
@@ -30,7 +30,14 @@ pub(super) fn role(at: &At) {
     if aggregation.is_set() {
         let selectors = aggregation.get("clusterRoleSelectors");
         selectors.need_because("at least one clusterRoleSelector required if aggregationRule is non-nil");
-        selectors.items().for_each(|selector| common::label_selector(&selector));
+        for selector in selectors.items() {
+            let before = selector.errors();
+            common::label_selector(&selector);
+            if selector.errors() > before {
+                // Upstream's words for a selector that cannot be read.
+                selector.invalid_value(Value::Null, "invalid label selector.");
+            }
+        }
     }
 }
 

@@ -59,6 +59,9 @@ fn resource_name(at: &At, name: &str, is_standard: impl Fn(&str) -> bool, otherw
     let problems = names::qualified_name(name);
     if !problems.is_empty() {
         at.problems(name, names::qualified_name);
+        if !otherwise.is_empty() {
+            at.invalid_value(name, otherwise);
+        }
         return false;
     }
     let plain = !name.contains('/');

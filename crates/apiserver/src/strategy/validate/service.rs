@@ -150,7 +150,7 @@ fn addresses(spec: &At) {
     }
     let valid = all.errors() == before;
     if all.len() > 2 {
-        all.invalid("may only hold up to 2 values");
+        return all.invalid("may only hold up to 2 values");
     }
     if !valid || is_headless(spec) {
         return;

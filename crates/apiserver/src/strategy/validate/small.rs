@@ -140,6 +140,9 @@ pub(super) fn endpoint_slice(at: &At) {
     kind.need_one_of(&["FQDN", "IPv4", "IPv6"]);
     slice_ports(&at.get("ports"));
     let endpoints = at.get("endpoints");
+    if !matches!(kind.text(), "FQDN" | "IPv4" | "IPv6") {
+        return;
+    }
     if endpoints.len() > ENDPOINTS_MAX {
         return endpoints.too_many(ENDPOINTS_MAX);
     }

@@ -48,9 +48,9 @@ pub(super) fn class(at: &At) {
         let expressions = term.get("matchLabelExpressions");
         expressions.unique("key");
         for expression in expressions.items() {
-            expression.get("key").named(names::qualified_name);
             expression.get("values").need();
             expression.get("values").unique("");
+            expression.get("key").named(names::qualified_name);
         }
         if seen.contains(&term.value()) {
             expressions.duplicate_value("");

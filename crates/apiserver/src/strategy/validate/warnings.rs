@@ -32,6 +32,9 @@ pub(in crate::strategy) fn warnings(resource: &Resource, object: &Value) -> Vec<
         }
         ("", "services") => service(&at, &mut out),
         ("", "endpoints") => endpoints(&at, &mut out),
+        ("discovery.k8s.io", "endpointslices") if at.get("addressType").text() == "FQDN" => {
+            out.push("spec.addressType: FQDN endpoints are deprecated".into());
+        }
         ("", "persistentvolumes") => volume(&at, &mut out),
         ("", "persistentvolumeclaims") => {
             beta_class(&at, &mut out);

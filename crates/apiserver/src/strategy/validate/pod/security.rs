@@ -22,7 +22,7 @@ pub(super) fn pod(spec: &At) {
     windows_options(&at.get("windowsOptions"));
     app_armor(&at.get("appArmorProfile"));
     at.get("supplementalGroupsPolicy").one_of_if_set(&["Merge", "Strict"]);
-    at.get("seLinuxChangePolicy").one_of_if_set(&["MountOption", "Recursive"]);
+    at.get("seLinuxChangePolicy").one_of_if_set(&["Recursive"]);
 }
 
 fn id(at: &At) {

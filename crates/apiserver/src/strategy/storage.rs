@@ -1,0 +1,64 @@
+//! Volumes and claims (`pkg/registry/core/persistentvolume`, `persistentvolumeclaim`: strategy.go).
+
+use api::{Resource, Value};
+
+use super::Strategy;
+
+pub struct Volumes;
+
+impl Strategy for Volumes {
+    /// Its phase begins with it.
+    fn prepare_create(&self, object: &mut Value) {
+        let now = object.str_at(&["metadata", "creationTimestamp"]).to_owned();
+        object.set(&["status", "lastPhaseTransitionTime"], now);
+    }
+
+    fn counts_generations(&self, _resource: &Resource) -> bool {
+        false
+    }
+}
+
+pub struct Claims;
+
+impl Strategy for Claims {
+    fn prepare_create(&self, object: &mut Value) {
+        drop_other_sources(object);
+        join_sources(object);
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value) {
+        let is_in_use = ["dataSource", "dataSourceRef"].iter().any(|name| old.at(&["spec", name]).is_some());
+        if !is_in_use {
+            drop_other_sources(object);
+        }
+        join_sources(object);
+    }
+
+    fn counts_generations(&self, _resource: &Resource) -> bool {
+        false
+    }
+}
+
+/// `dataSource` means claims and snapshots; what else it names is dropped (EnforceDataSourceBackwardsCompatibility).
+fn drop_other_sources(claim: &mut Value) {
+    let Some(source) = claim.at(&["spec", "dataSource"]) else { return };
+    let known = [("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot")];
+    if !known.contains(&(source.str_at(&["apiGroup"]), source.str_at(&["kind"]))) {
+        claim.take(&["spec", "dataSource"]);
+    }
+}
+
+/// The old field and the new one say the same (NormalizeDataSources).
+fn join_sources(claim: &mut Value) {
+    let (source, reference) = (["spec", "dataSource"], ["spec", "dataSourceRef"]);
+    match (claim.at(&source).cloned(), claim.at(&reference).cloned()) {
+        (Some(only), None) => {
+            claim.set(&reference, only);
+        }
+        (None, Some(mut only)) if only.str_at(&["namespace"]).is_empty() => {
+            only.take(&["namespace"]);
+            claim.set(&source, only);
+        }
+        _ => {}
+    }
+}
