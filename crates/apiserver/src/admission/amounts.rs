@@ -8,23 +8,23 @@ use api::{
 };
 
 /// A `ResourceList`.
-pub(super) type Amounts = BTreeMap<String, Quantity>;
+pub(crate) type Amounts = BTreeMap<String, Quantity>;
 
-pub(super) fn one() -> Quantity {
+pub(crate) fn one() -> Quantity {
     Quantity::new(1, Format::DecimalSI)
 }
 
-pub(super) fn zero() -> Quantity {
+pub(crate) fn zero() -> Quantity {
     Quantity::ZERO
 }
 
 /// The amounts in an object of quantities; what is no quantity was refused when the object was decoded.
-pub(super) fn read(list: Option<&Value>) -> Amounts {
+pub(crate) fn read(list: Option<&Value>) -> Amounts {
     let members = list.and_then(Value::as_object).into_iter().flat_map(|list| list.iter());
     members.filter_map(|(name, value)| Some((name.to_owned(), quantity(value)?))).collect()
 }
 
-pub(super) fn quantity(value: &Value) -> Option<Quantity> {
+pub(crate) fn quantity(value: &Value) -> Option<Quantity> {
     match value {
         Value::String(text) => Quantity::parse(text).ok(),
         Value::Int(number) => Some(Quantity::new(*number, Format::DecimalSI)),
@@ -32,7 +32,7 @@ pub(super) fn quantity(value: &Value) -> Option<Quantity> {
     }
 }
 
-pub(super) fn add(to: &mut Amounts, more: &Amounts) {
+pub(crate) fn add(to: &mut Amounts, more: &Amounts) {
     for (name, amount) in more {
         to.entry(name.clone()).and_modify(|sum| *sum += *amount).or_insert(*amount);
     }
@@ -45,13 +45,13 @@ fn raise(to: &mut Amounts, least: &Amounts) {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(crate) enum Side {
     Requests,
     Limits,
 }
 
 impl Side {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Side::Requests => "requests",
             Side::Limits => "limits",
@@ -59,14 +59,13 @@ impl Side {
     }
 }
 
-pub(super) fn containers<'a>(pod: &'a Value, list: &str) -> &'a [Value] {
+pub(crate) fn containers<'a>(pod: &'a Value, list: &str) -> &'a [Value] {
     pod.at(&["spec", list]).and_then(Value::as_array).unwrap_or_default()
 }
 
 /// What a pod's containers ask for together: the sum of those that run side by side, or the largest moment of
-/// initialization; what is asked for the pod as a whole goes before it. Without overhead
-/// (component-helpers `resource/helpers.go`, PodRequests and PodLimits, from the spec alone).
-pub(super) fn of_pod(pod: &Value, side: Side) -> Amounts {
+/// initialization (component-helpers `resource/helpers.go`, AggregateContainerRequests and -Limits, from the spec alone).
+pub(crate) fn of_containers(pod: &Value, side: Side) -> Amounts {
     let asked = |container: &Value| read(container.at(&["resources", side.name()]));
     let mut total = Amounts::new();
     for container in containers(pod, "containers") {
@@ -85,16 +84,24 @@ pub(super) fn of_pod(pod: &Value, side: Side) -> Amounts {
         raise(&mut highest, &moment);
     }
     raise(&mut total, &highest);
-    for (name, amount) in read(pod.at(&["spec", "resources", side.name()])) {
-        if matches!(name.as_str(), "cpu" | "memory") || name.starts_with("hugepages-") {
-            total.insert(name, amount);
-        }
-    }
+    total
+}
+
+/// Whether a pod may ask for the resource as a whole.
+pub(crate) fn is_of_pods(name: &str) -> bool {
+    matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
+}
+
+/// What a pod asks for without overhead: as a whole, or else its containers together (PodRequests, PodLimits).
+pub(crate) fn of_pod(pod: &Value, side: Side) -> Amounts {
+    let mut total = of_containers(pod, side);
+    let own = read(pod.at(&["spec", "resources", side.name()]));
+    total.extend(own.into_iter().filter(|(name, _)| is_of_pods(name)));
     total
 }
 
 /// The same with the overhead of the pod's runtime class, which raises only the limits that there are.
-pub(super) fn of_pod_with_overhead(pod: &Value, side: Side) -> Amounts {
+pub(crate) fn of_pod_with_overhead(pod: &Value, side: Side) -> Amounts {
     let mut total = of_pod(pod, side);
     let overhead = read(pod.at(&["spec", "overhead"]));
     match side {

@@ -1,7 +1,7 @@
 //! Admission: what may change or refuse a write after authorization. Every plugin sees every write of every resource;
 //! mutating ones run first, then the schema's and the strategy's validation, then the validating ones.
 
-mod amounts;
+pub(crate) mod amounts;
 pub(crate) mod certificates;
 mod lifecycle;
 mod limits;

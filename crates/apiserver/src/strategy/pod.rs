@@ -3,6 +3,7 @@
 use api::{Value, quantity::Quantity};
 
 use super::Strategy;
+use crate::admission::amounts::{self, Side};
 
 pub struct Pods;
 
@@ -27,6 +28,7 @@ impl Strategy for Pods {
         if object.at(&["spec", "terminationGracePeriodSeconds"]).and_then(Value::as_i64).is_some_and(|own| own < 0) {
             object.set(&["spec", "terminationGracePeriodSeconds"], 1);
         }
+        complete_resources(object);
         hold_at_gates(object);
         apply_label_keys(object);
     }
@@ -38,6 +40,33 @@ impl Strategy for Pods {
         let unscheduled = object.str_at(&["spec", "nodeName"]).is_empty();
         let ended = matches!(object.str_at(&["status", "phase"]), "Succeeded" | "Failed");
         Some(if unscheduled || ended { 0 } else { wanted })
+    }
+}
+
+/// A pod that asks for some resources as a whole asks for the others as its containers do, or as it is limited
+/// (defaultHugePagePodLimits, defaultPodRequests of `pkg/apis/core/v1/defaults.go`).
+fn complete_resources(pod: &mut Value) {
+    let own = |pod: &Value, side: Side| amounts::read(pod.at(&["spec", "resources", side.name()]));
+    let (mut limits, mut requests) = (own(pod, Side::Limits), own(pod, Side::Requests));
+    if limits.is_empty() && requests.is_empty() {
+        return;
+    }
+    let is_huge = |name: &str| name.starts_with("hugepages-");
+    for (name, limit) in amounts::of_containers(pod, Side::Limits) {
+        if is_huge(&name) && !requests.contains_key(&name) {
+            limits.entry(name).or_insert(limit);
+        }
+    }
+    if !limits.is_empty() {
+        let asked = amounts::of_containers(pod, Side::Requests).into_iter().filter(|(name, _)| !is_huge(name));
+        for (name, amount) in asked.chain(limits.clone()).filter(|(name, _)| amounts::is_of_pods(name)) {
+            requests.entry(name).or_insert(amount);
+        }
+    }
+    for (side, all) in [(Side::Limits, limits), (Side::Requests, requests)] {
+        for (name, amount) in all {
+            pod.set(&["spec", "resources", side.name(), &name], amount.to_string());
+        }
     }
 }
 

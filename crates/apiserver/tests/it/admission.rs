@@ -439,14 +439,7 @@ async fn certificates_are_for_those_who_may() {
             403,
             vec!["use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed"],
         ),
-        (
-            ADMIN,
-            "POST",
-            CSRS.into(),
-            csr("m", client, "QQ=="),
-            422,
-            vec!["PEM block type must be CERTIFICATE REQUEST"],
-        ),
+        (ADMIN, "POST", CSRS.into(), csr("m", client, "QQ=="), 422, vec!["PEM block type must be CERTIFICATE REQUEST"]),
         (
             "sue",
             "PATCH",

@@ -1,6 +1,7 @@
 //! The API server as its clients meet it: requests through the whole path, over a real embedded store.
 
 mod admission;
+mod answers;
 mod apply;
 mod bad_input;
 mod connect;
