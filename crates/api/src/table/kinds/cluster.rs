@@ -46,15 +46,6 @@ pub(super) fn storage(kind: &str) -> &'static [Column] {
                 ]
             }
         }
-        "CSIStorageCapacity" => {
-            const {
-                &[
-                    NAME,
-                    text("StorageClassName", Text("storageClassName", "")),
-                    text("Capacity", Text("capacity", "<unset>")),
-                ]
-            }
-        }
         _ => DEFAULT,
     }
 }
