@@ -27,7 +27,7 @@ pub(crate) fn is_connect(info: &RequestInfo) -> bool {
 }
 
 pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Query, request: Request<Body>) -> Answer {
-    server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    server.cache.wait_until_current().await?;
     if info.subresource == "proxy" {
         return proxy(server, info, request).await;
     }

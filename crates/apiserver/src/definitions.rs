@@ -24,7 +24,7 @@ use store::{ListOptions, Store};
 
 use crate::{
     Server,
-    auth::{MASTERS, UserInfo},
+    auth::UserInfo,
     cache::PREFIX,
     rest::{Change, Scope, management},
 };
@@ -254,7 +254,7 @@ async fn change(
     let resource = server
         .resource("apiextensions.k8s.io", "v1", "customresourcedefinitions")
         .ok_or_else(Status::no_such_resource)?;
-    let user = UserInfo::authenticated("system:apiserver", [MASTERS.to_owned()]);
+    let user = UserInfo::apiserver();
     let manager = Some(management::SERVER).filter(|_| !subresource.is_empty());
     let change = Change {
         server,

@@ -21,10 +21,7 @@ pub(crate) use documents::Documents;
 
 pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Query, request: Request<Body>) -> Answer {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Err(Status::failure(
-            api::status::Reason::MethodNotAllowed,
-            "the server does not allow this method on the requested resource",
-        ));
+        return Err(Status::method_not_allowed());
     }
     let path = info.path.trim_end_matches('/');
     match path {

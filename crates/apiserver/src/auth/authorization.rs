@@ -24,7 +24,7 @@ impl Authorization {
         if decision.is_allowed() {
             return Ok(decision);
         }
-        self.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        self.cache.wait_until_current().await?;
         Ok(self.decide(attributes))
     }
 

@@ -47,6 +47,11 @@ impl UserInfo {
         UserInfo { name: ANONYMOUS.into(), groups: vec![UNAUTHENTICATED.into()], ..UserInfo::default() }
     }
 
+    /// The server itself, in what it does of its own accord.
+    pub fn apiserver() -> UserInfo {
+        UserInfo::authenticated("system:apiserver", [MASTERS.to_owned()])
+    }
+
     pub fn is_anonymous(&self) -> bool {
         self.name == ANONYMOUS
     }

@@ -11,7 +11,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use store::Revision;
 
-use super::{Answer, Call, RestError, read::parse_version, respond};
+use super::{Answer, Call, read::parse_version, respond};
 use crate::{
     cache::{Object, Snapshot},
     filter::Filter,
@@ -122,7 +122,7 @@ impl Call<'_> {
         check_version_match(version, matching, token)?;
         let (snapshot, after) = if token.is_empty() {
             match (version, matching) {
-                ("", _) => self.server.cache.wait_until_current().await.map_err(RestError::from)?,
+                ("", _) => self.server.cache.wait_until_current().await?,
                 ("0", _) => {}
                 _ => self.wait_for_version(version).await?,
             }

@@ -15,25 +15,11 @@ use super::{
     management::{self, Management},
     options::{self, WriteOptions},
     respond,
-    write::{self, Change, FieldValidation, Scope},
+    write::{self, FieldValidation, Scope},
 };
 use crate::{auth::Attributes, cache::Object, negotiate, pipeline, request::RequestInfo, strategy};
 
 impl Call<'_> {
-    fn change<'c>(&'c self, options: &'c WriteOptions, manager: Option<&'c str>) -> Change<'c> {
-        Change {
-            server: self.server,
-            resource: self.hub(),
-            served: &self.resource,
-            subresource: &self.info.subresource,
-            namespace: &self.info.namespace,
-            name: &self.info.name,
-            user: self.user,
-            dry_run: options.dry_run,
-            manager,
-        }
-    }
-
     fn scope(&self) -> Scope {
         if self.info.subresource == "status" { Scope::Status } else { Scope::Main }
     }
@@ -44,7 +30,7 @@ impl Call<'_> {
         let (mut object, mut warnings) = write::read_object(&self.resource, parsed, options.validation)?;
         self.check_place(&mut object)?;
         let mut admitted = Vec::new();
-        let change = self.change(&options, Some(&options.manager));
+        let change = self.change(options.dry_run, Some(&options.manager));
         let result = change.run_warning(self.scope(), |_| Ok(object.clone()), &mut admitted).await;
         warnings.extend(admitted);
         let answer = match result {
@@ -52,7 +38,7 @@ impl Call<'_> {
                 self.authorize_create().await?;
                 object.take(&["metadata", "resourceVersion"]);
                 self.own_new(&mut object, &options.manager);
-                let stored = self.create_object(object, &mut warnings).await?;
+                let stored = self.create_object(object, options.dry_run, &mut warnings).await?;
                 respond::object(&self.accept, &self.resource, StatusCode::CREATED, &stored)?
             }
             result => respond::object(&self.accept, &self.resource, StatusCode::OK, result?.object())?,
@@ -101,7 +87,7 @@ impl Call<'_> {
         let options = WriteOptions::of(self)?;
         let edit = Edit::read(self)?;
         let management = Management::of(self.server, &self.resource, &self.info.subresource);
-        let change = self.change(&options, edit.manager(&options));
+        let change = self.change(options.dry_run, edit.manager(&options));
         for _ in 0..CREATE_TRIES {
             let mut warnings = edit.warnings(&options);
             let mut admitted = Vec::new();
@@ -152,7 +138,7 @@ impl Call<'_> {
             return Err(Status::conflict(&self.hub().group, &self.resource.plural, &self.info.name, &why));
         }
         self.authorize_create().await?;
-        self.create_object(object, warnings).await
+        self.create_object(object, options.dry_run, warnings).await
     }
 
     fn check_kind_kept(&self, object: &Value, before: &Value) -> Result<(), Status> {

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, StreamBody};
 use store::Revision;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Answer, Call, RestError, frames::Transform, read::parse_version};
+use super::{Answer, Call, frames::Transform, read::parse_version};
 use crate::{
     Server,
     cache::{Event, EventKind, WatchCursor},
@@ -87,7 +87,7 @@ impl Call<'_> {
             return Err(Status::invalid("meta.k8s.io", "ListOptions", "", vec![error]));
         }
         match version {
-            "" => self.server.cache.wait_until_current().await.map_err(RestError::from)?,
+            "" => self.server.cache.wait_until_current().await?,
             "0" => {}
             _ => self.wait_for_version(version).await?,
         }

@@ -15,7 +15,6 @@ use net::Body;
 use store::{Error as StoreError, Revision};
 
 use super::{
-    RestError,
     management::{self, Management},
     store_status,
 };
@@ -183,7 +182,7 @@ pub(crate) enum Scope {
 
 impl Change<'_> {
     fn key(&self) -> String {
-        if self.resource.namespaced { format!("{}/{}", self.namespace, self.name) } else { self.name.to_owned() }
+        self.resource.object_key(self.namespace, self.name)
     }
 
     pub(crate) fn shelf(&self) -> Result<Arc<Shelf>, Status> {
@@ -221,7 +220,7 @@ impl Change<'_> {
                     return Err(self.not_found());
                 }
                 fresh = true;
-                self.server.cache.wait_until_current().await.map_err(RestError::from)?;
+                self.server.cache.wait_until_current().await?;
                 current = shelf.get(&self.key());
                 continue;
             };
@@ -233,7 +232,7 @@ impl Change<'_> {
                 Err(Attempt::Fail(status)) => return Err(*status),
                 Ok(outcome) => return Ok(outcome),
             };
-            self.server.cache.wait_until_current().await.map_err(RestError::from)?;
+            self.server.cache.wait_until_current().await?;
             fresh = true;
             current = shelf.get(&self.key());
             if let Some(ended) = ended
@@ -442,10 +441,10 @@ pub(crate) async fn insert(
     let shelf = server.cache.shelf(resource).ok_or_else(Status::no_such_resource)?;
     let bytes = stored_bytes(&shelf.resource, object);
     let key = resource.storage_key(namespace, name);
-    let short = if resource.namespaced { format!("{namespace}/{name}") } else { name.to_owned() };
+    let short = resource.object_key(namespace, name);
     let exists = || Status::already_exists(&resource.group, &resource.plural, name);
     let revision = if dry_run {
-        server.cache.wait_until_current().await.map_err(RestError::from)?;
+        server.cache.wait_until_current().await?;
         if shelf.get(&short).is_some() {
             return Err(exists());
         }
