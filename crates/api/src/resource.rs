@@ -223,7 +223,7 @@ pub struct TableError {
     pub message: String,
 }
 
-pub(crate) const SOURCE: &str = include_str!("../model/resources.table");
+const SOURCE: &str = include_str!("../model/resources.table");
 
 impl ResourceTable {
     /// The resources of Kubernetes 1.36.
