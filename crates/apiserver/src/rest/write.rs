@@ -6,7 +6,7 @@ use std::{borrow::Cow, sync::Arc};
 use api::{
     Resource, Status, Value,
     decode::{self, Defaults},
-    json::{self, Parsed},
+    json::{self, Parsed, Repeats},
     status::FieldError,
 };
 use bytes::Bytes;
@@ -57,8 +57,7 @@ pub(crate) fn read_object(
     parsed: Parsed,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    let mut parsed = parsed;
-    let mut object = std::mem::take(&mut parsed.value);
+    let Parsed { value: mut object, repeats } = parsed;
     check_kind(resource, &object)?;
     let findings = decode::decode(resource.model(), resource.ty, &mut object, Defaults::On).map_err(|error| {
         let kind = &resource.kind;
@@ -67,7 +66,7 @@ pub(crate) fn read_object(
             kind.kind, kind.version, kind.kind
         ))
     })?;
-    let strict = strictness(resource, &findings.unknown, &parsed);
+    let strict = strictness(resource, &findings.unknown, &repeats);
     match validation {
         FieldValidation::Strict if !strict.is_empty() => Err(Status::bad_request(format!(
             "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
@@ -83,17 +82,13 @@ pub(crate) fn read_object(
 
 /// Complaints of a strict decoder. Custom resources are read without a schema first, so that duplicates come before what is
 /// unknown, and include it.
-fn strictness(resource: &Resource, unknown: &[String], parsed: &Parsed) -> Vec<String> {
+fn strictness(resource: &Resource, unknown: &[String], repeats: &Repeats) -> Vec<String> {
     if resource.custom.is_none() {
-        return parsed.complaints(unknown);
+        return repeats.complaints(unknown);
     }
-    let mut complaints = parsed.complaints(&[]);
-    complaints.extend(unknowns(unknown));
+    let mut complaints = repeats.complaints(&[]);
+    complaints.extend(unknown.iter().map(|path| json::unknown_field(path)));
     complaints
-}
-
-pub(super) fn unknowns(paths: &[String]) -> impl Iterator<Item = String> {
-    paths.iter().map(|path| format!("unknown field \"{path}\""))
 }
 
 fn check_kind(resource: &Resource, object: &Value) -> Result<(), Status> {

@@ -1,10 +1,6 @@
 //! Subresources that change one part of their object.
 
-use api::{
-    Status, Value,
-    decode::{self, Defaults},
-    status::FieldError,
-};
+use api::{Status, Value, status::FieldError};
 use http::StatusCode;
 
 use super::{answer, body, resize};
@@ -113,7 +109,11 @@ pub(super) async fn partial(call: Call<'_>) -> Answer {
         .change(options.dry_run, manager)
         .run(Scope::Free, |before| {
             let wanted = match &edit {
-                Some(edit) => completed(&call, edit.of(&management, &options, before)?)?,
+                Some(edit) => {
+                    let mut wanted = edit.of(&management, &options, before)?;
+                    call.decode_edited(&mut wanted)?;
+                    wanted
+                }
                 None => wanted.clone(),
             };
             let mut object = before.clone();
@@ -148,15 +148,6 @@ pub(super) async fn partial(call: Call<'_>) -> Answer {
         })
         .await?;
     answer(&call, StatusCode::OK, &outcome.object().tree())
-}
-
-/// A patched object with its defaults, as a client's own would be.
-fn completed(call: &Call<'_>, mut object: Value) -> Result<Value, Status> {
-    decode::decode(call.resource.model(), call.resource.ty, &mut object, Defaults::On).map_err(|error| {
-        let error = FieldError::invalid("patch", String::from_utf8_lossy(&call.body), error.to_string());
-        Status::invalid(&call.resource.group, &call.resource.kind.kind, &call.info.name, vec![error])
-    })?;
-    Ok(object)
 }
 
 /// Ephemeral containers are added, never changed or taken away.

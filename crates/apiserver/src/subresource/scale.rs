@@ -89,7 +89,7 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
                 Some(edit) => edit.of(&management, &options, &old)?,
                 None => wanted.clone(),
             };
-            if !matches!(edit, Some(Edit::Apply(_))) {
+            if !edit.as_ref().is_some_and(Edit::is_apply) {
                 management.update(&old, &mut scale, &options.manager);
             }
             let mut object = scaled(&paths, before, &scale, &call.info.name)?;
