@@ -304,7 +304,7 @@ impl Change<'_> {
         Ok(object)
     }
 
-    async fn commit(&self, old: &Arc<Object>, before: &Value, object: Value) -> Result<Outcome, Attempt> {
+    async fn commit(&self, old: &Arc<Object>, before: &Value, mut object: Value) -> Result<Outcome, Attempt> {
         if is_finished(&object) {
             return self.delete(old).await;
         }
@@ -312,13 +312,12 @@ impl Change<'_> {
             return Ok(Outcome::Unchanged(old.clone()));
         }
         let shelf = self.shelf()?;
-        let mut bytes = stored_bytes(&shelf.resource, object);
+        let mut bytes = stored_bytes(&shelf.resource, &mut object);
         let revision = match self.put(old, &bytes).await {
             // Better without the entries of managers than not at all.
             Err(StoreError::TooLarge { .. }) if self.manager.is_some() => {
-                let mut object = json::parse(&bytes).map_err(Status::internal)?;
                 object.take(&management::MANAGED_FIELDS);
-                bytes = stored_bytes(&shelf.resource, object);
+                bytes = stored_bytes(&shelf.resource, &mut object);
                 self.put(old, &bytes).await
             }
             result => result,
@@ -328,9 +327,8 @@ impl Change<'_> {
             Err(StoreError::Conflict { .. }) => return Err(Attempt::Raced),
             Err(error) => return Err(store_status(error).into()),
         };
-        let stored =
-            Object::new(&shelf.resource, &shelf.fields, &old.key, revision, &bytes).map_err(Status::internal)?;
-        Ok(Outcome::Stored(stored))
+        let stored = Object::of(&shelf.resource, &shelf.fields, &old.key, revision, &bytes, object);
+        stored.map(Outcome::Stored).map_err(|error| Status::internal(error).into())
     }
 
     async fn put(&self, old: &Object, bytes: &Bytes) -> Result<Revision, StoreError> {
@@ -430,11 +428,11 @@ pub(crate) async fn insert(
     resource: &Arc<Resource>,
     namespace: &str,
     name: &str,
-    object: Value,
+    mut object: Value,
     dry_run: bool,
 ) -> Result<Object, Status> {
     let shelf = server.cache.shelf(resource).ok_or_else(Status::no_such_resource)?;
-    let bytes = stored_bytes(&shelf.resource, object);
+    let bytes = stored_bytes(&shelf.resource, &mut object);
     let key = resource.storage_key(namespace, name);
     let short = resource.object_key(namespace, name);
     let exists = || Status::already_exists(&resource.group, &resource.plural, name);
@@ -451,5 +449,5 @@ pub(crate) async fn insert(
             Err(error) => return Err(store_status(error)),
         }
     };
-    Object::new(&shelf.resource, &shelf.fields, &short, revision, &bytes).map_err(Status::internal)
+    Object::of(&shelf.resource, &shelf.fields, &short, revision, &bytes, object).map_err(Status::internal)
 }
