@@ -2,7 +2,7 @@
 
 use api::{Model, Status, json, protobuf};
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
 use crate::yaml;
 
@@ -69,7 +69,12 @@ impl Offer {
 impl Accept {
     /// The first of the client's wishes that can be met (apiserver `pkg/endpoints/handlers/negotiation`).
     pub fn negotiate(headers: &HeaderMap, offer: Offer) -> Result<Accept, Status> {
-        let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        Accept::choose(headers.get(header::ACCEPT), offer)
+    }
+
+    /// The same, of the header `Accept`.
+    pub fn choose(accept: Option<&HeaderValue>, offer: Offer) -> Result<Accept, Status> {
+        let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or_default();
         if accept.trim().is_empty() {
             return Ok(Accept { format: Format::Json, form: Form::Object, pretty: false });
         }

@@ -13,12 +13,9 @@ pub enum Rows {
     Next,
 }
 
-pub fn of_objects(resource: &Resource, objects: &[Value], rows: Rows) -> Value {
-    of_objects_with(resource, objects, rows, None)
-}
-
-/// A table of stored objects: all versions of a kind have the cells of the stored one. `include` is the request's `includeObject`: `None`, `Metadata` (unless it says otherwise) or `Object`.
-pub fn of_objects_with(resource: &Resource, objects: &[Value], rows: Rows, include: Option<&str>) -> Value {
+/// A table of stored objects: all versions of a kind have the cells of the stored one. `include` is the request's
+/// `includeObject`: `None`, `Metadata` (unless it says otherwise) or `Object`.
+pub fn of_objects(resource: &Resource, objects: &[Value], rows: Rows, include: Option<&str>) -> Value {
     let columns = match &resource.custom {
         Some(custom) => &custom.columns,
         None => table::columns(&resource.stored_as.group, &resource.stored_as.kind),

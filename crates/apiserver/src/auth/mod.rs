@@ -9,7 +9,7 @@ pub(crate) mod rbac;
 mod reviews;
 mod tokens;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::request::RequestInfo;
 
@@ -97,14 +97,14 @@ impl<'a> Attributes<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     Allow {
-        reason: String,
+        reason: Arc<str>,
     },
     /// Forbidden, whatever other authorizers say.
     Deny {
-        reason: String,
+        reason: Arc<str>,
     },
     NoOpinion {
-        reason: String,
+        reason: Arc<str>,
     },
 }
 

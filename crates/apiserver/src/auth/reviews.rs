@@ -95,7 +95,7 @@ async fn subject_access(call: &Call<'_>, object: &mut Value, of: Option<&UserInf
     }
     let (Decision::Allow { reason } | Decision::Deny { reason } | Decision::NoOpinion { reason }) = decision;
     if !reason.is_empty() {
-        object.set(&["status", "reason"], reason);
+        object.set(&["status", "reason"], &*reason);
     }
     Ok(())
 }

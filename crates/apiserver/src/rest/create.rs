@@ -3,7 +3,7 @@
 use api::{Status, Value};
 use http::StatusCode;
 
-use super::{Answer, Call, management::Management, options::WriteOptions, respond, write};
+use super::{Answer, Call, management::Management, options::WriteOptions, write};
 use crate::{
     admission::{Operation, Review},
     cache::Object,
@@ -23,7 +23,7 @@ impl Call<'_> {
         }
         self.own_new(&mut object, &options.manager);
         let stored = self.create_object(object, options.dry_run, &mut warnings).await?;
-        let answer = respond::object(&self.accept, &self.resource, StatusCode::CREATED, &stored)?;
+        let answer = self.respond(StatusCode::CREATED, &stored)?;
         Ok(write::with_warnings(answer, &warnings))
     }
 

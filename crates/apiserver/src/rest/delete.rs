@@ -132,7 +132,7 @@ impl Call<'_> {
         let outcome = self.delete_one(&self.info.namespace, &self.info.name, &options).await?;
         match outcome {
             Outcome::Deleted(object) => self.deleted(&object),
-            outcome => respond::object(&self.accept, &self.resource, StatusCode::OK, outcome.object()),
+            outcome => self.respond(StatusCode::OK, outcome.object()),
         }
     }
 
@@ -153,7 +153,7 @@ impl Call<'_> {
                 | ("storage.k8s.io", _)
         );
         if returns_object {
-            return respond::object(&self.accept, &self.resource, StatusCode::OK, object);
+            return self.respond(StatusCode::OK, object);
         }
         let status = Status::success().with_details(Details {
             name: object.name().to_owned(),

@@ -45,8 +45,7 @@ impl Transform {
             Form::Table => {
                 let rows = if self.headed { crate::table::Rows::Next } else { crate::table::Rows::One };
                 self.headed = true;
-                let table =
-                    crate::table::of_objects_with(&self.resource, &[object.tree()], rows, self.include.as_deref());
+                let table = crate::table::of_objects(&self.resource, &[object.tree()], rows, self.include.as_deref());
                 frame(kind, &table.to_json())
             }
         }

@@ -6,7 +6,7 @@ use api::Status;
 use http::StatusCode;
 use store::Revision;
 
-use super::{Answer, Call, respond};
+use super::{Answer, Call};
 use crate::cache::Object;
 
 impl Call<'_> {
@@ -16,7 +16,7 @@ impl Call<'_> {
             Some("0") => {}
             Some(version) => self.wait_for_version(version).await?,
         }
-        respond::object(&self.accept, &self.resource, StatusCode::OK, &*self.present()?)
+        self.respond(StatusCode::OK, &*self.present()?)
     }
 
     /// The newest state of the object that the request names.

@@ -13,7 +13,6 @@ use super::{
     Answer, Call,
     management::{self, Management},
     options::{self, WriteOptions},
-    respond,
     write::{self, FieldValidation, Scope},
 };
 use crate::{auth::Attributes, cache::Object, negotiate, pipeline, request::RequestInfo, strategy};
@@ -38,9 +37,9 @@ impl Call<'_> {
                 object.take(&["metadata", "resourceVersion"]);
                 self.own_new(&mut object, &options.manager);
                 let stored = self.create_object(object, options.dry_run, &mut warnings).await?;
-                respond::object(&self.accept, &self.resource, StatusCode::CREATED, &stored)?
+                self.respond(StatusCode::CREATED, &stored)?
             }
-            result => respond::object(&self.accept, &self.resource, StatusCode::OK, result?.object())?,
+            result => self.respond(StatusCode::OK, result?.object())?,
         };
         Ok(write::with_warnings(answer, &warnings))
     }
@@ -104,10 +103,10 @@ impl Call<'_> {
                     match self.apply_new(&edit, &options, &mut warnings).await {
                         // Somebody else was quicker.
                         Err(status) if status.reason == Reason::AlreadyExists => continue,
-                        stored => respond::object(&self.accept, &self.resource, StatusCode::CREATED, &stored?)?,
+                        stored => self.respond(StatusCode::CREATED, &stored?)?,
                     }
                 }
-                outcome => respond::object(&self.accept, &self.resource, StatusCode::OK, outcome?.object())?,
+                outcome => self.respond(StatusCode::OK, outcome?.object())?,
             };
             warnings.extend(admitted);
             return Ok(write::with_warnings(answer, &warnings));
