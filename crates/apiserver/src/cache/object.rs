@@ -203,8 +203,7 @@ fn convert(resource: &Resource, tree: &mut Value) {
     if resource.custom.is_some() || version.is_empty() || version == resource.kind.api_version() {
         return;
     }
-    let (group, version) = version.split_once('/').unwrap_or(("", version));
-    let entry = ResourceTable::builtin().by_kind(&Gvk::new(group, version, &resource.kind.kind));
+    let entry = ResourceTable::builtin().by_kind(&Gvk::of(version, &resource.kind.kind));
     if let Some(entry) = entry.filter(|entry| entry.storage == resource.storage) {
         entry.to_stored(tree);
     }
