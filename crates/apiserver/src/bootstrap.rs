@@ -29,7 +29,7 @@ const OBJECTS: &str = include_str!("bootstrap/objects.yaml");
 const AUTOUPDATE: [&str; 3] = ["metadata", "annotations", "rbac.authorization.kubernetes.io/autoupdate"];
 
 pub(crate) async fn run(server: &Arc<Server>) -> Result<(), Status> {
-    for object in documents(OBJECTS)?.into_iter().chain(addresses(server)).chain([token_tracking(Timestamp::now())]) {
+    for object in documents(OBJECTS)?.into_iter().chain(addresses(server)).chain([token_tracking(server.clock.now())]) {
         ensure(server, object, false).await?;
     }
     ensure(server, authentication(server), true).await?;

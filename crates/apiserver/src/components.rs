@@ -17,7 +17,7 @@ use crate::{
     connect::forward::{ForwardError, Target, send},
     negotiate::Form,
     rest::{Answer, Call, partial, respond_json},
-    table,
+    table::Rows,
 };
 
 /// Components that are asked over TLS, whatever their certificate, and the ports that they are at.
@@ -54,11 +54,10 @@ async fn answer(call: &Call<'_>) -> Answer {
 }
 
 fn one(call: &Call<'_>, status: Value) -> Answer {
-    let include = call.query.get("includeObject");
     let shown = match call.accept.form {
         Form::Object | Form::Discovery => status,
         Form::PartialMetadata => partial(&status),
-        Form::Table => table::of_objects(&call.resource, &[status], table::Rows::One, include),
+        Form::Table => call.as_table(&[status], Rows::One),
     };
     respond_json(StatusCode::OK, call.accept.format, shown.to_json().into())
 }
@@ -68,15 +67,12 @@ fn list(call: &Call<'_>, statuses: Vec<Value>) -> Answer {
         let head = [("kind", kind.into()), ("apiVersion", version.into()), ("metadata", Value::object())];
         object(head.into_iter().chain([("items", Value::from(items))]))
     };
-    let include = call.query.get("includeObject");
     let shown = match call.accept.form {
         Form::Object | Form::Discovery => of(&call.resource.list_kind(), "v1", statuses),
         Form::PartialMetadata => {
             of("PartialObjectMetadataList", "meta.k8s.io/v1", statuses.iter().map(partial).collect())
         }
-        Form::Table => {
-            table::of_objects(&call.resource, &statuses, table::Rows::List { meta: Value::object() }, include)
-        }
+        Form::Table => call.as_table(&statuses, Rows::List { meta: Value::object() }),
     };
     respond_json(StatusCode::OK, call.accept.format, shown.to_json().into())
 }

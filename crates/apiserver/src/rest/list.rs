@@ -191,7 +191,7 @@ impl Call<'_> {
     fn table(&self, page: Page) -> Answer {
         let trees: Vec<Value> = page.objects.iter().map(|object| object.tree()).collect();
         let rows = crate::table::Rows::List { meta: list_meta(&page) };
-        let table = crate::table::of_objects(&self.resource, &trees, rows, self.query.get("includeObject"));
+        let table = self.as_table(&trees, rows);
         respond::respond_json(StatusCode::OK, self.accept.format, table.to_json().into())
     }
 

@@ -8,7 +8,7 @@ use net::Body;
 use crate::{
     cache::Object,
     negotiate::{Form, Format, encode},
-    table,
+    table::{self, Rows},
 };
 
 use super::{Answer, Call};
@@ -45,12 +45,15 @@ impl Call<'_> {
             Form::Object | Form::Discovery if accept.pretty => pretty(&object.as_version(resource))?,
             Form::Object | Form::Discovery => object.as_version(resource),
             Form::PartialMetadata => partial(&object.tree()).to_json().into(),
-            Form::Table => {
-                let include = self.query.get("includeObject");
-                table::of_objects(resource, &[object.tree()], table::Rows::One, include).to_json().into()
-            }
+            Form::Table => self.as_table(&[object.tree()], Rows::One).to_json().into(),
         };
         respond_json(status, accept.format, json)
+    }
+
+    /// Objects of the request's resource as the Table that it asks for.
+    pub(crate) fn as_table(&self, objects: &[Value], rows: Rows) -> Value {
+        let include = self.query.get("includeObject");
+        table::of_objects(&self.resource, objects, rows, include, self.server.clock.now())
     }
 }
 
