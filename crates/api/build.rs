@@ -34,7 +34,7 @@ fn main() {
 /// The kinds; what they consist of follows.
 fn add_kinds(generator: &mut SchemaGenerator) {
     every! { generator;
-                types::admissionregistration::v1: MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding,
+        types::admissionregistration::v1: MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding,
             MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
             ValidatingWebhookConfiguration;
         types::admissionregistration::v1alpha1: MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding;
@@ -42,7 +42,7 @@ fn add_kinds(generator: &mut SchemaGenerator) {
         types::apiserverinternal::v1alpha1: StorageVersion;
         types::apps::v1: ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet;
         types::authentication::v1: SelfSubjectReview, TokenRequest, TokenReview;
-                types::authorization::v1: LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview,
+        types::authorization::v1: LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview,
             SubjectAccessReview;
         types::autoscaling::v1: HorizontalPodAutoscaler, Scale;
         types::autoscaling::v2: HorizontalPodAutoscaler;
@@ -53,7 +53,7 @@ fn add_kinds(generator: &mut SchemaGenerator) {
         types::coordination::v1: Lease;
         types::coordination::v1alpha2: LeaseCandidate;
         types::coordination::v1beta1: LeaseCandidate;
-                types::core::v1: Binding, ComponentStatus, ConfigMap, Endpoints, Event, LimitRange, Namespace, Node,
+        types::core::v1: Binding, ComponentStatus, ConfigMap, Endpoints, Event, LimitRange, Namespace, Node,
             PersistentVolume, PersistentVolumeClaim, Pod, PodTemplate, ReplicationController, ResourceQuota, Secret,
             Service, ServiceAccount;
         types::discovery::v1: EndpointSlice;
@@ -70,7 +70,7 @@ fn add_kinds(generator: &mut SchemaGenerator) {
         types::resource::v1beta2: DeviceClass, DeviceTaintRule, ResourceClaim, ResourceClaimTemplate, ResourceSlice;
         types::scheduling::v1: PriorityClass;
         types::scheduling::v1alpha2: PodGroup, Workload;
-                types::storage::v1: CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment,
+        types::storage::v1: CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment,
             VolumeAttributesClass;
         types::storage::v1beta1: VolumeAttributesClass;
         types::storagemigration::v1beta1: StorageVersionMigration;

@@ -11,7 +11,7 @@ mod devices;
 mod event;
 mod metrics;
 
-pub(crate) use autoscaler::drop_notes;
+pub(crate) use autoscaler::{cpu_by_default, drop_notes};
 
 use crate::{
     model::Gvk,

@@ -28,8 +28,6 @@ pub struct CustomResource {
     pub warning: Option<String>,
     /// The definition is being deleted: nothing new is created.
     pub is_terminating: bool,
-    /// Changes with the definition's spec and names.
-    pub digest: u64,
     /// The definition's schema as it was written.
     published: Value,
 }
@@ -81,8 +79,7 @@ pub fn versions(definition: &Value) -> Option<Versions> {
     let mut indexed: Vec<Arc<str>> = versions.iter().flat_map(selectable).collect();
     indexed.sort_unstable();
     indexed.dedup();
-    let builder =
-        Builder { definition, digest: digest(definition), stored: stored.str_at(&["name"]), indexed: indexed.into() };
+    let builder = Builder { definition, stored: stored.str_at(&["name"]), indexed: indexed.into() };
     let entry = |version: &Value| Arc::new(builder.entry(version));
     let stored_entry = entry(stored);
     let served = versions.iter().filter(|version| is(version, "served"));
@@ -107,7 +104,6 @@ fn selectable(version: &Value) -> Vec<Arc<str>> {
 
 struct Builder<'a> {
     definition: &'a Value,
-    digest: u64,
     stored: &'a str,
     indexed: Arc<[Arc<str>]>,
 }
@@ -162,7 +158,6 @@ impl Builder<'_> {
             indexed: self.indexed.clone(),
             scale: version.at(&["subresources", "scale"]).map(scale),
             warning: is_deprecated.then(warning),
-            digest: self.digest,
             is_terminating: is_true(self.definition, "Terminating"),
             published,
         };

@@ -26,34 +26,43 @@ pub enum JsonError {
 #[derive(Debug)]
 pub struct Parsed {
     pub value: Value,
-    /// Paths of members that were written more than once (the last one counts), as `spec.containers[0].name`. Where the
-    /// text is not JSON: what its parser complains of.
-    pub duplicates: Vec<String>,
-    /// The text, where it is JSON with members that are written more than once.
-    pub text: Option<Box<str>>,
+    pub repeats: Repeats,
 }
 
-impl Parsed {
-    /// Out of a text that tells of no duplicates.
-    pub fn new(value: Value) -> Parsed {
-        Parsed { value, duplicates: Vec::new(), text: None }
-    }
+/// Members that a text has more than once; the last one counts.
+#[derive(Debug, Default)]
+pub enum Repeats {
+    #[default]
+    None,
+    /// Of this JSON, which is gone through once more for what there is to say of them.
+    Json(Box<str>),
+    /// Of another kind of text: what its parser says of them.
+    Said(Vec<String>),
+}
 
+impl Repeats {
     /// What strict decoding complains of, in the document's order: members that are `unknown`, which are given by their
     /// paths, and members that stand twice. What is unknown is named once, and nothing within it.
     pub fn complaints(&self, unknown: &[String]) -> Vec<String> {
-        match &self.text {
-            Some(text) => strict::complaints(text, unknown),
-            None => self.duplicates.iter().cloned().chain(unknown.iter().map(|path| strict::unknown(path))).collect(),
-        }
+        let said = match self {
+            Repeats::None => &[],
+            Repeats::Json(text) => return strict::complaints(text, unknown),
+            Repeats::Said(said) => said.as_slice(),
+        };
+        said.iter().cloned().chain(unknown.iter().map(|path| unknown_field(path))).collect()
     }
 }
 
-pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
-    parse_with_duplicates(text).map(|parsed| parsed.value)
+/// What strict decoding says of a member that the schema does not have, given by its path (`spec.containers[0].color`).
+pub fn unknown_field(path: &str) -> String {
+    format!("unknown field \"{path}\"")
 }
 
-pub fn parse_with_duplicates(text: &[u8]) -> Result<Parsed, JsonError> {
+pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
+    parse_noting_repeats(text).map(|parsed| parsed.value)
+}
+
+pub fn parse_noting_repeats(text: &[u8]) -> Result<Parsed, JsonError> {
     // Checked once here, so that strings can be sliced without checking each.
     let text = std::str::from_utf8(text).map_err(|error| JsonError::Utf8 { offset: error.valid_up_to() })?;
     let mut parser = Parser::new(text);
@@ -62,8 +71,8 @@ pub fn parse_with_duplicates(text: &[u8]) -> Result<Parsed, JsonError> {
     if parser.at < parser.bytes.len() {
         return Err(parser.unexpected("after top-level value"));
     }
-    let kept = (!parser.duplicates.is_empty()).then(|| text.into());
-    Ok(Parsed { value, duplicates: parser.duplicates, text: kept })
+    let repeats = if parser.repeats { Repeats::Json(text.into()) } else { Repeats::None };
+    Ok(Parsed { value, repeats })
 }
 
 enum Step<'a> {
@@ -77,14 +86,15 @@ struct Parser<'a> {
     at: usize,
     depth: usize,
     path: Vec<Step<'a>>,
-    duplicates: Vec<String>,
+    /// Some member stands twice.
+    repeats: bool,
     /// Set where all complaints are wanted in their order.
     order: Option<strict::Order<'a>>,
 }
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str) -> Parser<'a> {
-        Parser { text, bytes: text.as_bytes(), at: 0, depth: 0, path: Vec::new(), duplicates: Vec::new(), order: None }
+        Parser { text, bytes: text.as_bytes(), at: 0, depth: 0, path: Vec::new(), repeats: false, order: None }
     }
 
     fn space(&mut self) {
@@ -165,9 +175,7 @@ impl<'a> Parser<'a> {
             self.at += 1;
             self.path.push(Step::Member(raw));
             let again = seen.again(&map, &name);
-            if again {
-                self.duplicates.push(self.path());
-            }
+            self.repeats |= again;
             let value = match self.order {
                 None => self.value()?,
                 Some(_) => self.complain(again)?,
@@ -500,12 +508,12 @@ mod tests {
 
     #[test]
     fn duplicates_are_named_and_the_last_one_counts() {
-        let parsed = parse_with_duplicates(br#"{"a":1,"b":[{"c":1,"c":2}],"a":3}"#).unwrap();
-        assert_eq!(parsed.duplicates, ["b[0].c", "a"]);
+        let parsed = parse_noting_repeats(br#"{"a":1,"b":[{"c":1,"c":2}],"a":3}"#).unwrap();
+        assert_eq!(parsed.repeats.complaints(&[]), ["duplicate field \"b[0].c\"", "duplicate field \"a\""]);
         assert_eq!(parsed.value.get("a"), Some(&Value::Int(3)));
         let wide: Vec<String> = (0..100).chain([50]).map(|n| format!("\"k{n}\":{n}")).collect();
-        let parsed = parse_with_duplicates(format!("{{{}}}", wide.join(",")).as_bytes()).unwrap();
-        assert_eq!(parsed.duplicates, ["k50"]);
+        let parsed = parse_noting_repeats(format!("{{{}}}", wide.join(",")).as_bytes()).unwrap();
+        assert_eq!(parsed.repeats.complaints(&[]), ["duplicate field \"k50\""]);
     }
 
     #[test]

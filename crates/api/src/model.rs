@@ -353,10 +353,6 @@ impl Type {
 }
 
 /// The text of the built-in model.
-pub(crate) fn sources() -> impl Iterator<Item = &'static str> {
-    SOURCES.iter().map(|(_, text)| *text)
-}
-
 macro_rules! sources {
     ($($name:literal,)*) => {
         const SOURCES: &[(&str, &str)] = &[$(($name, include_str!(concat!("../model/", $name, ".model"))),)*];

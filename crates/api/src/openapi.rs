@@ -108,20 +108,6 @@ pub fn v3_keys(table: &ResourceTable) -> Vec<String> {
     keys
 }
 
-/// Changes with what documents of the built-in API are made from.
-pub fn fingerprint() -> u64 {
-    static FINGERPRINT: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
-    *FINGERPRINT.get_or_init(|| {
-        use std::hash::Hasher;
-        let mut hasher = std::hash::DefaultHasher::new();
-        for part in crate::model::sources().chain([crate::resource::SOURCE]) {
-            hasher.write(part.as_bytes());
-        }
-        hasher.write(describe::TABLE);
-        hasher.finish()
-    })
-}
-
 /// `/openapi/v3`: where each document is. Clients keep a document for as long as its `hash` stays the same.
 pub fn v3_index(table: &ResourceTable, hash: impl Fn(&str) -> String) -> Value {
     let entry = |key: String| {

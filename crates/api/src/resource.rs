@@ -169,10 +169,14 @@ impl Resource {
         self.subresource("status").is_some()
     }
 
+    /// The key of an object among those of its resource: `NAMESPACE/NAME`, or the name for objects of the cluster.
+    pub fn object_key(&self, namespace: &str, name: &str) -> String {
+        if self.namespaced { format!("{namespace}/{name}") } else { name.to_owned() }
+    }
+
     /// The key of an object in the store; `namespace` is empty for objects of the cluster.
     pub fn storage_key(&self, namespace: &str, name: &str) -> String {
-        let prefix = self.storage_prefix();
-        if self.namespaced { format!("{prefix}{namespace}/{name}") } else { format!("{prefix}{name}") }
+        self.storage_prefix() + &self.object_key(namespace, name)
     }
 
     /// What the keys of all its objects begin with.
@@ -219,7 +223,7 @@ pub struct TableError {
     pub message: String,
 }
 
-pub(crate) const SOURCE: &str = include_str!("../model/resources.table");
+const SOURCE: &str = include_str!("../model/resources.table");
 
 impl ResourceTable {
     /// The resources of Kubernetes 1.36.

@@ -210,9 +210,9 @@ impl Status {
         Status::failure(Reason::ServiceUnavailable, message)
     }
 
-    pub fn method_not_allowed(group: &str, resource: &str, verb: &str) -> Status {
-        let message = format!("{verb} is not supported on resources of kind \"{}\"", qualified(group, resource));
-        Status::failure(Reason::MethodNotAllowed, message).about(group, resource, "")
+    pub fn method_not_allowed() -> Status {
+        let message = "the server does not allow this method on the requested resource";
+        Status::failure(Reason::MethodNotAllowed, message)
     }
 
     pub fn not_acceptable(accepted: &[&str]) -> Status {

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 use crate::{
     Server,
-    auth::{MASTERS, UserInfo},
+    auth::UserInfo,
     negotiate::{Accept, Form, Format},
     request::{Query, RequestInfo},
     rest::{Call, Change, Scope},
@@ -29,7 +29,7 @@ const OBJECTS: &str = include_str!("bootstrap/objects.yaml");
 const AUTOUPDATE: [&str; 3] = ["metadata", "annotations", "rbac.authorization.kubernetes.io/autoupdate"];
 
 pub(crate) async fn run(server: &Arc<Server>) -> Result<(), Status> {
-    for object in documents(OBJECTS)?.into_iter().chain(addresses(server)).chain([token_tracking(Timestamp::now())]) {
+    for object in documents(OBJECTS)?.into_iter().chain(addresses(server)).chain([token_tracking(server.clock.now())]) {
         ensure(server, object, false).await?;
     }
     ensure(server, authentication(server), true).await?;
@@ -115,10 +115,10 @@ async fn ensure(server: &Arc<Server>, mut object: Value, reconcile: bool) -> Res
         .cloned()
         .ok_or_else(|| Status::internal(format!("no resource for {gvk:?}")))?;
     decode::decode(server.model, resource.ty, &mut object, Defaults::On).map_err(Status::internal)?;
-    let user = UserInfo::authenticated("system:apiserver", [MASTERS.to_owned()]);
+    let user = UserInfo::apiserver();
     let (namespace, name) =
         (object.str_at(&["metadata", "namespace"]).to_owned(), object.str_at(&["metadata", "name"]).to_owned());
-    let key = if resource.namespaced { format!("{namespace}/{name}") } else { name.clone() };
+    let key = resource.object_key(&namespace, &name);
     let present = server.cache.shelf(&resource).and_then(|shelf| shelf.get(&key));
     if present.is_some() {
         if !reconcile && !matches!(&*resource.plural, "endpoints" | "endpointslices") {
@@ -158,7 +158,7 @@ async fn ensure(server: &Arc<Server>, mut object: Value, reconcile: bool) -> Res
         body: Default::default(),
     };
     call.own_new(&mut object, crate::rest::management::SERVER);
-    match call.create_object(object, &mut Vec::new()).await {
+    match call.create_object(object, false, &mut Vec::new()).await {
         Err(status) if status.reason != Reason::AlreadyExists => Err(status),
         _ => Ok(()),
     }

@@ -11,14 +11,13 @@ use api::{
 use futures_util::future::BoxFuture;
 use http::{Request, StatusCode, Uri};
 use http_body_util::BodyExt;
-use net::tls::{ClientTls, Trust, client_config};
 
 use crate::{
     Server,
     connect::forward::{ForwardError, Target, send},
     negotiate::Form,
     rest::{Answer, Call, partial, respond_json},
-    table,
+    table::Rows,
 };
 
 /// Components that are asked over TLS, whatever their certificate, and the ports that they are at.
@@ -58,7 +57,7 @@ fn one(call: &Call<'_>, status: Value) -> Answer {
     let shown = match call.accept.form {
         Form::Object | Form::Discovery => status,
         Form::PartialMetadata => partial(&status),
-        Form::Table => table::of_objects(&call.resource, &[status], table::Rows::One),
+        Form::Table => call.as_table(&[status], Rows::One),
     };
     respond_json(StatusCode::OK, call.accept.format, shown.to_json().into())
 }
@@ -73,7 +72,7 @@ fn list(call: &Call<'_>, statuses: Vec<Value>) -> Answer {
         Form::PartialMetadata => {
             of("PartialObjectMetadataList", "meta.k8s.io/v1", statuses.iter().map(partial).collect())
         }
-        Form::Table => table::of_objects(&call.resource, &statuses, table::Rows::List { meta: Value::object() }),
+        Form::Table => call.as_table(&statuses, Rows::List { meta: Value::object() }),
     };
     respond_json(StatusCode::OK, call.accept.format, shown.to_json().into())
 }
@@ -85,7 +84,7 @@ fn object<'n>(members: impl IntoIterator<Item = (&'n str, Value)>) -> Value {
 async fn status(server: &Server, name: &str) -> Value {
     let port = PROBED.iter().find(|(probed, _)| *probed == name).map(|(_, port)| *port);
     let (is_healthy, message, error) = match port {
-        Some(port) => match tokio::time::timeout(WITHIN, probe(port)).await {
+        Some(port) => match tokio::time::timeout(WITHIN, probe(server, port)).await {
             Ok(Ok((code, text))) => (code == StatusCode::OK, text, String::new()),
             Ok(Err(error)) => (false, String::new(), error.to_string()),
             Err(_) => (false, String::new(), format!("no answer within {} s", WITHIN.as_secs())),
@@ -113,8 +112,6 @@ async fn status(server: &Server, name: &str) -> Value {
 
 #[derive(Debug, thiserror::Error)]
 enum ProbeError {
-    #[error("{0}")]
-    Tls(#[from] net::tls::TlsError),
     #[error("Get \"https://127.0.0.1:{port}/healthz\": {source}")]
     Forward { port: u16, source: ForwardError },
     #[error("reading the answer: {0}")]
@@ -123,14 +120,13 @@ enum ProbeError {
     Request(#[from] http::Error),
 }
 
-fn probe(port: u16) -> BoxFuture<'static, Result<(StatusCode, String), ProbeError>> {
-    Box::pin(ask(port))
+fn probe(server: &Server, port: u16) -> BoxFuture<'static, Result<(StatusCode, String), ProbeError>> {
+    Box::pin(ask(Target::tls("127.0.0.1", port, server.unverified.clone()), port))
 }
 
-async fn ask(port: u16) -> Result<(StatusCode, String), ProbeError> {
-    let tls = client_config(ClientTls { trust: Trust::AnyCertificate, identity: None, server_name: None })?;
+async fn ask(target: Target, port: u16) -> Result<(StatusCode, String), ProbeError> {
     let request = Request::get("/healthz").body(net::empty())?;
-    let answer = send(request, Target::tls("127.0.0.1", port, tls), Uri::from_static("/healthz")).await;
+    let answer = send(request, target, Uri::from_static("/healthz")).await;
     let answer = answer.map_err(|source| ProbeError::Forward { port, source })?;
     let code = answer.status();
     let (mut body, mut text) = (answer.into_body(), Vec::new());

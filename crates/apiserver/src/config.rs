@@ -1,6 +1,10 @@
 //! What an API server is started with. Flags and files are read by the binary; here are their contents.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use api::enablement::RuntimeConfig;
 
@@ -30,9 +34,29 @@ pub struct Config {
     pub git_version: String,
 }
 
+impl Config {
+    /// With the defaults of the flags.
+    pub fn new(advertise_address: IpAddr, secure_port: u16, service_account: ServiceAccountKeys) -> Config {
+        Config {
+            advertise_address,
+            secure_port,
+            service_cluster_ip_range: ServiceRange { address: Ipv4Addr::new(10, 96, 0, 0), prefix: 16 },
+            service_node_port_range: 30000..=32767,
+            service_account,
+            kubelet: None,
+            event_ttl: Duration::from_secs(3600),
+            runtime_config: RuntimeConfig::default(),
+            max_requests_inflight: 400,
+            max_mutating_requests_inflight: 200,
+            client_ca: None,
+            git_version: "v1.36.0".into(),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceRange {
-    pub address: std::net::Ipv4Addr,
+    pub address: Ipv4Addr,
     pub prefix: u8,
 }
 
@@ -54,20 +78,20 @@ pub struct KubeletAccess {
 
 impl ServiceRange {
     /// The `index`-th address of the range.
-    pub fn address_at(&self, index: u32) -> std::net::Ipv4Addr {
-        std::net::Ipv4Addr::from(u32::from(self.network()).wrapping_add(index))
+    pub fn address_at(&self, index: u32) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.network()).wrapping_add(index))
     }
 
-    pub fn network(&self) -> std::net::Ipv4Addr {
+    pub fn network(&self) -> Ipv4Addr {
         let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
-        std::net::Ipv4Addr::from(u32::from(self.address) & mask)
+        Ipv4Addr::from(u32::from(self.address) & mask)
     }
 
     pub fn size(&self) -> u64 {
         1 << (32 - u32::from(self.prefix))
     }
 
-    pub fn contains(&self, address: std::net::Ipv4Addr) -> bool {
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
         (u64::from(u32::from(address)).wrapping_sub(u64::from(u32::from(self.network())))) < self.size()
     }
 }

@@ -29,7 +29,7 @@ pub(crate) fn is_connect(info: &RequestInfo) -> bool {
 }
 
 pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Query, request: Request<Body>) -> Answer {
-    server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    server.cache.wait_until_current().await?;
     if info.subresource == "proxy" {
         return proxy(server, info, request).await;
     }
@@ -40,14 +40,8 @@ pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Quer
         return Err(Status::bad_request(format!("pod {} does not have a host assigned", info.name)));
     }
     let path = kubelet_path(info, query, &tree, request.uri())?;
-    let (host, port) = kubelet_address(server, &node)?;
-    let access = server
-        .config
-        .kubelet
-        .clone()
-        .ok_or_else(|| Status::unavailable("this API server has no credentials for kubelets"))?;
     let uri: Uri = path.parse().map_err(|error| Status::bad_request(format!("path: {error}")))?;
-    let target = forward::Target::tls(&host, port, access.tls.clone());
+    let target = kubelet(server, &node, None)?;
     let tunnelled = info.subresource == "portforward"
         && net::ws::offered(request.headers()).contains(&net::ws::PORT_FORWARD_TUNNEL);
     let sent = if tunnelled {
@@ -133,7 +127,8 @@ fn kubelet_path(info: &RequestInfo, query: &Query, pod: &Value, uri: &Uri) -> Re
     })
 }
 
-fn kubelet_address(server: &Server, node: &str) -> Result<(String, u16), Status> {
+/// A node's kubelet, at a port of its own where the request names one.
+fn kubelet(server: &Server, node: &str, port: Option<u16>) -> Result<forward::Target, Status> {
     let object = find(server, "nodes", "", node)?;
     let tree = object.tree();
     let addresses = tree.at(&["status", "addresses"]).and_then(Value::as_array).unwrap_or_default();
@@ -146,10 +141,12 @@ fn kubelet_address(server: &Server, node: &str) -> Result<(String, u16), Status>
     let host = of("InternalIP")
         .or_else(|| of("Hostname"))
         .ok_or_else(|| Status::unavailable(format!("no preferred addresses found for node {node}")))?;
-    let port = tree.at(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).and_then(Value::as_i64);
+    let own = tree.at(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).and_then(Value::as_i64);
     // Zero is what a node that has not said has.
-    let port = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
-    Ok((host, port.unwrap_or(10250)))
+    let own = own.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+    let access = server.config.kubelet.as_ref();
+    let access = access.ok_or_else(|| Status::unavailable("this API server has no credentials for kubelets"))?;
+    Ok(forward::Target::tls(&host, port.or(own).unwrap_or(10250), access.tls.clone()))
 }
 
 /// To a pod, or through a service to one of its endpoints, by plain HTTP unless TLS is asked for; TLS to a node's kubelet.
@@ -159,30 +156,22 @@ async fn proxy(server: &Arc<Server>, info: &RequestInfo, mut request: Request<Bo
     let path = format!("/{}{query}", behind_proxy(info));
     let uri: Uri = path.parse().map_err(|error| Status::bad_request(format!("path: {error}")))?;
     let backend = |host: &str, port: u16| match scheme {
-        "https" => forward::Target::unverified(host, port).map_err(Status::internal),
-        _ => Ok(forward::Target::tcp(host, port)),
+        "https" => forward::Target::tls(host, port, server.unverified.clone()),
+        _ => forward::Target::tcp(host, port),
     };
     let target = match info.resource.as_str() {
-        "nodes" => {
-            let access = server
-                .config
-                .kubelet
-                .clone()
-                .ok_or_else(|| Status::unavailable("this API server has no credentials for kubelets"))?;
-            let (host, own) = kubelet_address(server, name)?;
-            forward::Target::tls(&host, port.parse().unwrap_or(own), access.tls)
-        }
+        "nodes" => kubelet(server, name, port.parse().ok())?,
         "pods" => {
             let pod = find(server, "pods", &info.namespace, name)?.tree();
             let address = pod.str_at(&["status", "podIP"]).to_owned();
             if address.is_empty() {
                 return Err(Status::bad_request(format!("address not allowed: pod {name} has no address yet")));
             }
-            backend(&address, pod_port(&pod, port))?
+            backend(&address, pod_port(&pod, port))
         }
         _ => {
             let (address, port) = endpoint(server, &info.namespace, name, port)?;
-            backend(&address, port)?
+            backend(&address, port)
         }
     };
     // Links of a page are relative to the directory that it is in (apimachinery `pkg/util/proxy/upgradeaware.go`,

@@ -20,12 +20,12 @@ use api::{
     status::Reason,
 };
 use parking_lot::Mutex;
-use store::{ListOptions, Store};
+use store::Store;
 
 use crate::{
     Server,
-    auth::{MASTERS, UserInfo},
-    cache::PREFIX,
+    auth::UserInfo,
+    cache::{self, PREFIX},
     rest::{Change, Scope, management},
 };
 
@@ -57,22 +57,14 @@ impl Definitions {
     /// The definitions in a store that are to be served from the start, beside `builtin`.
     pub(crate) async fn load(store: &dyn Store, builtin: ResourceTable) -> store::Result<Definitions> {
         let definitions = Definitions { builtin, ..Definitions::default() };
-        let mut options = ListOptions { prefix: format!("{PREFIX}{STORAGE}/"), limit: 500, ..ListOptions::default() };
-        loop {
-            let page = store.list(options.clone()).await?;
-            for entry in &page.entries {
-                // What cannot be read is reported when the cache reads it.
-                let Ok(definition) = json::parse(&entry.value) else { continue };
+        cache::each(store, &format!("{PREFIX}{STORAGE}/"), |entry| {
+            // What cannot be read is reported when the cache reads it.
+            if let Ok(definition) = json::parse(&entry.value) {
                 definitions.install(definition.str_at(&["metadata", "name"]), &definition);
             }
-            match page.entries.last() {
-                Some(last) if page.remaining > 0 => {
-                    options.after = Some(last.key.to_string());
-                    options.at = Some(page.revision);
-                }
-                _ => return Ok(definitions),
-            }
-        }
+        })
+        .await?;
+        Ok(definitions)
     }
 
     /// Notes what a definition serves. Gives the entry whose objects have to be read anew.
@@ -253,7 +245,7 @@ async fn change(
     let resource = server
         .resource("apiextensions.k8s.io", "v1", "customresourcedefinitions")
         .ok_or_else(Status::no_such_resource)?;
-    let user = UserInfo::authenticated("system:apiserver", [MASTERS.to_owned()]);
+    let user = UserInfo::apiserver();
     let manager = Some(management::SERVER).filter(|_| !subresource.is_empty());
     let change = Change {
         server,

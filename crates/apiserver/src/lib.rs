@@ -30,6 +30,7 @@ use std::{sync::Arc, time::Duration};
 
 use api::{Model, Resource, ResourceTable};
 use arc_swap::ArcSwap;
+use net::tls::{ClientTls, ReloadingClientConfig, TlsError, Trust, client_config};
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +56,9 @@ pub struct Server {
     pub(crate) documents: nonresource::Documents,
     pub(crate) flights: pipeline::Flights,
     pub(crate) metrics: Arc<metrics::Metrics>,
+    /// For those who are asked whatever their certificate: pods, whose cannot be one for their address (upstream:
+    /// `CreateProxyTransport`, controlplane/apiserver), and components on this machine.
+    pub(crate) unverified: Arc<ReloadingClientConfig>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +69,8 @@ pub enum StartError {
     Keys(String),
     #[error("metrics: {0}")]
     Metrics(String),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("creating what a cluster starts with: {0}")]
     Bootstrap(Box<api::Status>),
 }
@@ -104,6 +110,7 @@ impl Server {
             documents: nonresource::Documents::default(),
             flights: pipeline::Flights::default(),
             metrics,
+            unverified: client_config(ClientTls { trust: Trust::AnyCertificate, identity: None, server_name: None })?,
             config,
         });
         bootstrap::run(&server).await.map_err(|status| StartError::Bootstrap(Box::new(status)))?;

@@ -2,7 +2,7 @@
 
 use api::{Model, Status, json, protobuf};
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
 use crate::yaml;
 
@@ -69,7 +69,12 @@ impl Offer {
 impl Accept {
     /// The first of the client's wishes that can be met (apiserver `pkg/endpoints/handlers/negotiation`).
     pub fn negotiate(headers: &HeaderMap, offer: Offer) -> Result<Accept, Status> {
-        let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        Accept::choose(headers.get(header::ACCEPT), offer)
+    }
+
+    /// The same, of the header `Accept`.
+    pub fn choose(accept: Option<&HeaderValue>, offer: Offer) -> Result<Accept, Status> {
+        let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or_default();
         if accept.trim().is_empty() {
             return Ok(Accept { format: Format::Json, form: Form::Object, pretty: false });
         }
@@ -137,7 +142,7 @@ impl Format {
     }
 }
 
-/// A request's body as a tree, with the paths of members that stood twice.
+/// A request's body as a tree, with what there is to say of its text.
 pub fn decode_body(headers: &HeaderMap, body: &[u8]) -> Result<json::Parsed, Status> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or(JSON);
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
@@ -147,7 +152,7 @@ pub fn decode_body(headers: &HeaderMap, body: &[u8]) -> Result<json::Parsed, Sta
         PROTOBUF => {
             let value = protobuf::decode(Model::builtin(), None, body)
                 .map_err(|error| Status::bad_request(format!("error decoding the request body: {error}")))?;
-            Ok(json::Parsed::new(value))
+            Ok(json::Parsed { value, repeats: Default::default() })
         }
         _ => Err(Status::unsupported_media_type(&[JSON, YAML, PROTOBUF])),
     }
@@ -157,7 +162,7 @@ pub fn parse_json(body: &[u8]) -> Result<json::Parsed, Status> {
     // kubectl and others send YAML without saying so: upstream's decoder recognizes JSON by its first byte.
     match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
         None => Err(Status::bad_request("the request body is empty")),
-        Some(b'{' | b'[') => json::parse_with_duplicates(body)
+        Some(b'{' | b'[') => json::parse_noting_repeats(body)
             .map_err(|error| Status::bad_request(format!("error decoding the request body: {error}"))),
         Some(_) => Err(Status::bad_request(
             "couldn't get version/kind; json parse error: the request body is not a JSON object",

@@ -21,17 +21,14 @@ pub(crate) use documents::Documents;
 
 pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Query, request: Request<Body>) -> Answer {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Err(Status::failure(
-            api::status::Reason::MethodNotAllowed,
-            "the server does not allow this method on the requested resource",
-        ));
+        return Err(Status::method_not_allowed());
     }
     let path = info.path.trim_end_matches('/');
     match path {
         path if HEALTH.contains(&path) => health(server, path, query).await,
         "/version" => json(&version(server)),
-        "/metrics/slis" => respond(StatusCode::OK, metrics::CONTENT_TYPE, server.metrics.slis()),
-        "/metrics" => respond(StatusCode::OK, metrics::CONTENT_TYPE, server.metrics.text(server)),
+        "/metrics/slis" => Ok(respond(StatusCode::OK, metrics::CONTENT_TYPE, server.metrics.slis())),
+        "/metrics" => Ok(respond(StatusCode::OK, metrics::CONTENT_TYPE, server.metrics.text(server))),
         keyset::KEYS_PATH => public("application/jwk-set+json", &server.authentication.tokens.keyset.keys()),
         keyset::CONFIGURATION_PATH => {
             let host = format!("{}:{}", server.config.advertise_address, server.config.secure_port);
@@ -60,7 +57,7 @@ fn json(value: &serde_json::Value) -> Answer {
 
 /// What anybody may keep for an hour: keys change with a restart only.
 fn public(content_type: &'static str, value: &serde_json::Value) -> Answer {
-    let mut response = respond(StatusCode::OK, content_type, value.to_string())?;
+    let mut response = respond(StatusCode::OK, content_type, value.to_string());
     response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("public, max-age=3600"));
     Ok(response)
 }
@@ -166,7 +163,7 @@ async fn single_check(server: &Server, path: &str, name: &str) -> Answer {
 
 /// Text that no browser takes for anything else.
 fn plain(status: StatusCode, text: impl Into<bytes::Bytes>) -> Answer {
-    let mut response = respond(status, "text/plain; charset=utf-8", text)?;
+    let mut response = respond(status, "text/plain; charset=utf-8", text);
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
     Ok(response)
 }

@@ -66,24 +66,24 @@ impl Server {
     pub fn handle(self: &Arc<Self>, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
         let server = self.clone();
         Box::pin(async move {
-            let format =
-                Accept::negotiate(request.headers(), Offer::OBJECTS).map_or(Format::Json, |accept| accept.format);
-            let what = format!("{} {}", request.method(), request.uri().path());
+            let (method, uri) = (request.method().clone(), request.uri().clone());
+            let accept = request.headers().get(http::header::ACCEPT).cloned();
+            let failure = |status: &Status| {
+                let accept = Accept::choose(accept.as_ref(), Offer::OBJECTS);
+                rest::failure(status, accept.map_or(Format::Json, |accept| accept.format))
+            };
             // What a resource that is on its way out says with every answer, failures included.
             let mut warning = None;
             let response = match AssertUnwindSafe(server.answer(request, &mut warning)).catch_unwind().await {
                 Ok(Ok(response)) => response,
-                Ok(Err(status)) => rest::failure(&status, format),
+                Ok(Err(status)) => failure(&status),
                 Err(panic) => {
                     let cause = panic
                         .downcast_ref::<&str>()
                         .map(|text| (*text).to_owned())
                         .or_else(|| panic.downcast_ref::<String>().cloned());
-                    tracing::error!(request = what, cause, "a request panicked");
-                    rest::failure(
-                        &Status::internal("this request caused apiserver to panic. Look in the logs for details."),
-                        format,
-                    )
+                    tracing::error!(%method, path = uri.path(), cause, "a request panicked");
+                    failure(&Status::internal("this request caused apiserver to panic. Look in the logs for details."))
                 }
             };
             rest::write::with_warnings(response, warning.as_slice())
@@ -151,15 +151,15 @@ impl Server {
         }
     }
 
-    async fn authenticate(&self, request: &Parts) -> Result<UserInfo, Status> {
+    async fn authenticate(&self, request: &Parts) -> Result<Arc<UserInfo>, Status> {
         if let Some(user) = request.extensions.get::<Arc<UserInfo>>() {
-            return Ok(UserInfo::clone(user));
+            return Ok(user.clone());
         }
-        self.authentication.authenticate(&request.extensions, &request.headers).await
+        self.authentication.authenticate(&request.extensions, &request.headers).await.map(Arc::new)
     }
 
     /// `Impersonate-User` and its companions (apiserver `pkg/endpoints/filters/impersonation.go`).
-    async fn impersonate(&self, user: UserInfo, headers: &http::HeaderMap) -> Result<UserInfo, Status> {
+    async fn impersonate(&self, user: Arc<UserInfo>, headers: &http::HeaderMap) -> Result<Arc<UserInfo>, Status> {
         let wishes = crate::auth::impersonation(headers)?;
         let Some(wishes) = wishes else { return Ok(user) };
         for wish in &wishes.checks {
@@ -169,7 +169,7 @@ impl Server {
                 return Err(forbidden(&attributes, &decision));
             }
         }
-        Ok(wishes.user)
+        Ok(Arc::new(wishes.user))
     }
 
     fn admit_flight(&self, info: &RequestInfo, method: &Method) -> Result<Option<Flight<'_>>, Status> {

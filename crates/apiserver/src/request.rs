@@ -71,7 +71,7 @@ pub fn unescape(text: &str, plus: bool) -> String {
         }
         at += 1;
     }
-    String::from_utf8_lossy(&out).into_owned()
+    String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// Subresources of a namespace; anything else behind a namespace's name is a resource in it.
@@ -114,10 +114,11 @@ impl RequestInfo {
                 rest.drain(..2);
             }
         }
-        info.resource = rest[0].clone();
-        info.name = rest.get(1).cloned().unwrap_or_default();
-        info.subresource = rest.get(2).cloned().unwrap_or_default();
-        info.rest = rest.get(3..).map(|more| more.join("/")).unwrap_or_default();
+        let mut rest = rest.into_iter();
+        info.resource = rest.next().unwrap_or_default();
+        info.name = rest.next().unwrap_or_default();
+        info.subresource = rest.next().unwrap_or_default();
+        info.rest = rest.collect::<Vec<_>>().join("/");
         if info.resource == "namespaces" && info.namespace.is_empty() {
             info.namespace = info.name.clone();
         }

@@ -26,7 +26,7 @@ pub(crate) async fn serve(call: Call<'_>) -> Answer {
     let sub = call.resource.subresource(&call.info.subresource).ok_or_else(Status::no_such_resource)?;
     let allowed = sub.verbs.iter().any(|verb| verb.as_str() == call.info.verb);
     if !allowed {
-        return Err(call.not_allowed());
+        return Err(Status::method_not_allowed());
     }
     match (&*call.resource.plural, call.info.subresource.as_str()) {
         (_, "scale") => scale::serve(call).await,

@@ -13,12 +13,9 @@ pub enum Rows {
     Next,
 }
 
-pub fn of_objects(resource: &Resource, objects: &[Value], rows: Rows) -> Value {
-    of_objects_with(resource, objects, rows, None)
-}
-
-/// A table of stored objects: all versions of a kind have the cells of the stored one. `include` is the request's `includeObject`: `None`, `Metadata` (unless it says otherwise) or `Object`.
-pub fn of_objects_with(resource: &Resource, objects: &[Value], rows: Rows, include: Option<&str>) -> Value {
+/// A table of stored objects: all versions of a kind have the cells of the stored one. `include` is the request's
+/// `includeObject`: `None`, `Metadata` (unless it says otherwise) or `Object`; ages are those of `now`.
+pub fn of_objects(resource: &Resource, objects: &[Value], rows: Rows, include: Option<&str>, now: Timestamp) -> Value {
     let columns = match &resource.custom {
         Some(custom) => &custom.columns,
         None => table::columns(&resource.stored_as.group, &resource.stored_as.kind),
@@ -38,7 +35,6 @@ pub fn of_objects_with(resource: &Resource, objects: &[Value], rows: Rows, inclu
     let definitions: Vec<Value> =
         if with_columns { columns.iter().map(table::Column::definition).collect() } else { Vec::new() };
     out.set(&["columnDefinitions"], definitions);
-    let now = Timestamp::now();
     let rows: Vec<Value> = objects.iter().map(|object| row(resource, columns, object, include, now)).collect();
     out.set(&["rows"], rows);
     out

@@ -2,7 +2,7 @@
 
 use api::{
     Value,
-    json::{self, Parsed},
+    json::{self, Parsed, Repeats},
 };
 use serde_saphyr::{Error, options::DuplicateKeyPolicy};
 
@@ -17,16 +17,16 @@ pub fn parse(body: &[u8]) -> Result<Parsed, String> {
         let options = serde_saphyr::options! { duplicate_keys: duplicate_keys };
         serde_saphyr::from_str_with_options::<serde_json::Value>(text, options)
     };
-    let (tree, duplicates) = match read(DuplicateKeyPolicy::Error) {
-        Ok(tree) => (tree, Vec::new()),
+    let (tree, repeats) = match read(DuplicateKeyPolicy::Error) {
+        Ok(tree) => (tree, Repeats::None),
         Err(error) => {
             let tree = read(DuplicateKeyPolicy::LastWins).map_err(|error| format!("yaml: {error}"))?;
-            (tree, vec![complaint(&error)])
+            (tree, Repeats::Said(vec![complaint(&error)]))
         }
     };
     let value = json::parse(tree.to_string().as_bytes()).map_err(|error| error.to_string())?;
     match value {
-        Value::Object(_) => Ok(Parsed { duplicates, ..Parsed::new(value) }),
+        Value::Object(_) => Ok(Parsed { value, repeats }),
         _ => Err("yaml: the text is not a mapping".into()),
     }
 }

@@ -17,6 +17,8 @@ mod watch;
 mod workqueue;
 
 pub mod kubeconfig;
+pub mod labels;
+pub mod taints;
 pub mod transport;
 
 pub use client::{Api, Client, DeleteParams, ListParams, Page, PatchKind, Propagation, WatchEvent, WatchEvents};

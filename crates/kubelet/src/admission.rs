@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::quantity::Quantity as Amount;
-use client::kinds::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod};
+use client::{
+    kinds::core::v1::{Node, Pod, Taint},
+    labels::RequiredNodeAffinity,
+    taints,
+};
 use volumes::resources::{QosClass, amount, pod_requests, qos_class};
 
 use crate::{
@@ -23,14 +27,9 @@ pub fn admit_under(pod: &Pod, conditions: &BTreeSet<Condition>) -> Option<Verdic
     }
     // Memory pressure alone keeps only those out that ask for nothing, and tolerate nothing.
     if conditions.iter().eq([&Condition::MemoryPressure]) {
-        let tolerates = spec::spec(pod).tolerations.iter().flatten().any(|toleration| {
-            let key = toleration.key.as_deref().unwrap_or_default();
-            let exists = toleration.operator.as_deref() == Some("Exists");
-            let value = toleration.value.as_deref().unwrap_or_default();
-            let named = key == "node.kubernetes.io/memory-pressure" && (exists || value.is_empty());
-            (named || (key.is_empty() && exists))
-                && matches!(toleration.effect.as_deref(), None | Some("" | "NoSchedule"))
-        });
+        let key = "node.kubernetes.io/memory-pressure".into();
+        let taint = Taint { key, effect: "NoSchedule".into(), ..Taint::default() };
+        let tolerates = taints::tolerated(spec::spec(pod).tolerations.as_deref().unwrap_or_default(), &taint);
         if tolerates || qos_class(pod) != QosClass::BestEffort {
             return None;
         }
@@ -55,7 +54,7 @@ pub fn admit(pod: &Pod, others: &[&Pod], node: &Node) -> Option<Verdict> {
             return refuse(format!("OutOf{name}"), message);
         }
     }
-    if !selects(pod, node) {
+    if !RequiredNodeAffinity::new(&spec::spec(pod)).matches(node) {
         return refuse(
             "NodeAffinity",
             "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
@@ -117,41 +116,4 @@ fn host_ports(pod: &Pod) -> Vec<HostPort> {
 fn clash(a: &HostPort, b: &HostPort) -> bool {
     let any = |ip: &str| ip == "0.0.0.0" || ip == "::";
     a.1 == b.1 && a.2 == b.2 && (a.0 == b.0 || any(&a.0) || any(&b.0))
-}
-
-/// nodeSelector and required node affinity.
-fn selects(pod: &Pod, node: &Node) -> bool {
-    let spec = spec::spec(pod);
-    let labels = node.metadata.labels.clone().unwrap_or_default();
-    let fits = spec.node_selector.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
-    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-    let required = affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
-    let name = node.metadata.name.clone().unwrap_or_default();
-    fits && required
-        .is_none_or(|required| required.node_selector_terms.iter().any(|term| term_fits(term, &labels, &name)))
-}
-
-fn term_fits(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, name: &str) -> bool {
-    let expressions = term.match_expressions.as_deref().unwrap_or_default();
-    let fields = term.match_fields.as_deref().unwrap_or_default();
-    if expressions.is_empty() && fields.is_empty() {
-        return false;
-    }
-    let name = name.to_owned();
-    expressions.iter().all(|wanted| requirement_fits(wanted, labels.get(&wanted.key)))
-        && fields.iter().all(|wanted| requirement_fits(wanted, (wanted.key == "metadata.name").then_some(&name)))
-}
-
-fn requirement_fits(wanted: &NodeSelectorRequirement, value: Option<&String>) -> bool {
-    let values = wanted.values.as_deref().unwrap_or_default();
-    let number = |text: &String| text.parse::<i64>().ok();
-    match wanted.operator.as_str() {
-        "In" => value.is_some_and(|value| values.contains(value)),
-        "NotIn" => value.is_none_or(|value| !values.contains(value)),
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => value.and_then(number).zip(values.first().and_then(number)).is_some_and(|(have, bound)| have > bound),
-        "Lt" => value.and_then(number).zip(values.first().and_then(number)).is_some_and(|(have, bound)| have < bound),
-        _ => false,
-    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use client::kinds::core::v1::Node;
 
-use crate::{labels, node, pod::PodInfo};
+use crate::{labels, node, pod::PodInfo, taints};
 
 /// A change that may make room for pods that found none.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ impl ClusterEvent {
             ClusterEvent::NodeUpdated { old, new } => {
                 let allocatable = |node: &Node| node.status.as_ref().and_then(|status| status.allocatable.clone());
                 labels::of(&old.metadata) != labels::of(&new.metadata)
-                    || node::taints(old) != node::taints(new)
+                    || taints::of(old) != taints::of(new)
                     || node::is_unschedulable(old) != node::is_unschedulable(new)
                     || allocatable(old) != allocatable(new)
             }

@@ -10,7 +10,6 @@ pub mod cache;
 pub mod event;
 pub mod framework;
 pub mod groups;
-pub mod labels;
 pub mod node;
 pub mod nomination;
 pub mod objects;
@@ -24,5 +23,6 @@ pub mod resources;
 pub mod run;
 pub mod snapshot;
 pub mod state;
-pub mod taints;
 pub mod volumes;
+
+use client::{labels, taints};

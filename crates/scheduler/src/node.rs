@@ -14,6 +14,7 @@ use crate::{
     labels::{self, Labels},
     pod::{HostPort, PodInfo},
     resources::Resources,
+    taints,
 };
 
 #[derive(Clone, Debug, Default)]
@@ -62,7 +63,7 @@ impl NodeInfo {
     }
 
     pub fn taints(&self) -> &[Taint] {
-        taints(&self.node)
+        taints::of(&self.node)
     }
 
     pub fn is_unschedulable(&self) -> bool {
@@ -108,10 +109,6 @@ impl NodeInfo {
         let zone = label("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone");
         if region.is_empty() && zone.is_empty() { String::new() } else { format!("{region}:{zone}") }
     }
-}
-
-pub fn taints(node: &Node) -> &[Taint] {
-    node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
 }
 
 pub fn is_unschedulable(node: &Node) -> bool {

@@ -34,13 +34,12 @@ impl Versions<'_> {
     pub fn view(&self, api_version: &str) -> View {
         let own = self.at_hand();
         let Some(resource) = self.resource.filter(|resource| resource.custom.is_none()) else { return own };
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let (kind, at_hand) = (&resource.kind, resource.conversion);
-        if *kind.group == *group && *kind.version == *version {
+        let named = Gvk::of(api_version, &resource.kind.kind);
+        if named == resource.kind {
             return own;
         }
-        let entry = ResourceTable::builtin().by_kind(&Gvk::new(group, version, &kind.kind));
-        let differs = |entry: &&Arc<Resource>| match (at_hand, entry.conversion) {
+        let entry = ResourceTable::builtin().by_kind(&named);
+        let differs = |entry: &&Arc<Resource>| match (resource.conversion, entry.conversion) {
             (None, None) => false,
             (Some(one), Some(other)) => !std::ptr::eq(one, other),
             _ => true,

@@ -26,7 +26,7 @@ const ANNOTATIONS: [&str; 6] = [
     "autoscaling.alpha.kubernetes.io/scale-up-tolerance",
 ];
 
-/// Percent, where v1 asks for nothing.
+/// Percent.
 const UTILIZATION_DEFAULT: i64 = 80;
 
 pub(super) static V1: Conversion = Conversion::new(to_v2, from_v2);
@@ -36,10 +36,10 @@ fn to_v2(autoscaler: &mut Map) {
     let notes = Notes::take(&mut whole);
     let mut metrics = notes.list(METRICS, "autoscaling.v2.MetricSpec", wanted_as_v2).unwrap_or_default();
     if let Some(percent) = whole.take(&["spec", "targetCPUUtilizationPercentage"]) {
-        metrics.push(cpu(percent));
+        metrics.push(cpu_wanted(percent));
     }
     if metrics.is_empty() {
-        metrics.push(cpu(UTILIZATION_DEFAULT.into()));
+        metrics.push(cpu_by_default());
     }
     whole.set(&["spec", "metrics"], metrics);
     if let Some(behavior) = notes.behavior() {
@@ -80,10 +80,10 @@ fn from_v2(autoscaler: &mut Map) {
     notes.push((CONDITIONS, taken(&mut whole, &["status", "conditions"]).into()));
     let behavior = whole.take(&["spec", "behavior"]);
     for (name, list) in notes.iter().filter(|(_, list)| list.as_array().is_some_and(|list| !list.is_empty())) {
-        whole.set(&["metadata", "annotations", name], text(list));
+        whole.set(&["metadata", "annotations", name], list.to_string());
     }
     if let Some(behavior) = behavior {
-        whole.set(&["metadata", "annotations", BEHAVIOR], text(&behavior_as_go(&behavior)));
+        whole.set(&["metadata", "annotations", BEHAVIOR], behavior_as_go(&behavior).to_string());
     }
     // The first version writes it even when it is zero.
     if let Some(Value::Object(status)) = whole.get_mut("status") {
@@ -92,10 +92,6 @@ fn from_v2(autoscaler: &mut Map) {
     if let Value::Object(map) = whole {
         *autoscaler = map;
     }
-}
-
-fn text(value: &Value) -> String {
-    String::from_utf8_lossy(&value.to_json()).into_owned()
 }
 
 fn taken(object: &mut Value, path: &[&str]) -> Vec<Value> {
@@ -114,21 +110,30 @@ fn utilization(metric: &Value) -> Option<&Value> {
     metric.at(&["resource", "target", "averageUtilization"]).filter(|_| is_cpu(metric))
 }
 
-fn cpu(percent: Value) -> Value {
+/// The CPU as a metric, without its amount.
+fn cpu() -> Value {
     let mut metric = Value::object();
     metric.set(&["type"], "Resource");
     metric.set(&["resource", "name"], "cpu");
+    metric
+}
+
+fn cpu_wanted(percent: Value) -> Value {
+    let mut metric = cpu();
     metric.set(&["resource", "target", "type"], "Utilization");
     metric.set(&["resource", "target", "averageUtilization"], percent);
     metric
 }
 
 fn cpu_seen(percent: Value) -> Value {
-    let mut metric = Value::object();
-    metric.set(&["type"], "Resource");
-    metric.set(&["resource", "name"], "cpu");
+    let mut metric = cpu();
     metric.set(&["resource", "current", "averageUtilization"], percent);
     metric
+}
+
+/// What is aimed at where nothing is asked for.
+pub(crate) fn cpu_by_default() -> Value {
+    cpu_wanted(UTILIZATION_DEFAULT.into())
 }
 
 /// Takes off v2 what it has fields for (`pkg/apis/autoscaling/v2/conversion.go`).

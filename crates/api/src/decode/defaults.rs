@@ -330,12 +330,7 @@ fn autoscaler_spec(map: &mut Map) {
     if map.get("metrics").and_then(Value::as_array).is_some_and(|metrics| !metrics.is_empty()) {
         return;
     }
-    let mut metric = Value::object();
-    metric.set(&["type"], "Resource");
-    metric.set(&["resource", "name"], "cpu");
-    metric.set(&["resource", "target", "type"], "Utilization");
-    metric.set(&["resource", "target", "averageUtilization"], 80);
-    map.insert("metrics", vec![metric]);
+    map.insert("metrics", vec![convert::cpu_by_default()]);
 }
 
 /// Where either direction is ruled, both are.

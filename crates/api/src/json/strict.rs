@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::{JsonError, Parser};
+use super::{JsonError, Parser, unknown_field};
 use crate::value::Value;
 
 /// What is known of a document before it is gone through, and what was found.
@@ -13,10 +13,6 @@ pub(super) struct Order<'a> {
     said: HashSet<String>,
     /// Within something unknown, which nobody looks into.
     is_within: bool,
-}
-
-pub(super) fn unknown(path: &str) -> String {
-    format!("unknown field \"{path}\"")
 }
 
 pub(super) fn complaints(text: &str, paths: &[String]) -> Vec<String> {
@@ -35,7 +31,8 @@ pub(super) fn complaints(text: &str, paths: &[String]) -> Vec<String> {
         None => return Vec::new(),
     };
     // Names with escapes stand otherwise in the text.
-    let rest: Vec<String> = paths.iter().map(|path| unknown(path)).filter(|path| !order.said.contains(path)).collect();
+    let rest: Vec<String> =
+        paths.iter().map(|path| unknown_field(path)).filter(|path| !order.said.contains(path)).collect();
     order.complaints.extend(rest);
     order.complaints
 }
@@ -59,7 +56,7 @@ impl Parser<'_> {
             }
             return self.value();
         }
-        order.say(unknown(&path));
+        order.say(unknown_field(&path));
         order.is_within = true;
         let value = self.value();
         if let Some(order) = &mut self.order {

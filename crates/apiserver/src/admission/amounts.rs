@@ -7,15 +7,13 @@ use api::{
     quantity::{Format, Quantity},
 };
 
+use crate::strategy::containers;
+
 /// A `ResourceList`.
 pub(crate) type Amounts = BTreeMap<String, Quantity>;
 
 pub(crate) fn one() -> Quantity {
     Quantity::new(1, Format::DecimalSI)
-}
-
-pub(crate) fn zero() -> Quantity {
-    Quantity::ZERO
 }
 
 /// The amounts in an object of quantities; what is no quantity was refused when the object was decoded.
@@ -57,10 +55,6 @@ impl Side {
             Side::Limits => "limits",
         }
     }
-}
-
-pub(crate) fn containers<'a>(pod: &'a Value, list: &str) -> &'a [Value] {
-    pod.at(&["spec", list]).and_then(Value::as_array).unwrap_or_default()
 }
 
 /// What a pod's containers ask for together: the sum of those that run side by side, or the largest moment of

@@ -27,12 +27,7 @@ impl Plugin for NamespaceLifecycle {
         if &*review.resource.group == "authorization.k8s.io" {
             return Ok(());
         }
-        let shelf = review.server.cache.shelf_at("namespaces").ok_or_else(Status::no_such_resource)?;
-        let mut namespace = shelf.get(review.namespace);
-        if namespace.is_none() {
-            review.server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
-            namespace = shelf.get(review.namespace);
-        }
+        let namespace = review.find("namespaces", review.namespace).await?;
         let Some(namespace) = namespace else { return Err(Status::not_found("", "namespaces", review.namespace)) };
         let tree = namespace.tree();
         if tree.at(&["metadata", "deletionTimestamp"]).is_none() {

@@ -8,6 +8,7 @@ use super::{
     Operation, Plugin, Review,
     amounts::{self, Amounts, Side},
 };
+use crate::strategy::containers;
 
 pub struct LimitRanger;
 
@@ -131,9 +132,7 @@ fn check_pod(range: &Value, pod: &Value) -> Vec<String> {
     for item in items(range) {
         match item.str_at(&["type"]) {
             "Container" => {
-                for container in
-                    amounts::containers(pod, "containers").iter().chain(amounts::containers(pod, "initContainers"))
-                {
+                for container in containers(pod, "containers").iter().chain(containers(pod, "initContainers")) {
                     let requests = amounts::read(container.at(&["resources", "requests"]));
                     let limits = amounts::read(container.at(&["resources", "limits"]));
                     Bounds { kind: "Container", requests: &requests, limits: &limits }.check(item, &mut problems);
@@ -291,7 +290,7 @@ mod tests {
             pod.str_at(&ANNOTATION),
             "LimitRanger plugin set: cpu request for container a; cpu, memory limit for container a"
         );
-        let containers = amounts::containers(&pod, "containers");
+        let containers = containers(&pod, "containers");
         assert_eq!(containers[0].str_at(&["resources", "requests", "cpu"]), "500m");
         assert_eq!(containers[1].str_at(&["resources", "limits", "cpu"]), "2");
     }

@@ -67,7 +67,7 @@ impl Review<'_> {
         if let Some(object) = shelf.get(key) {
             return Ok(Some(object));
         }
-        self.server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        self.server.cache.wait_until_current().await?;
         Ok(shelf.get(key))
     }
 }

@@ -55,13 +55,7 @@ impl Plugin for ServiceAccount {
 }
 
 async fn find(review: &Review<'_>, name: &str) -> Result<Value, Status> {
-    let shelf = review.server.cache.shelf_at("serviceaccounts").ok_or_else(Status::no_such_resource)?;
-    let key = format!("{}/{name}", review.namespace);
-    let mut account = shelf.get(&key);
-    if account.is_none() {
-        review.server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
-        account = shelf.get(&key);
-    }
+    let account = review.find("serviceaccounts", &format!("{}/{name}", review.namespace)).await?;
     let account = account.ok_or_else(|| {
         review.forbidden(&format!(
             "error looking up service account {}/{name}: serviceaccount \"{name}\" not found",
@@ -123,28 +117,10 @@ impl Plugin for Priority {
             return Ok(());
         }
         let name = object.str_at(&["spec", "priorityClassName"]).to_owned();
-        let shelf = review.server.cache.shelf_at("priorityclasses").ok_or_else(Status::no_such_resource)?;
         let class = if name.is_empty() {
-            let classes = shelf.snapshot();
-            let mut defaults: Vec<Value> = classes
-                .objects
-                .values()
-                .map(|class| class.tree())
-                .filter(|class| class.get("globalDefault").and_then(Value::as_bool) == Some(true))
-                .collect();
-            defaults.sort_by_key(|class| class.get("value").and_then(Value::as_i64));
-            defaults.into_iter().next()
+            default_class(review)?
         } else {
-            let mut class = shelf.get(&name);
-            if class.is_none() {
-                review
-                    .server
-                    .cache
-                    .wait_until_current()
-                    .await
-                    .map_err(|error| Status::unavailable(error.to_string()))?;
-                class = shelf.get(&name);
-            }
+            let class = review.find("priorityclasses", &name).await?;
             let class =
                 class.ok_or_else(|| review.forbidden(&format!("no PriorityClass with name {name} was found")))?;
             Some(class.tree())
@@ -168,6 +144,15 @@ impl Plugin for Priority {
         }
         Ok(())
     }
+}
+
+/// The class of pods that name none: of several defaults the one of the lowest value.
+fn default_class(review: &Review<'_>) -> Result<Option<Value>, Status> {
+    let shelf = review.server.cache.shelf_at("priorityclasses").ok_or_else(Status::no_such_resource)?;
+    let classes = shelf.snapshot();
+    let classes = classes.objects.values().map(|class| class.tree());
+    let defaults = classes.filter(|class| class.get("globalDefault").and_then(Value::as_bool) == Some(true));
+    Ok(defaults.min_by_key(|class| class.get("value").and_then(Value::as_i64)))
 }
 
 /// Upstream `plugin/pkg/admission/defaulttolerationseconds`: five minutes. Updates too: what they leave out comes back.

@@ -1,7 +1,7 @@
 //! Admission of volumes, claims and ingresses: their default classes, which claims may grow, and the finalizers that keep
 //! storage while it is in use.
 
-use api::{Status, Value};
+use api::{Status, Value, quantity::Quantity};
 use async_trait::async_trait;
 
 use super::{Operation, Plugin, Review, amounts};
@@ -119,7 +119,7 @@ impl Plugin for PersistentVolumeClaimResize {
         let Some(old) = review.old else { return Ok(()) };
         let size = |claim: &Value| {
             let asked = claim.at(&["spec", "resources", "requests", "storage"]);
-            asked.and_then(amounts::quantity).unwrap_or(amounts::zero())
+            asked.and_then(amounts::quantity).unwrap_or(Quantity::ZERO)
         };
         if size(object) <= size(old) {
             return Ok(());

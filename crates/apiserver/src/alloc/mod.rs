@@ -7,6 +7,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use api::{Resource, Status, Value, status::FieldError};
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use crate::{
     Server,
@@ -181,7 +182,8 @@ impl Allocation<'_> {
                     );
                     return Err(invalid(text, &detail));
                 }
-                if !self.reserve(&address_key(text), address_object(text, &self.owner)).await? {
+                if !self.reserve(&address_key(text), address_object(text, &self.owner, self.server.clock.now())).await?
+                {
                     return Err(invalid(
                         text,
                         &format!("failed to allocate IP {text}: provided IP is already allocated"),
@@ -218,7 +220,7 @@ impl Allocation<'_> {
                 u64::from(attempt - (TRIES - 256)) % usable + 1
             };
             let text = range.address_at(index as u32).to_string();
-            if self.reserve(&address_key(&text), address_object(&text, &self.owner)).await? {
+            if self.reserve(&address_key(&text), address_object(&text, &self.owner, self.server.clock.now())).await? {
                 return Ok(text);
             }
         }
@@ -314,7 +316,7 @@ fn port_key(port: i64, protocol: &str) -> String {
 }
 
 /// The IPAddress object that stands for a reserved address.
-fn address_object(address: &str, owner: &str) -> String {
+fn address_object(address: &str, owner: &str, now: Timestamp) -> String {
     let (namespace, name) = owner.split_once('/').unwrap_or(("", owner));
     serde_json::json!({
         "kind": "IPAddress",
@@ -322,7 +324,7 @@ fn address_object(address: &str, owner: &str) -> String {
         "metadata": {
             "name": address,
             "uid": crate::strategy::new_uid(),
-            "creationTimestamp": api::time::format(jiff::Timestamp::now()),
+            "creationTimestamp": api::time::format(now),
             "labels": {"ipaddress.kubernetes.io/ip-family": "IPv4", "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"},
         },
         "spec": {"parentRef": {"group": "", "resource": "services", "namespace": namespace, "name": name}},

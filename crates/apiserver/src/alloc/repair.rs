@@ -87,7 +87,7 @@ async fn round(server: &Server, before: HashMap<String, Revision>) -> store::Res
     let plan = plan(&services, &reserved, &before);
     for (key, owner) in plan.reserve {
         let value = match key.strip_prefix(ADDRESSES) {
-            Some(address) => address_object(address, &owner),
+            Some(address) => address_object(address, &owner, server.clock.now()),
             None => owner.clone(),
         };
         match server.store.create(&key, Bytes::from(value), None).await {

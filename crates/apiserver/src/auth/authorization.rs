@@ -24,13 +24,13 @@ impl Authorization {
         if decision.is_allowed() {
             return Ok(decision);
         }
-        self.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        self.cache.wait_until_current().await?;
         Ok(self.decide(attributes))
     }
 
     fn decide(&self, attributes: &Attributes<'_>) -> Decision {
         if attributes.user.in_group(MASTERS) {
-            return Decision::Allow { reason: String::new() };
+            return Decision::Allow { reason: Arc::default() };
         }
         match self.node.authorize(attributes) {
             Decision::NoOpinion { .. } => self.rbac.authorize(attributes),

@@ -9,7 +9,7 @@ pub(crate) mod rbac;
 mod reviews;
 mod tokens;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::request::RequestInfo;
 
@@ -45,6 +45,11 @@ impl UserInfo {
 
     pub fn anonymous() -> UserInfo {
         UserInfo { name: ANONYMOUS.into(), groups: vec![UNAUTHENTICATED.into()], ..UserInfo::default() }
+    }
+
+    /// The server itself, in what it does of its own accord.
+    pub fn apiserver() -> UserInfo {
+        UserInfo::authenticated("system:apiserver", [MASTERS.to_owned()])
     }
 
     pub fn is_anonymous(&self) -> bool {
@@ -92,14 +97,14 @@ impl<'a> Attributes<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     Allow {
-        reason: String,
+        reason: Arc<str>,
     },
     /// Forbidden, whatever other authorizers say.
     Deny {
-        reason: String,
+        reason: Arc<str>,
     },
     NoOpinion {
-        reason: String,
+        reason: Arc<str>,
     },
 }
 

@@ -60,9 +60,9 @@ impl NodeAuthorizer {
     }
 
     pub fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
-        let Some(node) = node_of(attributes.user) else { return Decision::NoOpinion { reason: String::new() } };
+        let Some(node) = node_of(attributes.user) else { return Decision::NoOpinion { reason: Arc::default() } };
         if !attributes.is_resource {
-            return Decision::NoOpinion { reason: String::new() };
+            return Decision::NoOpinion { reason: Arc::default() };
         }
         let resource = if attributes.subresource.is_empty() {
             attributes.resource.to_owned()
@@ -73,12 +73,13 @@ impl NodeAuthorizer {
             *group == attributes.group && resources.contains(&resource.as_str()) && verbs.contains(&attributes.verb)
         });
         if !ruled {
-            return Decision::NoOpinion { reason: String::new() };
+            return Decision::NoOpinion { reason: Arc::default() };
         }
         match self.related(node, attributes, &resource) {
-            true => Decision::Allow { reason: String::new() },
+            true => Decision::Allow { reason: Arc::default() },
             false => {
-                Decision::NoOpinion { reason: format!("no relationship found between node '{node}' and this object") }
+                let reason = format!("no relationship found between node '{node}' and this object");
+                Decision::NoOpinion { reason: reason.into() }
             }
         }
     }

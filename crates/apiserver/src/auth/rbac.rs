@@ -27,24 +27,24 @@ pub struct Rule {
     pub urls: Vec<Box<str>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Subject {
-    User(Box<str>),
-    Group(Box<str>),
+    User(String),
+    Group(String),
 }
 
 /// Rules that a subject has: everywhere, or in one namespace.
 struct Grant {
     namespace: Option<Box<str>>,
     rules: Arc<[Rule]>,
-    /// For the reason of a decision.
-    binding: Arc<str>,
+    /// Of a decision for it.
+    reason: Arc<str>,
 }
 
 struct Index {
     /// Change counters of the four shelves when this was built.
     versions: [u64; 4],
-    grants: HashMap<Subject, Vec<Grant>>,
+    users: HashMap<String, Vec<Grant>>,
+    groups: HashMap<String, Vec<Grant>>,
 }
 
 impl Rbac {
@@ -63,10 +63,10 @@ impl Rbac {
                 continue;
             }
             if grant.rules.iter().any(|rule| rule.allows(attributes)) {
-                return Decision::Allow { reason: format!("RBAC: allowed by {}", grant.binding) };
+                return Decision::Allow { reason: grant.reason.clone() };
             }
         }
-        Decision::NoOpinion { reason: String::new() }
+        Decision::NoOpinion { reason: Arc::default() }
     }
 
     /// Everything a user may do in a namespace.
@@ -97,7 +97,7 @@ impl Rbac {
 impl Index {
     fn build(versions: [u64; 4], shelves: &[Option<Arc<Shelf>>; 4]) -> Index {
         let [cluster_roles, cluster_bindings, roles, bindings] = shelves;
-        let mut index = Index { versions, grants: HashMap::new() };
+        let mut index = Index { versions, users: HashMap::new(), groups: HashMap::new() };
         let rules = |shelf: &Option<Arc<Shelf>>| -> HashMap<Arc<str>, Arc<[Rule]>> {
             let snapshot = shelf.iter().map(|shelf| shelf.snapshot());
             snapshot
@@ -119,24 +119,24 @@ impl Index {
                 };
                 let Some(granted) = granted else { continue };
                 let kind = if namespaced { "RoleBinding" } else { "ClusterRoleBinding" };
-                let binding: Arc<str> =
-                    format!("{kind} \"{key}\" of {} \"{name}\"", tree.str_at(&["roleRef", "kind"])).into();
+                let of = tree.str_at(&["roleRef", "kind"]);
+                let reason: Arc<str> = format!("RBAC: allowed by {kind} \"{key}\" of {of} \"{name}\"").into();
                 for subject in tree.get("subjects").and_then(Value::as_array).unwrap_or_default() {
-                    if let Some(subject) = parse_subject(subject, object.namespace()) {
-                        let grant =
-                            Grant { namespace: namespace.clone(), rules: granted.clone(), binding: binding.clone() };
-                        index.grants.entry(subject).or_default().push(grant);
-                    }
+                    let grants = match parse_subject(subject, object.namespace()) {
+                        Some(Subject::User(name)) => index.users.entry(name).or_default(),
+                        Some(Subject::Group(name)) => index.groups.entry(name).or_default(),
+                        None => continue,
+                    };
+                    grants.push(Grant { namespace: namespace.clone(), rules: granted.clone(), reason: reason.clone() });
                 }
             }
         }
         index
     }
 
-    fn grants_of<'i>(&'i self, user: &UserInfo) -> impl Iterator<Item = &'i Grant> {
-        let mut subjects = vec![Subject::User(user.name.as_str().into())];
-        subjects.extend(user.groups.iter().map(|group| Subject::Group(group.as_str().into())));
-        subjects.into_iter().filter_map(|subject| self.grants.get(&subject)).flatten()
+    fn grants_of<'i>(&'i self, user: &'i UserInfo) -> impl Iterator<Item = &'i Grant> {
+        let own = self.users.get(&user.name).into_iter();
+        own.chain(user.groups.iter().filter_map(|group| self.groups.get(group))).flatten()
     }
 }
 
@@ -150,7 +150,7 @@ fn parse_subject(subject: &Value, binding_namespace: &str) -> Option<Subject> {
                 "" => binding_namespace,
                 namespace => namespace,
             };
-            Some(Subject::User(format!("system:serviceaccount:{namespace}:{name}").into()))
+            Some(Subject::User(format!("system:serviceaccount:{namespace}:{name}")))
         }
         _ => None,
     }

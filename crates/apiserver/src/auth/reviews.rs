@@ -23,7 +23,7 @@ pub(crate) async fn review(call: &Call<'_>, mut object: Value) -> Answer {
             object.set(&["status", "userInfo"], user_value(call.user));
         }
         "tokenreviews" => token_review(call, &mut object).await,
-        _ => return Err(call.not_allowed()),
+        _ => return Err(Status::method_not_allowed()),
     }
     object.set(&["metadata", "creationTimestamp"], Value::Null);
     object.take(&["metadata", "creationTimestamp"]);
@@ -95,7 +95,7 @@ async fn subject_access(call: &Call<'_>, object: &mut Value, of: Option<&UserInf
     }
     let (Decision::Allow { reason } | Decision::Deny { reason } | Decision::NoOpinion { reason }) = decision;
     if !reason.is_empty() {
-        object.set(&["status", "reason"], reason);
+        object.set(&["status", "reason"], &*reason);
     }
     Ok(())
 }
@@ -156,9 +156,7 @@ const SECONDS_DEFAULT: i64 = 3600;
 pub(crate) async fn token_request(call: Call<'_>) -> Answer {
     let mut object = negotiate::decode_body(call.headers, &call.body)?.value;
     let (namespace, name) = (call.info.namespace.as_str(), call.info.name.as_str());
-    call.server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
-    let shelf = call.server.cache.shelf(&call.resource).ok_or_else(Status::no_such_resource)?;
-    let account = shelf.get(&format!("{namespace}/{name}")).ok_or_else(|| call.not_found(name))?.tree();
+    let account = call.current().await?.tree();
     let tokens = &call.server.authentication.tokens;
     let mut audiences = strings(object.at(&["spec", "audiences"]));
     if audiences.is_empty() {

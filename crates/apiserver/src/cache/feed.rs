@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use imbl::OrdMap;
-use store::{Change, ListOptions, Revision, WatchItem};
+use store::{Change, Entry, ListOptions, Revision, Store, WatchItem};
 use tokio_util::sync::CancellationToken;
 
 use api::Resource;
@@ -17,25 +17,15 @@ impl Cache {
     /// Loads everything; afterwards reads are answered.
     pub async fn load(&self) -> store::Result<Revision> {
         let mut loaded: HashMap<Arc<str>, OrdMap<Arc<str>, Arc<Object>>> = HashMap::new();
-        let mut options = ListOptions { prefix: PREFIX.into(), limit: PAGE, ..ListOptions::default() };
-        let revision = loop {
-            let page = self.store.list(options.clone()).await?;
-            for entry in &page.entries {
-                let Some((shelf, key)) = place(&self.shelves.read(), &entry.key) else { continue };
-                let object = Object::loaded(&shelf.resource, &shelf.fields, key, entry.modified, &entry.value);
-                if let Some(object) = readable(object) {
-                    let objects = loaded.entry(shelf.resource.storage.clone()).or_default();
-                    objects.insert(object.key.clone(), Arc::new(object));
-                }
+        let revision = each(&*self.store, PREFIX, |entry| {
+            let Some((shelf, key)) = place(&self.shelves.read(), &entry.key) else { return };
+            let object = Object::loaded(&shelf.resource, &shelf.fields, key, entry.modified, &entry.value);
+            if let Some(object) = readable(object) {
+                let objects = loaded.entry(shelf.resource.storage.clone()).or_default();
+                objects.insert(object.key.clone(), Arc::new(object));
             }
-            match page.entries.last() {
-                Some(last) if page.remaining > 0 => {
-                    options.after = Some(last.key.to_string());
-                    options.at = Some(page.revision);
-                }
-                _ => break page.revision,
-            }
-        };
+        })
+        .await?;
         let shelves: Vec<Arc<Shelf>> = self.shelves.read().values().cloned().collect();
         for shelf in shelves {
             shelf.replace(loaded.remove(&shelf.resource.storage).unwrap_or_default(), revision);
@@ -134,24 +124,31 @@ impl Cache {
 
     async fn list(&self, shelf: &Shelf) -> store::Result<(OrdMap<Arc<str>, Arc<Object>>, Revision)> {
         let prefix = shelf.resource.storage_prefix();
-        let mut options = ListOptions { prefix: prefix.clone(), limit: PAGE, ..ListOptions::default() };
         let mut objects = OrdMap::new();
-        loop {
-            let page = self.store.list(options.clone()).await?;
-            for entry in &page.entries {
-                let key = entry.key.strip_prefix(&*prefix).unwrap_or_default();
-                let object = Object::loaded(&shelf.resource, &shelf.fields, key, entry.modified, &entry.value);
-                if let Some(object) = readable(object) {
-                    objects.insert(object.key.clone(), Arc::new(object));
-                }
+        let revision = each(&*self.store, &prefix, |entry| {
+            let key = entry.key.strip_prefix(&*prefix).unwrap_or_default();
+            let object = Object::loaded(&shelf.resource, &shelf.fields, key, entry.modified, &entry.value);
+            if let Some(object) = readable(object) {
+                objects.insert(object.key.clone(), Arc::new(object));
             }
-            match page.entries.last() {
-                Some(last) if page.remaining > 0 => {
-                    options.after = Some(last.key.to_string());
-                    options.at = Some(page.revision);
-                }
-                _ => return Ok((objects, page.revision)),
+        })
+        .await?;
+        Ok((objects, revision))
+    }
+}
+
+/// Goes through all that a store has under `prefix` at one revision, which it gives.
+pub(crate) async fn each(store: &dyn Store, prefix: &str, mut visit: impl FnMut(&Entry)) -> store::Result<Revision> {
+    let mut options = ListOptions { prefix: prefix.to_owned(), limit: PAGE, ..ListOptions::default() };
+    loop {
+        let page = store.list(options.clone()).await?;
+        page.entries.iter().for_each(&mut visit);
+        match page.entries.last() {
+            Some(last) if page.remaining > 0 => {
+                options.after = Some(last.key.to_string());
+                options.at = Some(page.revision);
             }
+            _ => return Ok(page.revision),
         }
     }
 }

@@ -15,6 +15,7 @@ use parking_lot::RwLock;
 use store::{Revision, Store};
 use tokio::sync::watch;
 
+pub(crate) use feed::each;
 pub use object::{Object, stored_bytes};
 pub use shelf::{Event, EventKind, Shelf, Snapshot, WatchCursor, frame};
 

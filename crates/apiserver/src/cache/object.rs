@@ -47,10 +47,21 @@ impl Object {
         revision: Revision,
         stored: &Bytes,
     ) -> Result<Object, BadValue> {
-        let bad = |message: String| BadValue { key: key.to_owned(), message };
-        let mut tree = json::parse(stored).map_err(|error| bad(error.to_string()))?;
+        Object::of(resource, fields, key, revision, stored, parse(key, stored)?)
+    }
+
+    /// The same where the tree of what is stored is at hand.
+    pub fn of(
+        resource: &Resource,
+        fields: &[Selectable],
+        key: &str,
+        revision: Revision,
+        stored: &Bytes,
+        mut tree: Value,
+    ) -> Result<Object, BadValue> {
         let is_as_stored = resource.custom.is_none() || !complete(resource, &mut tree);
-        Object::of(resource, fields, key, revision, (stored, tree, is_as_stored))
+        let json = final_bytes(resource, key, revision, is_as_stored.then_some(stored), &mut tree)?;
+        Ok(Object::shown(resource, fields, key, revision, json, &tree))
     }
 
     /// From what the store has held for long, maybe since a server that knew less wrote it: with what is always there.
@@ -61,37 +72,21 @@ impl Object {
         revision: Revision,
         stored: &Bytes,
     ) -> Result<Object, BadValue> {
-        let bad = |message: String| BadValue { key: key.to_owned(), message };
-        let mut tree = json::parse(stored).map_err(|error| bad(error.to_string()))?;
+        let mut tree = parse(key, stored)?;
         convert(resource, &mut tree);
         let is_as_stored = !complete(resource, &mut tree);
-        Object::of(resource, fields, key, revision, (stored, tree, is_as_stored))
+        let json = final_bytes(resource, key, revision, is_as_stored.then_some(stored), &mut tree)?;
+        Ok(Object::shown(resource, fields, key, revision, json, &tree))
     }
 
-    /// From a stored value, its tree, and whether that is still the value's.
-    fn of(
+    fn shown(
         resource: &Resource,
         fields: &[Selectable],
         key: &str,
         revision: Revision,
-        (stored, mut tree, is_as_stored): (&Bytes, Value, bool),
-    ) -> Result<Object, BadValue> {
-        let bad = |message: String| BadValue { key: key.to_owned(), message };
-        let head = head(resource);
-        // Values that we wrote begin canonically and are spliced; others (another server wrote them) are written anew.
-        let opening = format!("{head}\"metadata\":{{");
-        let json = if is_as_stored && stored.starts_with(opening.as_bytes()) {
-            splice(stored, opening.len(), revision)
-        } else {
-            convert(resource, &mut tree);
-            let mut canonical = tree.clone();
-            canonicalize(resource, &mut canonical);
-            let written = canonical.to_json();
-            if !written.starts_with(opening.as_bytes()) {
-                return Err(bad("no metadata".into()));
-            }
-            splice(&written, opening.len(), revision)
-        };
+        json: Bytes,
+        tree: &Value,
+    ) -> Object {
         let labels = tree
             .at(&["metadata", "labels"])
             .and_then(Value::as_object)
@@ -99,8 +94,9 @@ impl Object {
                 labels.iter().map(|(name, value)| (name.into(), value.as_str().unwrap_or_default().into())).collect()
             })
             .unwrap_or_default();
-        let fields = fields.iter().map(|field| field.of(&tree).into()).collect();
-        Ok(Object { key: key.into(), revision, json, head: head.len(), labels, fields, message: OnceLock::new() })
+        let fields = fields.iter().map(|field| field.of(tree).into()).collect();
+        let head = head(resource).len();
+        Object { key: key.into(), revision, json, head, labels, fields, message: OnceLock::new() }
     }
 
     /// The same object with another resourceVersion: the last state, as a deletion shows it.
@@ -150,24 +146,30 @@ impl Object {
 
     /// The whole object in another version of its kind.
     pub fn as_version(&self, resource: &Resource) -> Bytes {
-        let head = head(resource);
-        if self.json.starts_with(head.as_bytes()) {
+        if self.is_of(resource) {
             return self.json.clone();
         }
         if resource.conversion.is_some() {
             return self.tree_of(resource).to_json().into();
         }
+        let head = head(resource);
         let mut out = BytesMut::with_capacity(head.len() + self.json.len());
         out.put_slice(head.as_bytes());
         out.put_slice(&self.json[self.head..]);
         out.freeze()
     }
 
+    /// Whether this version of its kind is the one that it is stored as.
+    fn is_of(&self, resource: &Resource) -> bool {
+        let after = |json, part: &str| <[u8]>::strip_prefix(json, part.as_bytes());
+        head_parts(resource).into_iter().try_fold(&*self.json, after).is_some()
+    }
+
     /// The object as a protobuf message without its envelope, under a version of its kind. That of the version it is stored
     /// as is kept.
     pub fn message(&self, resource: &Resource) -> Result<Bytes, ProtobufError> {
         let make = || protobuf::message(Model::builtin(), resource.ty, &self.tree_of(resource)).map(Bytes::from);
-        if !self.json.starts_with(head(resource).as_bytes()) {
+        if !self.is_of(resource) {
             return make();
         }
         match self.message.get() {
@@ -201,8 +203,7 @@ fn convert(resource: &Resource, tree: &mut Value) {
     if resource.custom.is_some() || version.is_empty() || version == resource.kind.api_version() {
         return;
     }
-    let (group, version) = version.split_once('/').unwrap_or(("", version));
-    let entry = ResourceTable::builtin().by_kind(&Gvk::new(group, version, &resource.kind.kind));
+    let entry = ResourceTable::builtin().by_kind(&Gvk::of(version, &resource.kind.kind));
     if let Some(entry) = entry.filter(|entry| entry.storage == resource.storage) {
         entry.to_stored(tree);
     }
@@ -222,8 +223,39 @@ fn complete(resource: &Resource, tree: &mut Value) -> bool {
 }
 
 /// `{"kind":"Pod","apiVersion":"v1",`
-pub fn head(resource: &Resource) -> String {
-    format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", resource.kind.kind, resource.kind.api_version())
+fn head(resource: &Resource) -> String {
+    head_parts(resource).concat()
+}
+
+fn head_parts(resource: &Resource) -> [&str; 7] {
+    let Gvk { group, version, kind } = &resource.kind;
+    let slash = if group.is_empty() { "" } else { "/" };
+    ["{\"kind\":\"", kind, "\",\"apiVersion\":\"", group, slash, version, "\","]
+}
+
+fn parse(key: &str, stored: &[u8]) -> Result<Value, BadValue> {
+    json::parse(stored).map_err(|error| BadValue { key: key.to_owned(), message: error.to_string() })
+}
+
+/// The JSON of an object, resourceVersion in place. Stored bytes that we wrote begin canonically and are spliced; others
+/// (another server wrote them, or the tree is no longer theirs) are written anew.
+fn final_bytes(
+    resource: &Resource,
+    key: &str,
+    revision: Revision,
+    stored: Option<&Bytes>,
+    tree: &mut Value,
+) -> Result<Bytes, BadValue> {
+    let opening = head(resource) + "\"metadata\":{";
+    if let Some(stored) = stored.filter(|stored| stored.starts_with(opening.as_bytes())) {
+        return Ok(splice(stored, opening.len(), revision));
+    }
+    convert(resource, tree);
+    let written = stored_bytes(resource, tree);
+    if !written.starts_with(opening.as_bytes()) {
+        return Err(BadValue { key: key.to_owned(), message: "no metadata".into() });
+    }
+    Ok(splice(&written, opening.len(), revision))
 }
 
 fn splice(stored: &[u8], at: usize, revision: Revision) -> Bytes {
@@ -239,7 +271,7 @@ fn splice(stored: &[u8], at: usize, revision: Revision) -> Bytes {
 }
 
 /// Brings an object into the order in which it is stored: kind, apiVersion, metadata, then the rest; no resourceVersion.
-pub fn canonicalize(resource: &Resource, object: &mut Value) {
+fn canonicalize(resource: &Resource, object: &mut Value) {
     let Value::Object(map) = object else { return };
     let metadata = map.remove("metadata").unwrap_or_else(Value::object);
     map.insert_first("metadata", metadata);
@@ -251,9 +283,9 @@ pub fn canonicalize(resource: &Resource, object: &mut Value) {
     }
 }
 
-/// The bytes that go into the store.
-pub fn stored_bytes(resource: &Resource, mut object: Value) -> Bytes {
-    canonicalize(resource, &mut object);
+/// The bytes that go into the store, of an object that is then in their order.
+pub fn stored_bytes(resource: &Resource, object: &mut Value) -> Bytes {
+    canonicalize(resource, object);
     object.to_json().into()
 }
 

@@ -11,10 +11,7 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
-use net::{
-    Body,
-    tls::{ClientTls, ReloadingClientConfig, TlsError, Trust},
-};
+use net::{Body, tls::ReloadingClientConfig};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -62,12 +59,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 impl Target {
     pub(crate) fn tls(host: &str, port: u16, tls: Arc<ReloadingClientConfig>) -> Target {
         Target { host: host.to_owned(), port, tls: Some(tls) }
-    }
-
-    /// A pod, whose certificate cannot be one for its address (upstream: `CreateProxyTransport`, controlplane/apiserver).
-    pub(super) fn unverified(host: &str, port: u16) -> Result<Target, TlsError> {
-        let tls = ClientTls { trust: Trust::AnyCertificate, identity: None, server_name: None };
-        Ok(Target::tls(host, port, net::tls::client_config(tls)?))
     }
 
     pub(crate) fn tcp(host: &str, port: u16) -> Target {

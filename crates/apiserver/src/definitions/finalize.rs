@@ -3,15 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use api::{Resource, Status, Value, custom::is_true, status::Reason};
+use futures_util::{StreamExt, stream};
 use http::HeaderMap;
 
 use super::{FINALIZER, change, conditions};
 use crate::{
     Server,
-    auth::{MASTERS, UserInfo},
+    auth::UserInfo,
+    cache::Object,
     negotiate::{Accept, Form, Format},
     request::{Query, RequestInfo},
-    rest::{Call, DeleteOptions},
+    rest::{Call, DELETIONS_AT_ONCE, DeleteOptions},
 };
 
 /// How long to wait before instances that do not go, or cannot be deleted, are looked at again.
@@ -51,7 +53,7 @@ pub(super) async fn run(server: &Arc<Server>, name: &str) -> Result<(), Status> 
 }
 
 async fn remove(server: &Arc<Server>, resource: &Arc<Resource>) {
-    let user = UserInfo::authenticated("system:apiserver", [MASTERS.to_owned()]);
+    let user = UserInfo::apiserver();
     let (info, query, headers) = (RequestInfo::default(), Query::default(), HeaderMap::new());
     loop {
         // What is true of the cache may not be of the store: empty counts once the newest state is.
@@ -70,23 +72,26 @@ async fn remove(server: &Arc<Server>, resource: &Arc<Resource>) {
             accept: Accept { format: Format::Json, form: Form::Object, pretty: false },
             body: Default::default(),
         };
-        let mut left = 0;
-        for object in shelf.snapshot().objects.values() {
-            match call.delete_one(object.namespace(), object.name(), &DeleteOptions::default()).await {
-                Ok(outcome) => left += usize::from(!outcome.is_deleted()),
-                Err(status) if status.reason == Reason::NotFound => {}
-                Err(status) => {
-                    left += 1;
-                    tracing::warn!(
-                        key = &*object.key,
-                        status = status.message,
-                        "an instance of a definition that goes cannot be deleted"
-                    );
-                }
-            }
-        }
+        let objects = shelf.snapshot().objects;
+        let left: usize = stream::iter(objects.into_iter().map(|(_, object)| delete(&call, object)))
+            .buffer_unordered(DELETIONS_AT_ONCE)
+            .fold(0, async |left, is_gone| left + usize::from(!is_gone))
+            .await;
         if left > 0 {
             tokio::time::sleep(RETRY).await;
+        }
+    }
+}
+
+/// Whether the object is gone.
+async fn delete(call: &Call<'_>, object: Arc<Object>) -> bool {
+    match call.delete_one(object.namespace(), object.name(), &DeleteOptions::default()).await {
+        Ok(outcome) => outcome.is_deleted(),
+        Err(status) if status.reason == Reason::NotFound => true,
+        Err(status) => {
+            let (key, status) = (&*object.key, status.message);
+            tracing::warn!(key, status, "an instance of a definition that goes cannot be deleted");
+            false
         }
     }
 }

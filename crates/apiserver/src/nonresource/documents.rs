@@ -1,8 +1,8 @@
 //! Discovery and OpenAPI documents: made on first use and kept, compressed where they are large.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use api::{Resource, ResourceTable, Status, discovery, openapi, status::Reason};
+use api::{ResourceTable, Status, discovery, openapi, status::Reason};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use jiff::{Timestamp, fmt::strtime, tz::TimeZone};
@@ -28,7 +28,14 @@ const OPENAPI_V2_PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec
 /// What has been made.
 #[derive(Default)]
 pub(crate) struct Documents {
-    made: Mutex<std::collections::HashMap<Key, Document>>,
+    made: Mutex<Made>,
+}
+
+#[derive(Default)]
+struct Made {
+    documents: HashMap<Key, Document>,
+    /// Of OpenAPI documents of version 3, by their keys: the index tells them all, few are ever asked for.
+    hashes: HashMap<String, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,18 +58,18 @@ struct Document {
 impl Documents {
     /// Forgets what tells of resources that come and go.
     pub(crate) fn forget(&self) {
-        let builtin = ResourceTable::builtin();
-        let stays = |path: &str| match path
-            .strip_prefix("/openapi/v3/")
-            .map(|key| key.split('/').collect::<Vec<_>>())
-            .as_deref()
-        {
-            Some(["apis", group, ..]) => builtin.group(group).is_some(),
-            Some(_) => true,
-            None => false,
-        };
-        self.made.lock().retain(|key, _| stays(&key.path));
+        let mut made = self.made.lock();
+        made.documents.retain(|key, _| key.path.strip_prefix("/openapi/v3/").is_some_and(stays));
+        made.hashes.retain(|key, _| stays(key));
     }
+}
+
+/// Whether an OpenAPI document of version 3 tells of built-in resources only.
+fn stays(key: &str) -> bool {
+    key.strip_prefix("apis/").is_none_or(|rest| {
+        let group = rest.split('/').next().unwrap_or_default();
+        ResourceTable::builtin().group(group).is_some()
+    })
 }
 
 pub(super) fn serve(server: &Server, path: &str, query: &Query, request: &Request<Body>) -> Answer {
@@ -140,7 +147,7 @@ fn openapi_format(headers: &HeaderMap, protobuf: &[&str]) -> Option<Format> {
 }
 
 fn document(server: &Server, key: Key) -> Result<Document, Status> {
-    let known = server.documents.made.lock().get(&key).cloned();
+    let known = server.documents.made.lock().documents.get(&key).cloned();
     if let Some(document) = known {
         return Ok(document);
     }
@@ -150,19 +157,23 @@ fn document(server: &Server, key: Key) -> Result<Document, Status> {
     } else {
         convert(&document(server, Key { format: Format::Json, ..key.clone() })?, &key)?
     };
-    let mut documents = server.documents.made.lock();
-    // Made of a table that is not the newest any more, it answers this request and no other.
-    if Arc::ptr_eq(&table, &server.resources.load()) {
-        documents.insert(key, made.clone());
-    }
+    keep(server, &table, |kept| kept.documents.insert(key, made.clone()));
     Ok(made)
 }
 
+/// Made of a table that is not the newest any more, it answers this request and no other.
+fn keep<T>(server: &Server, table: &Arc<ResourceTable>, insert: impl FnOnce(&mut Made) -> Option<T>) {
+    let mut made = server.documents.made.lock();
+    if Arc::ptr_eq(table, &server.resources.load()) {
+        insert(&mut made);
+    }
+}
+
 /// A document as JSON.
-fn make(server: &Server, table: &ResourceTable, key: &Key) -> Result<Document, Status> {
+fn make(server: &Server, table: &Arc<ResourceTable>, key: &Key) -> Result<Document, Status> {
     if let Some(rest) = key.path.strip_prefix("/openapi/") {
-        let json = openapi_document(table, rest)?;
-        let etag = rest.strip_prefix("v3/").map_or_else(|| digest(&json), |key| hash(table, key));
+        let json = openapi_document(server, table, rest)?;
+        let etag = digest(&json);
         return pack(json, etag, JSON, Some(server.clock.now()));
     }
     let value = match &*key.path {
@@ -214,32 +225,23 @@ fn content_type(format: Format, aggregated: bool) -> &'static str {
     }
 }
 
-fn openapi_document(table: &ResourceTable, rest: &str) -> Result<Vec<u8>, Status> {
+fn openapi_document(server: &Server, table: &Arc<ResourceTable>, rest: &str) -> Result<Vec<u8>, Status> {
     match rest {
         "v2" => Ok(openapi::v2(table)),
-        "v3" => Ok(openapi::v3_index(table, |key| hash(table, key)).to_json()),
+        "v3" => Ok(openapi::v3_index(table, |key| hash(server, table, key)).to_json()),
         _ => rest.strip_prefix("v3/").and_then(|key| openapi::v3(table, key)).ok_or_else(Status::no_such_resource),
     }
 }
 
-/// Tells whether a document of version 3 that a client keeps is still good, without making it: the built-in API changes with
-/// the binary, and a definition with what it says.
-fn hash(table: &ResourceTable, key: &str) -> String {
-    let resources = resources_of(table, key);
-    let what = format!("{} {} {key} {resources:?}", env!("CARGO_PKG_VERSION"), openapi::fingerprint());
-    digest(what.as_bytes())
-}
-
-/// What tells one state of the resources in a document from another: which there are, and what definitions say.
-fn resources_of<'t>(table: &'t ResourceTable, key: &str) -> Vec<(&'t str, Option<u64>)> {
-    let (group, version) = match key.split('/').collect::<Vec<_>>()[..] {
-        ["api", version] => ("", version),
-        ["apis", group, version] => (group, version),
-        _ => return Vec::new(),
-    };
-    let resources = table.version(group, version).map(|version| version.resources.as_slice()).unwrap_or_default();
-    let state = |resource: &'t Arc<Resource>| (&*resource.plural, resource.custom.as_ref().map(|custom| custom.digest));
-    resources.iter().map(state).collect()
+/// What tells a client that keeps a document of version 3 whether it is still good: the document itself, as it is said to
+/// never change under its hash.
+fn hash(server: &Server, table: &Arc<ResourceTable>, key: &str) -> String {
+    if let Some(hash) = server.documents.made.lock().hashes.get(key) {
+        return hash.clone();
+    }
+    let hash = digest(&openapi::v3(table, key).unwrap_or_default());
+    keep(server, table, |kept| kept.hashes.insert(key.to_owned(), hash.clone()));
+    hash
 }
 
 fn pack(

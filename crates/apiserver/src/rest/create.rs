@@ -3,9 +3,10 @@
 use api::{Status, Value};
 use http::StatusCode;
 
-use super::{Answer, Call, management::Management, options::WriteOptions, respond, write};
+use super::{Answer, Call, management::Management, options::WriteOptions, write};
 use crate::{
     admission::{Operation, Review},
+    cache::Object,
     negotiate, strategy,
 };
 
@@ -21,8 +22,8 @@ impl Call<'_> {
             return crate::subresource::answer_only(self, object).await;
         }
         self.own_new(&mut object, &options.manager);
-        let stored = self.create_object(object, &mut warnings).await?;
-        let answer = respond::object(&self.accept, &self.resource, StatusCode::CREATED, &stored)?;
+        let stored = self.create_object(object, options.dry_run, &mut warnings).await?;
+        let answer = self.respond(StatusCode::CREATED, &stored)?;
         Ok(write::with_warnings(answer, &warnings))
     }
 
@@ -39,25 +40,24 @@ impl Call<'_> {
     pub(crate) async fn create_object(
         &self,
         mut object: Value,
+        dry_run: bool,
         warnings: &mut Vec<String>,
-    ) -> Result<crate::cache::Object, Status> {
+    ) -> Result<Object, Status> {
         self.resource.to_stored(&mut object);
         let generated =
             object.str_at(&["metadata", "name"]).is_empty() && !object.str_at(&["metadata", "generateName"]).is_empty();
-        let mut tries = if generated { NAME_TRIES } else { 1 };
-        loop {
-            tries -= 1;
-            match self.try_create(object.clone(), warnings).await {
-                Err(status) if status.reason == api::status::Reason::AlreadyExists && tries > 0 => warnings.clear(),
+        for _ in 1..if generated { NAME_TRIES } else { 1 } {
+            match self.try_create(object.clone(), dry_run, warnings).await {
+                Err(status) if status.reason == api::status::Reason::AlreadyExists => warnings.clear(),
                 result => return result,
             }
         }
+        self.try_create(object, dry_run, warnings).await
     }
 
-    async fn try_create(&self, mut object: Value, warnings: &mut Vec<String>) -> Result<crate::cache::Object, Status> {
+    async fn try_create(&self, mut object: Value, dry_run: bool, warnings: &mut Vec<String>) -> Result<Object, Status> {
         let resource = self.hub();
         let strategy = strategy::of(resource);
-        let dry_run = self.dry_run()?;
         if let Some(why) = strategy.refuses_creation() {
             return Err(Status::forbidden(
                 &resource.group,

@@ -14,7 +14,7 @@ use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Answer, Call, RestError, respond,
+    Answer, Call, options, respond,
     write::{Change, Outcome, Scope, is_finished},
 };
 use crate::{
@@ -47,27 +47,11 @@ pub(crate) enum Propagation {
 impl DeleteOptions {
     /// From a request's body, or from its query where there is no body.
     pub(crate) fn read(call: &Call<'_>) -> Result<DeleteOptions, Status> {
-        let mut options = if call.body.is_empty() {
-            let mut tree = Value::object();
-            if let Some(seconds) = call.query.get("gracePeriodSeconds") {
-                let seconds: i64 =
-                    seconds.parse().map_err(|_| Status::bad_request("gracePeriodSeconds: must be a number"))?;
-                tree.set(&["gracePeriodSeconds"], seconds);
-            }
-            if let Some(policy) = call.query.get("propagationPolicy") {
-                tree.set(&["propagationPolicy"], policy);
-            }
-            DeleteOptions::parse(&tree)?
-        } else {
-            let mut tree = negotiate::decode_body(call.headers, &call.body)?.value;
-            if let Some(ty) = call.server.model.find("meta.v1.DeleteOptions") {
-                decode::decode(call.server.model, ty, &mut tree, Defaults::Off)
-                    .map_err(|error| Status::bad_request(format!("DeleteOptions: {error}")))?;
-            }
-            DeleteOptions::parse(&tree)?
-        };
-        options.dry_run |= call.dry_run()?;
-        Ok(options)
+        let mut tree = if call.body.is_empty() { of_query(call)? } else { of_body(call)? };
+        if let all @ [_, ..] = call.query.all("dryRun") {
+            tree.set(&["dryRun"], all.iter().map(|value| Value::from(value.as_str())).collect::<Vec<_>>());
+        }
+        DeleteOptions::parse(&tree)
     }
 
     pub(crate) fn parse(tree: &Value) -> Result<DeleteOptions, Status> {
@@ -94,26 +78,53 @@ impl DeleteOptions {
                 "orphanDependents and deletionPropagation cannot be both set",
             )));
         }
-        let grace = tree.get("gracePeriodSeconds").and_then(Value::as_i64);
-        if grace.is_some_and(|seconds| seconds < 0) {
-            // Upstream takes a negative grace period as the shortest one.
-            return Ok(DeleteOptions { grace_period_seconds: Some(1), ..DeleteOptions::default() });
+        let dry_run: Vec<String> = tree
+            .get("dryRun")
+            .and_then(Value::as_array)
+            .unwrap_or_default()
+            .iter()
+            .map(|value| value.as_str().unwrap_or_default().to_owned())
+            .collect();
+        if let Some(problem) = options::dry_run_problem(&dry_run) {
+            return Err(invalid(problem));
         }
-        let dry_run = tree.get("dryRun").and_then(Value::as_array).is_some_and(|all| !all.is_empty());
+        // Upstream takes a negative grace period as the shortest one.
+        let grace = tree.get("gracePeriodSeconds").and_then(Value::as_i64);
         Ok(DeleteOptions {
-            grace_period_seconds: grace,
+            grace_period_seconds: grace.map(|seconds| if seconds < 0 { 1 } else { seconds }),
             uid: text(&["preconditions", "uid"]),
             resource_version: text(&["preconditions", "resourceVersion"]),
             propagation: propagation
                 .or(orphans.map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background })),
-            dry_run,
+            dry_run: !dry_run.is_empty(),
         })
     }
 }
 
+fn of_query(call: &Call<'_>) -> Result<Value, Status> {
+    let mut tree = Value::object();
+    if let Some(seconds) = call.query.get("gracePeriodSeconds") {
+        let seconds: i64 = seconds.parse().map_err(|_| Status::bad_request("gracePeriodSeconds: must be a number"))?;
+        tree.set(&["gracePeriodSeconds"], seconds);
+    }
+    if let Some(policy) = call.query.get("propagationPolicy") {
+        tree.set(&["propagationPolicy"], policy);
+    }
+    Ok(tree)
+}
+
+fn of_body(call: &Call<'_>) -> Result<Value, Status> {
+    let mut tree = negotiate::decode_body(call.headers, &call.body)?.value;
+    if let Some(ty) = call.server.model.find("meta.v1.DeleteOptions") {
+        decode::decode(call.server.model, ty, &mut tree, Defaults::Off)
+            .map_err(|error| Status::bad_request(format!("DeleteOptions: {error}")))?;
+    }
+    Ok(tree)
+}
+
 /// Deletions of a collection that are under way together: they share the store's syncs. Upstream's default is one after
 /// the other.
-const DELETIONS_AT_ONCE: usize = 128;
+pub(crate) const DELETIONS_AT_ONCE: usize = 128;
 
 impl Call<'_> {
     pub(super) async fn delete(&self) -> Answer {
@@ -121,7 +132,7 @@ impl Call<'_> {
         let outcome = self.delete_one(&self.info.namespace, &self.info.name, &options).await?;
         match outcome {
             Outcome::Deleted(object) => self.deleted(&object),
-            outcome => respond::object(&self.accept, &self.resource, StatusCode::OK, outcome.object()),
+            outcome => self.respond(StatusCode::OK, outcome.object()),
         }
     }
 
@@ -142,7 +153,7 @@ impl Call<'_> {
                 | ("storage.k8s.io", _)
         );
         if returns_object {
-            return respond::object(&self.accept, &self.resource, StatusCode::OK, object);
+            return self.respond(StatusCode::OK, object);
         }
         let status = Status::success().with_details(Details {
             name: object.name().to_owned(),
@@ -161,20 +172,16 @@ impl Call<'_> {
         options: &DeleteOptions,
     ) -> Result<Outcome, Status> {
         let change = Change {
-            server: self.server,
-            resource: self.hub(),
             // A deletion is the same in all versions.
             served: self.hub(),
             subresource: "",
             namespace,
             name,
-            user: self.user,
-            dry_run: options.dry_run,
-            manager: None,
+            ..self.change(options.dry_run, None)
         };
         let shelf = change.shelf()?;
-        let key = if self.resource.namespaced { format!("{namespace}/{name}") } else { name.to_owned() };
-        self.server.cache.wait_until_current().await.map_err(RestError::from)?;
+        let key = self.resource.object_key(namespace, name);
+        self.server.cache.wait_until_current().await?;
         let first = shelf.get(&key).ok_or_else(|| self.not_found(name))?;
         let tree = first.tree();
         let review = Review {
@@ -206,7 +213,12 @@ impl Call<'_> {
         outcome
     }
 
-    fn check_preconditions(&self, before: &Value, name: &str, options: &DeleteOptions) -> Result<(), Status> {
+    pub(crate) fn check_preconditions(
+        &self,
+        before: &Value,
+        name: &str,
+        options: &DeleteOptions,
+    ) -> Result<(), Status> {
         let conflict = |what: &str, want: &str, have: &str| {
             let why = format!("Precondition failed: {what} in precondition: {want}, {what} in object meta: {have}");
             Err(Status::conflict(&self.hub().group, &self.resource.plural, name, &why))
@@ -222,7 +234,7 @@ impl Call<'_> {
     pub(super) async fn delete_collection(&self) -> Answer {
         let options = DeleteOptions::read(self)?;
         let filter = Filter::new(self.query, &self.resource, "")?;
-        self.server.cache.wait_until_current().await.map_err(RestError::from)?;
+        self.server.cache.wait_until_current().await?;
         let shelf = self.server.cache.shelf(&self.resource).ok_or_else(Status::no_such_resource)?;
         let view = self.server.cache.view(&shelf);
         let prefix = self.namespace_prefix();

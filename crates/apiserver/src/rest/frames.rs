@@ -8,6 +8,7 @@ use store::Revision;
 
 use super::{Call, respond};
 use crate::{
+    Clock,
     cache::{Event, EventKind, Object, frame},
     negotiate::{self, Form, Format, JSON},
 };
@@ -18,6 +19,7 @@ pub(super) struct Transform {
     format: Format,
     form: Form,
     include: Option<String>,
+    clock: Arc<dyn Clock>,
     /// A table's columns have been sent.
     headed: bool,
 }
@@ -27,7 +29,14 @@ impl Transform {
         // Upstream has no stream of YAML documents either.
         let format = if call.accept.format == Format::Protobuf { Format::Protobuf } else { Format::Json };
         let include = call.query.get("includeObject").map(Into::into);
-        Transform { resource: call.resource.clone(), format, form: call.accept.form, include, headed: false }
+        Transform {
+            resource: call.resource.clone(),
+            format,
+            form: call.accept.form,
+            include,
+            clock: call.server.clock.clone(),
+            headed: false,
+        }
     }
 
     pub(super) fn content_type(&self) -> &'static str {
@@ -45,8 +54,13 @@ impl Transform {
             Form::Table => {
                 let rows = if self.headed { crate::table::Rows::Next } else { crate::table::Rows::One };
                 self.headed = true;
-                let table =
-                    crate::table::of_objects_with(&self.resource, &[object.tree()], rows, self.include.as_deref());
+                let table = crate::table::of_objects(
+                    &self.resource,
+                    &[object.tree()],
+                    rows,
+                    self.include.as_deref(),
+                    self.clock.now(),
+                );
                 frame(kind, &table.to_json())
             }
         }

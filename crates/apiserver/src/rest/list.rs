@@ -6,12 +6,12 @@ use api::{Status, Value, json, protobuf};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
-use http::{Response, StatusCode, header};
+use http::{Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use store::Revision;
 
-use super::{Answer, Call, RestError, read::parse_version, respond};
+use super::{Answer, Call, read::parse_version, respond};
 use crate::{
     cache::{Object, Snapshot},
     filter::Filter,
@@ -59,11 +59,7 @@ impl Chunks {
                 StreamBody::new(stream::iter(self.done.into_iter().map(|chunk| Ok(Frame::data(chunk))))).boxed_unsync()
             }
         };
-        let mut response = Response::new(body);
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(format.content_type()));
-        headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-cache, private"));
-        response
+        respond::streamed(format.content_type(), body)
     }
 }
 
@@ -122,7 +118,7 @@ impl Call<'_> {
         check_version_match(version, matching, token)?;
         let (snapshot, after) = if token.is_empty() {
             match (version, matching) {
-                ("", _) => self.server.cache.wait_until_current().await.map_err(RestError::from)?,
+                ("", _) => self.server.cache.wait_until_current().await?,
                 ("0", _) => {}
                 _ => self.wait_for_version(version).await?,
             }
@@ -183,7 +179,7 @@ impl Call<'_> {
         let meta = protobuf::message(self.server.model, meta_type, &list_meta(&page)).map_err(Status::internal)?;
         let kind = &self.resource.kind;
         let mut chunks = Chunks::default();
-        chunks.copy(&protobuf::list_head(&kind.api_version(), &format!("{}List", kind.kind), &meta, size));
+        chunks.copy(&protobuf::list_head(&kind.api_version(), &self.resource.list_kind(), &meta, size));
         for (head, message) in heads.iter().zip(messages) {
             chunks.copy(head);
             chunks.share(message);
@@ -195,7 +191,7 @@ impl Call<'_> {
     fn table(&self, page: Page) -> Answer {
         let trees: Vec<Value> = page.objects.iter().map(|object| object.tree()).collect();
         let rows = crate::table::Rows::List { meta: list_meta(&page) };
-        let table = crate::table::of_objects_with(&self.resource, &trees, rows, self.query.get("includeObject"));
+        let table = self.as_table(&trees, rows);
         respond::respond_json(StatusCode::OK, self.accept.format, table.to_json().into())
     }
 

@@ -154,7 +154,7 @@ pub(crate) fn is_unchanged(before: &Value, object: &Value) -> bool {
 /// An applied configuration: YAML, of which JSON is a part. Members that stand twice are named, the last one counts.
 pub(crate) fn read_config(call: &Call<'_>) -> Result<Parsed, Status> {
     if call.body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
-        && let Ok(parsed) = json::parse_with_duplicates(&call.body)
+        && let Ok(parsed) = json::parse_noting_repeats(&call.body)
     {
         return Ok(parsed);
     }

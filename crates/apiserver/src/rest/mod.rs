@@ -22,11 +22,14 @@ use net::Body;
 use crate::{
     Server,
     auth::UserInfo,
+    cache::ReadError,
     negotiate::Accept,
     request::{Query, RequestInfo},
 };
 
-pub(crate) use delete::{DeleteOptions, FOREGROUND as FOREGROUND_FINALIZER, ORPHAN as ORPHAN_FINALIZER};
+pub(crate) use delete::{
+    DELETIONS_AT_ONCE, DeleteOptions, FOREGROUND as FOREGROUND_FINALIZER, ORPHAN as ORPHAN_FINALIZER,
+};
 pub(crate) use options::WriteOptions;
 pub(crate) use respond::{failure, partial, respond, respond_json};
 pub(crate) use update::Edit;
@@ -58,14 +61,14 @@ impl Call<'_> {
 
     /// Serves the resource itself or one of its subresources that read and write the same object.
     pub async fn serve(self) -> Answer {
-        let verb = Verb::parse(self.info.verb).ok_or_else(|| self.not_allowed())?;
+        let verb = Verb::parse(self.info.verb).ok_or_else(Status::method_not_allowed)?;
         if !self.resource.allows(verb) && self.info.subresource.is_empty() {
-            return Err(self.not_allowed());
+            return Err(Status::method_not_allowed());
         }
         // Collections are created in; single objects are replaced, patched and deleted.
         let on_one = !self.info.name.is_empty();
         if matches!(verb, Verb::Update | Verb::Patch) && !on_one || verb == Verb::Create && on_one {
-            return Err(self.not_allowed());
+            return Err(Status::method_not_allowed());
         }
         if self.resource.namespaced
             && self.info.namespace.is_empty()
@@ -91,13 +94,6 @@ impl Call<'_> {
         }
     }
 
-    pub(crate) fn not_allowed(&self) -> Status {
-        Status::failure(
-            api::status::Reason::MethodNotAllowed,
-            "the server does not allow this method on the requested resource",
-        )
-    }
-
     /// See [`ResourceTable::hub`].
     pub(crate) fn hub(&self) -> &Arc<Resource> {
         ResourceTable::hub(&self.resource)
@@ -107,21 +103,18 @@ impl Call<'_> {
         Status::not_found(&self.hub().group, &self.resource.plural, name)
     }
 
-    /// The name in the store's terms: `namespace/name`.
-    pub(crate) fn object_key(&self, name: &str) -> String {
-        if self.resource.namespaced { format!("{}/{name}", self.info.namespace) } else { name.to_owned() }
-    }
-
-    pub(crate) fn dry_run(&self) -> Result<bool, Status> {
-        let all = self.query.all("dryRun");
-        match all.iter().find(|value| *value != "All") {
-            None => Ok(!all.is_empty()),
-            Some(other) => Err(Status::invalid(
-                "meta.k8s.io",
-                "CreateOptions",
-                "",
-                vec![api::status::FieldError::not_supported("dryRun", [other], &["All"])],
-            )),
+    /// A change of the object that the request names, through the endpoint that it came to.
+    pub(crate) fn change<'c>(&'c self, dry_run: bool, manager: Option<&'c str>) -> Change<'c> {
+        Change {
+            server: self.server,
+            resource: self.hub(),
+            served: &self.resource,
+            subresource: &self.info.subresource,
+            namespace: &self.info.namespace,
+            name: &self.info.name,
+            user: self.user,
+            dry_run,
+            manager,
         }
     }
 }
@@ -142,20 +135,11 @@ pub(crate) fn store_status(error: store::Error) -> Status {
     }
 }
 
-impl From<crate::cache::ReadError> for RestError {
-    fn from(error: crate::cache::ReadError) -> RestError {
-        RestError(match error {
-            crate::cache::ReadError::Behind(behind) => Status::timeout(behind.to_string(), 1),
-            crate::cache::ReadError::Store(error) => store_status(error),
-        })
-    }
-}
-
-/// Lets `?` turn the lower layers' errors into a `Status`.
-pub(crate) struct RestError(pub Status);
-
-impl From<RestError> for Status {
-    fn from(error: RestError) -> Status {
-        error.0
+impl From<ReadError> for Status {
+    fn from(error: ReadError) -> Status {
+        match error {
+            ReadError::Behind(behind) => Status::timeout(behind.to_string(), 1),
+            ReadError::Store(error) => store_status(error),
+        }
     }
 }

@@ -36,9 +36,7 @@ impl WriteOptions {
         }
         errors.extend(manager_problems(given));
         let dry_run = call.query.all("dryRun");
-        if dry_run.iter().any(|value| value != "All") {
-            errors.push(FieldError::not_supported("dryRun", dry_run, &["All"]));
-        }
+        errors.extend(dry_run_problem(dry_run));
         let validation = FieldValidation::parse(call.query.get("fieldValidation").unwrap_or_default());
         if validation.is_none() {
             let given = call.query.get("fieldValidation");
@@ -54,6 +52,10 @@ impl WriteOptions {
             _ => Err(Status::invalid("meta.k8s.io", kind, "", errors)),
         }
     }
+}
+
+pub(super) fn dry_run_problem(given: &[String]) -> Option<FieldError> {
+    given.iter().any(|value| value != "All").then(|| FieldError::not_supported("dryRun", given, &["All"]))
 }
 
 /// The media type of the request's body.

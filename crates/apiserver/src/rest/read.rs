@@ -1,22 +1,34 @@
 //! GET of one object.
 
+use std::{sync::Arc, time::Duration};
+
 use api::Status;
 use http::StatusCode;
-use std::time::Duration;
 use store::Revision;
 
-use super::{Answer, Call, RestError, respond};
+use super::{Answer, Call};
+use crate::cache::Object;
 
 impl Call<'_> {
     pub(super) async fn get(&self) -> Answer {
         match self.query.get("resourceVersion") {
-            None | Some("") => self.server.cache.wait_until_current().await.map_err(RestError::from)?,
+            None | Some("") => self.server.cache.wait_until_current().await?,
             Some("0") => {}
             Some(version) => self.wait_for_version(version).await?,
         }
+        self.respond(StatusCode::OK, &*self.present()?)
+    }
+
+    /// The newest state of the object that the request names.
+    pub(crate) async fn current(&self) -> Result<Arc<Object>, Status> {
+        self.server.cache.wait_until_current().await?;
+        self.present()
+    }
+
+    fn present(&self) -> Result<Arc<Object>, Status> {
         let shelf = self.server.cache.shelf(&self.resource).ok_or_else(Status::no_such_resource)?;
-        let object = shelf.get(&self.object_key(&self.info.name)).ok_or_else(|| self.not_found(&self.info.name))?;
-        respond::object(&self.accept, &self.resource, StatusCode::OK, &object)
+        let (namespace, name) = (&self.info.namespace, &self.info.name);
+        shelf.get(&self.resource.object_key(namespace, name)).ok_or_else(|| self.not_found(name))
     }
 
     /// Answers once the cache shows a client's resourceVersion; one from the future is refused after a while.

@@ -1,10 +1,9 @@
 //! PUT and PATCH of an object and of its status.
 
 use api::{
-    Model, Status, Value,
+    Status, Value,
     decode::{self, Defaults},
-    json::{self, Parsed},
-    model::TypeId,
+    json::{self, Parsed, Repeats},
     patch::{JsonPatch, PatchError, merge, strategic},
     status::{FieldError, Reason},
 };
@@ -14,26 +13,11 @@ use super::{
     Answer, Call,
     management::{self, Management},
     options::{self, WriteOptions},
-    respond,
-    write::{self, Change, FieldValidation, Scope},
+    write::{self, FieldValidation, Scope},
 };
 use crate::{auth::Attributes, cache::Object, negotiate, pipeline, request::RequestInfo, strategy};
 
 impl Call<'_> {
-    fn change<'c>(&'c self, options: &'c WriteOptions, manager: Option<&'c str>) -> Change<'c> {
-        Change {
-            server: self.server,
-            resource: self.hub(),
-            served: &self.resource,
-            subresource: &self.info.subresource,
-            namespace: &self.info.namespace,
-            name: &self.info.name,
-            user: self.user,
-            dry_run: options.dry_run,
-            manager,
-        }
-    }
-
     fn scope(&self) -> Scope {
         if self.info.subresource == "status" { Scope::Status } else { Scope::Main }
     }
@@ -44,7 +28,7 @@ impl Call<'_> {
         let (mut object, mut warnings) = write::read_object(&self.resource, parsed, options.validation)?;
         self.check_place(&mut object)?;
         let mut admitted = Vec::new();
-        let change = self.change(&options, Some(&options.manager));
+        let change = self.change(options.dry_run, Some(&options.manager));
         let result = change.run_warning(self.scope(), |_| Ok(object.clone()), &mut admitted).await;
         warnings.extend(admitted);
         let answer = match result {
@@ -52,10 +36,10 @@ impl Call<'_> {
                 self.authorize_create().await?;
                 object.take(&["metadata", "resourceVersion"]);
                 self.own_new(&mut object, &options.manager);
-                let stored = self.create_object(object, &mut warnings).await?;
-                respond::object(&self.accept, &self.resource, StatusCode::CREATED, &stored)?
+                let stored = self.create_object(object, options.dry_run, &mut warnings).await?;
+                self.respond(StatusCode::CREATED, &stored)?
             }
-            result => respond::object(&self.accept, &self.resource, StatusCode::OK, result?.object())?,
+            result => self.respond(StatusCode::OK, result?.object())?,
         };
         Ok(write::with_warnings(answer, &warnings))
     }
@@ -100,33 +84,29 @@ impl Call<'_> {
     pub(super) async fn patch(&self) -> Answer {
         let options = WriteOptions::of(self)?;
         let edit = Edit::read(self)?;
-        let management = Management::of(self.server, &self.resource, &self.info.subresource);
-        let change = self.change(&options, edit.manager(&options));
+        let change = self.change(options.dry_run, edit.manager(&options));
         for _ in 0..CREATE_TRIES {
-            let mut warnings = edit.warnings(&options);
-            let mut admitted = Vec::new();
+            let (mut warnings, mut admitted) = (Vec::new(), Vec::new());
             let changed = change.run_warning(
                 self.scope(),
                 |before| {
-                    let mut object = edit.of(&management, &options, before)?;
-                    self.check_kind_kept(&object, before)?;
-                    warnings = edit.warnings(&options);
-                    warnings.extend(self.finish_patch(&mut object, options.validation, edit.complaints())?);
+                    let (object, complaints) = self.edited(&edit, &options, Some(before))?;
+                    warnings = complaints;
                     Ok(object)
                 },
                 &mut admitted,
             );
-            let answer = match (changed.await, &edit) {
-                (Err(status), Edit::Apply(_))
-                    if status.reason == Reason::NotFound && self.info.subresource.is_empty() =>
+            let answer = match changed.await {
+                Err(status)
+                    if status.reason == Reason::NotFound && edit.is_apply() && self.info.subresource.is_empty() =>
                 {
                     match self.apply_new(&edit, &options, &mut warnings).await {
                         // Somebody else was quicker.
                         Err(status) if status.reason == Reason::AlreadyExists => continue,
-                        stored => respond::object(&self.accept, &self.resource, StatusCode::CREATED, &stored?)?,
+                        stored => self.respond(StatusCode::CREATED, &stored?)?,
                     }
                 }
-                (outcome, _) => respond::object(&self.accept, &self.resource, StatusCode::OK, outcome?.object())?,
+                outcome => self.respond(StatusCode::OK, outcome?.object())?,
             };
             warnings.extend(admitted);
             return Ok(write::with_warnings(answer, &warnings));
@@ -142,9 +122,8 @@ impl Call<'_> {
         options: &WriteOptions,
         warnings: &mut Vec<String>,
     ) -> Result<Object, Status> {
-        let management = Management::of(self.server, &self.resource, "");
-        let mut object = edit.of(&management, options, &Value::object())?;
-        warnings.extend(self.finish_patch(&mut object, options.validation, &[])?);
+        let (object, complaints) = self.edited(edit, options, None)?;
+        *warnings = complaints;
         let uid = object.str_at(&["metadata", "uid"]);
         if !uid.is_empty() {
             let why =
@@ -152,7 +131,48 @@ impl Call<'_> {
             return Err(Status::conflict(&self.hub().group, &self.resource.plural, &self.info.name, &why));
         }
         self.authorize_create().await?;
-        self.create_object(object, warnings).await
+        self.create_object(object, options.dry_run, warnings).await
+    }
+
+    /// What an edit makes of an object, or of nothing, decoded as a client's own object would be; and what to warn of.
+    fn edited(
+        &self,
+        edit: &Edit,
+        options: &WriteOptions,
+        before: Option<&Value>,
+    ) -> Result<(Value, Vec<String>), Status> {
+        let management = Management::of(self.server, &self.resource, &self.info.subresource);
+        let edited = || edit.of(&management, options, before.unwrap_or(&Value::object()));
+        let mut object = edited()?;
+        if let Some(before) = before {
+            self.check_kind_kept(&object, before)?;
+        }
+        let mut unknown = self.decode_edited(&mut object)?;
+        // Upstream writes what came of the patch with sorted names before it looks at it.
+        unknown.sort();
+        let unknown = unknown.iter().map(|path| json::unknown_field(path));
+        let complaints: Vec<String> = edit.complaints.iter().cloned().chain(unknown).collect();
+        self.check_place(&mut object)?;
+        match options.validation {
+            FieldValidation::Strict if !complaints.is_empty() => {
+                let detail = format!("strict decoding error: {}", complaints.join(", "));
+                // Once more, as decoding drops what is unknown.
+                let error = FieldError::invalid("patch", edited()?.to_string(), detail);
+                Err(Status::invalid("", "", "", vec![error]))
+            }
+            FieldValidation::Warn => Ok((object, complaints)),
+            _ => Ok((object, Vec::new())),
+        }
+    }
+
+    /// Gives the paths of what the schema does not have.
+    pub(crate) fn decode_edited(&self, object: &mut Value) -> Result<Vec<String>, Status> {
+        let decoded = decode::decode(self.resource.model(), self.resource.ty, object, Defaults::On);
+        decoded.map(|findings| findings.unknown).map_err(|error| {
+            let patch: String = String::from_utf8_lossy(&self.body).chars().take(256).collect();
+            let error = FieldError::invalid("patch", patch, error.to_string());
+            Status::invalid(&self.resource.group, &self.resource.kind.kind, &self.info.name, vec![error])
+        })
     }
 
     fn check_kind_kept(&self, object: &Value, before: &Value) -> Result<(), Status> {
@@ -170,68 +190,61 @@ impl Call<'_> {
             format!("the patch would change apiVersion or kind, which must stay {} {}", kind.api_version(), kind.kind);
         Err(Status::bad_request(message))
     }
-
-    /// A patched object is decoded as a client's own would be. `complaints` are those of the patch itself.
-    fn finish_patch(
-        &self,
-        object: &mut Value,
-        validation: FieldValidation,
-        complaints: &[String],
-    ) -> Result<Vec<String>, Status> {
-        let kind = &self.resource.kind;
-        let patched = if validation == FieldValidation::Strict { object.to_string() } else { String::new() };
-        let findings =
-            decode::decode(self.resource.model(), self.resource.ty, object, Defaults::On).map_err(|error| {
-                let name = &self.info.name;
-                let error = FieldError::invalid(
-                    "patch",
-                    String::from_utf8_lossy(&self.body).chars().take(256).collect::<String>(),
-                    error.to_string(),
-                );
-                Status::invalid(&self.resource.group, &kind.kind, name, vec![error])
-            })?;
-        let mut unknown = findings.unknown;
-        // Upstream writes what came of the patch with sorted names before it looks at it.
-        unknown.sort();
-        let strict: Vec<String> = complaints.iter().cloned().chain(write::unknowns(&unknown)).collect();
-        self.check_place(object)?;
-        match validation {
-            FieldValidation::Strict if !strict.is_empty() => {
-                let detail = format!("strict decoding error: {}", strict.join(", "));
-                Err(Status::invalid("", "", "", vec![FieldError::invalid("patch", patched, detail)]))
-            }
-            FieldValidation::Warn => Ok(strict),
-            _ => Ok(Vec::new()),
-        }
-    }
 }
 
 /// How often an apply that found nothing, and then something, is tried.
 const CREATE_TRIES: usize = 5;
 
-/// What a PATCH does: change the object by a recipe, or apply a configuration.
-pub(crate) enum Edit {
-    /// With what a strict decoder complains of in the patch.
-    Patch(Patch, Vec<String>),
-    Apply(Parsed),
+/// What a PATCH does to an object.
+pub(crate) struct Edit {
+    recipe: Recipe,
+    /// What a strict decoder complains of in the request's body.
+    complaints: Vec<String>,
+}
+
+enum Recipe {
+    Json(JsonPatch),
+    Merge(Value),
+    Strategic(Value),
+    /// The configuration that is applied.
+    Apply(Value),
 }
 
 impl Edit {
     /// The patch or configuration in a request's body.
     pub(crate) fn read(call: &Call<'_>) -> Result<Edit, Status> {
-        if options::is_apply(call) {
-            management::read_config(call).map(Edit::Apply)
-        } else {
-            Patch::read(call).map(|(patch, complaints)| Edit::Patch(patch, complaints))
+        let media_type = options::media_type(call);
+        // What merges by the tags of Go types is not for custom resources.
+        let known: &[&str] =
+            if call.resource.custom.is_some() { &[PATCHES[0], PATCHES[1], PATCHES[3]] } else { &PATCHES };
+        if !known.contains(&media_type) {
+            return Err(Status::unsupported_media_type(known));
         }
+        if media_type == options::APPLY {
+            let Parsed { value, repeats } = management::read_config(call)?;
+            return Ok(Edit { recipe: Recipe::Apply(value), complaints: repeats.complaints(&[]) });
+        }
+        let Parsed { value, repeats } = json::parse_noting_repeats(&call.body)
+            .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+        if media_type == PATCHES[0] {
+            let complaints = operations_complaints(&value, &repeats);
+            let patch = JsonPatch::decode(value).map_err(|error| error.status())?;
+            return Ok(Edit { recipe: Recipe::Json(patch), complaints });
+        }
+        if value.as_object().is_none() {
+            return Err(Status::bad_request("error decoding patch: the patch is not a JSON object"));
+        }
+        let recipe = if media_type == PATCHES[1] { Recipe::Merge(value) } else { Recipe::Strategic(value) };
+        Ok(Edit { recipe, complaints: repeats.complaints(&[]) })
+    }
+
+    pub(crate) fn is_apply(&self) -> bool {
+        matches!(self.recipe, Recipe::Apply(_))
     }
 
     /// Who becomes the owner of what changes: an apply says by itself what it owns.
     pub(crate) fn manager<'o>(&self, options: &'o WriteOptions) -> Option<&'o str> {
-        match self {
-            Edit::Patch(..) => Some(&options.manager),
-            Edit::Apply(_) => None,
-        }
+        (!self.is_apply()).then_some(&options.manager)
     }
 
     /// `before` as it is to be, not yet decoded.
@@ -241,44 +254,23 @@ impl Edit {
         options: &WriteOptions,
         before: &Value,
     ) -> Result<Value, Status> {
-        let config = match self {
-            Edit::Patch(patch, _) => return patch.apply(management.model, management.ty, before),
-            Edit::Apply(config) => config,
-        };
-        let object = management.apply(before, &config.value, &options.manager, options.force)?;
-        match duplicated(config) {
-            duplicated if options.validation == FieldValidation::Strict && !duplicated.is_empty() => {
-                Err(Status::bad_request(format!("error strict decoding YAML: {}", duplicated.join(", "))))
+        let edited = match &self.recipe {
+            Recipe::Json(patch) => patch.apply(before.clone()).map_err(PatchError::from),
+            Recipe::Merge(patch) => merge::apply(before.clone(), patch.clone()),
+            Recipe::Strategic(patch) => {
+                strategic::apply(management.model, management.ty, before.clone(), patch.clone())
             }
-            _ => Ok(object),
-        }
+            Recipe::Apply(config) => {
+                let object = management.apply(before, config, &options.manager, options.force)?;
+                if options.validation == FieldValidation::Strict && !self.complaints.is_empty() {
+                    let why = format!("error strict decoding YAML: {}", self.complaints.join(", "));
+                    return Err(Status::bad_request(why));
+                }
+                Ok(object)
+            }
+        };
+        edited.map_err(|error| error.status())
     }
-
-    fn complaints(&self) -> &[String] {
-        match self {
-            Edit::Patch(_, complaints) => complaints,
-            Edit::Apply(_) => &[],
-        }
-    }
-
-    pub(crate) fn warnings(&self, options: &WriteOptions) -> Vec<String> {
-        match self {
-            Edit::Apply(config) if options.validation == FieldValidation::Warn => duplicated(config),
-            _ => Vec::new(),
-        }
-    }
-}
-
-/// The complaints about members that stand twice.
-fn duplicated(config: &Parsed) -> Vec<String> {
-    config.complaints(&[])
-}
-
-/// A patch of one of the kinds that Kubernetes knows.
-pub(crate) enum Patch {
-    Json(JsonPatch),
-    Merge(Value),
-    Strategic(Value),
 }
 
 const PATCHES: [&str; 4] = [
@@ -288,45 +280,9 @@ const PATCHES: [&str; 4] = [
     options::APPLY,
 ];
 
-impl Patch {
-    fn read(call: &Call<'_>) -> Result<(Patch, Vec<String>), Status> {
-        let media_type = options::media_type(call);
-        // What merges by the tags of Go types is not for custom resources.
-        let known: &[&str] =
-            if call.resource.custom.is_some() { &[PATCHES[0], PATCHES[1], PATCHES[3]] } else { &PATCHES };
-        if !known.contains(&media_type) {
-            return Err(Status::unsupported_media_type(known));
-        }
-        let mut parsed = json::parse_with_duplicates(&call.body)
-            .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
-        if media_type == PATCHES[0] {
-            let complaints = operations_complaints(&parsed);
-            let patch = JsonPatch::decode(parsed.value).map_err(|error| error.status())?;
-            return Ok((Patch::Json(patch), complaints));
-        }
-        if parsed.value.as_object().is_none() {
-            return Err(Status::bad_request("error decoding patch: the patch is not a JSON object"));
-        }
-        let complaints = parsed.complaints(&[]);
-        let tree = std::mem::take(&mut parsed.value);
-        Ok((if media_type == PATCHES[1] { Patch::Merge(tree) } else { Patch::Strategic(tree) }, complaints))
-    }
-
-    /// `before`, patched; `ty` is its type.
-    fn apply(&self, model: &Model, ty: TypeId, before: &Value) -> Result<Value, Status> {
-        let before = before.clone();
-        let patched = match self {
-            Patch::Json(patch) => patch.apply(before).map_err(PatchError::from),
-            Patch::Merge(patch) => merge::apply(before, patch.clone()),
-            Patch::Strategic(patch) => strategic::apply(model, ty, before, patch.clone()),
-        };
-        patched.map_err(|error| error.status())
-    }
-}
-
 /// What operations say that they do not have, and what they say twice.
-fn operations_complaints(patch: &Parsed) -> Vec<String> {
-    let operations = patch.value.as_array().unwrap_or_default().iter().enumerate();
+fn operations_complaints(patch: &Value, repeats: &Repeats) -> Vec<String> {
+    let operations = patch.as_array().unwrap_or_default().iter().enumerate();
     let unknown: Vec<String> = operations
         .flat_map(|(at, operation)| {
             operation.as_object().into_iter().flat_map(|map| map.keys()).map(move |name| (at, name))
@@ -334,5 +290,5 @@ fn operations_complaints(patch: &Parsed) -> Vec<String> {
         .filter(|(_, name)| !matches!(*name, "op" | "from" | "path" | "value"))
         .map(|(at, name)| format!("[{at}].{name}"))
         .collect();
-    patch.complaints(&unknown).into_iter().map(|complaint| format!("json patch {complaint}")).collect()
+    repeats.complaints(&unknown).into_iter().map(|complaint| format!("json patch {complaint}")).collect()
 }

@@ -5,13 +5,13 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use api::Status;
 use bytes::Bytes;
 use futures_util::stream;
-use http::{Response, header};
+use http::Response;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use store::Revision;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Answer, Call, RestError, frames::Transform, read::parse_version};
+use super::{Answer, Call, frames::Transform, read::parse_version, respond};
 use crate::{
     Server,
     cache::{Event, EventKind, WatchCursor},
@@ -87,7 +87,7 @@ impl Call<'_> {
             return Err(Status::invalid("meta.k8s.io", "ListOptions", "", vec![error]));
         }
         match version {
-            "" => self.server.cache.wait_until_current().await.map_err(RestError::from)?,
+            "" => self.server.cache.wait_until_current().await?,
             "0" => {}
             _ => self.wait_for_version(version).await?,
         }
@@ -128,16 +128,12 @@ struct Watch {
 
 impl Watch {
     fn into_response(self) -> Response<net::Body> {
-        let content_type = header::HeaderValue::from_static(self.transform.content_type());
+        let content_type = self.transform.content_type();
         let frames = stream::unfold(self, |mut watch| async move {
             let bytes = watch.next().await?;
             Some((Ok(Frame::data(bytes)), watch))
         });
-        let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, content_type);
-        headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-cache, private"));
-        response
+        respond::streamed(content_type, StreamBody::new(frames).boxed_unsync())
     }
 
     async fn next(&mut self) -> Option<Bytes> {

@@ -6,7 +6,7 @@ use std::{borrow::Cow, sync::Arc};
 use api::{
     Resource, Status, Value,
     decode::{self, Defaults},
-    json::{self, Parsed},
+    json::{self, Parsed, Repeats},
     status::FieldError,
 };
 use bytes::Bytes;
@@ -15,7 +15,6 @@ use net::Body;
 use store::{Error as StoreError, Revision};
 
 use super::{
-    RestError,
     management::{self, Management},
     store_status,
 };
@@ -58,8 +57,7 @@ pub(crate) fn read_object(
     parsed: Parsed,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    let mut parsed = parsed;
-    let mut object = std::mem::take(&mut parsed.value);
+    let Parsed { value: mut object, repeats } = parsed;
     check_kind(resource, &object)?;
     let findings = decode::decode(resource.model(), resource.ty, &mut object, Defaults::On).map_err(|error| {
         let kind = &resource.kind;
@@ -68,7 +66,7 @@ pub(crate) fn read_object(
             kind.kind, kind.version, kind.kind
         ))
     })?;
-    let strict = strictness(resource, &findings.unknown, &parsed);
+    let strict = strictness(resource, &findings.unknown, &repeats);
     match validation {
         FieldValidation::Strict if !strict.is_empty() => Err(Status::bad_request(format!(
             "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
@@ -84,17 +82,13 @@ pub(crate) fn read_object(
 
 /// Complaints of a strict decoder. Custom resources are read without a schema first, so that duplicates come before what is
 /// unknown, and include it.
-fn strictness(resource: &Resource, unknown: &[String], parsed: &Parsed) -> Vec<String> {
+fn strictness(resource: &Resource, unknown: &[String], repeats: &Repeats) -> Vec<String> {
     if resource.custom.is_none() {
-        return parsed.complaints(unknown);
+        return repeats.complaints(unknown);
     }
-    let mut complaints = parsed.complaints(&[]);
-    complaints.extend(unknowns(unknown));
+    let mut complaints = repeats.complaints(&[]);
+    complaints.extend(unknown.iter().map(|path| json::unknown_field(path)));
     complaints
-}
-
-pub(super) fn unknowns(paths: &[String]) -> impl Iterator<Item = String> {
-    paths.iter().map(|path| format!("unknown field \"{path}\""))
 }
 
 fn check_kind(resource: &Resource, object: &Value) -> Result<(), Status> {
@@ -183,7 +177,7 @@ pub(crate) enum Scope {
 
 impl Change<'_> {
     fn key(&self) -> String {
-        if self.resource.namespaced { format!("{}/{}", self.namespace, self.name) } else { self.name.to_owned() }
+        self.resource.object_key(self.namespace, self.name)
     }
 
     pub(crate) fn shelf(&self) -> Result<Arc<Shelf>, Status> {
@@ -221,7 +215,7 @@ impl Change<'_> {
                     return Err(self.not_found());
                 }
                 fresh = true;
-                self.server.cache.wait_until_current().await.map_err(RestError::from)?;
+                self.server.cache.wait_until_current().await?;
                 current = shelf.get(&self.key());
                 continue;
             };
@@ -233,7 +227,7 @@ impl Change<'_> {
                 Err(Attempt::Fail(status)) => return Err(*status),
                 Ok(outcome) => return Ok(outcome),
             };
-            self.server.cache.wait_until_current().await.map_err(RestError::from)?;
+            self.server.cache.wait_until_current().await?;
             fresh = true;
             current = shelf.get(&self.key());
             if let Some(ended) = ended
@@ -310,7 +304,7 @@ impl Change<'_> {
         Ok(object)
     }
 
-    async fn commit(&self, old: &Arc<Object>, before: &Value, object: Value) -> Result<Outcome, Attempt> {
+    async fn commit(&self, old: &Arc<Object>, before: &Value, mut object: Value) -> Result<Outcome, Attempt> {
         if is_finished(&object) {
             return self.delete(old).await;
         }
@@ -318,13 +312,12 @@ impl Change<'_> {
             return Ok(Outcome::Unchanged(old.clone()));
         }
         let shelf = self.shelf()?;
-        let mut bytes = stored_bytes(&shelf.resource, object);
+        let mut bytes = stored_bytes(&shelf.resource, &mut object);
         let revision = match self.put(old, &bytes).await {
             // Better without the entries of managers than not at all.
             Err(StoreError::TooLarge { .. }) if self.manager.is_some() => {
-                let mut object = json::parse(&bytes).map_err(Status::internal)?;
                 object.take(&management::MANAGED_FIELDS);
-                bytes = stored_bytes(&shelf.resource, object);
+                bytes = stored_bytes(&shelf.resource, &mut object);
                 self.put(old, &bytes).await
             }
             result => result,
@@ -334,9 +327,8 @@ impl Change<'_> {
             Err(StoreError::Conflict { .. }) => return Err(Attempt::Raced),
             Err(error) => return Err(store_status(error).into()),
         };
-        let stored =
-            Object::new(&shelf.resource, &shelf.fields, &old.key, revision, &bytes).map_err(Status::internal)?;
-        Ok(Outcome::Stored(stored))
+        let stored = Object::of(&shelf.resource, &shelf.fields, &old.key, revision, &bytes, object);
+        stored.map(Outcome::Stored).map_err(|error| Status::internal(error).into())
     }
 
     async fn put(&self, old: &Object, bytes: &Bytes) -> Result<Revision, StoreError> {
@@ -436,13 +428,13 @@ pub(crate) async fn insert(
     resource: &Arc<Resource>,
     namespace: &str,
     name: &str,
-    object: Value,
+    mut object: Value,
     dry_run: bool,
 ) -> Result<Object, Status> {
     let shelf = server.cache.shelf(resource).ok_or_else(Status::no_such_resource)?;
-    let bytes = stored_bytes(&shelf.resource, object);
+    let bytes = stored_bytes(&shelf.resource, &mut object);
     let key = resource.storage_key(namespace, name);
-    let short = if resource.namespaced { format!("{namespace}/{name}") } else { name.to_owned() };
+    let short = resource.object_key(namespace, name);
     let exists = || {
         let mut status = Status::already_exists(&resource.group, &resource.plural, name);
         if shelf.get(&short).is_some_and(|present| present.tree().at(&["metadata", "deletionTimestamp"]).is_some()) {
@@ -451,7 +443,7 @@ pub(crate) async fn insert(
         status
     };
     let revision = if dry_run {
-        server.cache.wait_until_current().await.map_err(RestError::from)?;
+        server.cache.wait_until_current().await?;
         if shelf.get(&short).is_some() {
             return Err(exists());
         }
@@ -463,5 +455,5 @@ pub(crate) async fn insert(
             Err(error) => return Err(store_status(error)),
         }
     };
-    Object::new(&shelf.resource, &shelf.fields, &short, revision, &bytes).map_err(Status::internal)
+    Object::of(&shelf.resource, &shelf.fields, &short, revision, &bytes, object).map_err(Status::internal)
 }

@@ -3,7 +3,7 @@
 
 use api::{CustomResource, Resource, Value, status::FieldError};
 
-use super::{NameRule, Strategy};
+use super::Strategy;
 use crate::rest::Scope;
 
 impl Strategy for CustomResource {
@@ -61,10 +61,6 @@ impl Strategy for CustomResource {
     /// Without a status of its own, whatever is called so counts like the rest.
     fn counts_status(&self, resource: &Resource) -> bool {
         !resource.has_status()
-    }
-
-    fn name_rule(&self) -> NameRule {
-        NameRule::Subdomain
     }
 }
 

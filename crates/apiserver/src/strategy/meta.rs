@@ -80,10 +80,9 @@ pub(crate) fn random_suffix() -> String {
 
 /// A random (version 4) UUID.
 pub(crate) fn new_uid() -> String {
-    let mut bytes: [u8; 16] = rand::random();
-    bytes[6] = (bytes[6] & 0x0f) | 0x40;
-    bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let random: u128 = rand::random();
+    let (version, variant) = (0xf << 76, 0b11 << 62);
+    let hex = format!("{:032x}", (random & !version & !variant) | (0x4 << 76) | (0b10 << 62));
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
@@ -171,12 +170,9 @@ fn differs_beyond_metadata(object: &Value, old: &Value, with_status: bool) -> bo
         || new.iter().filter(|(name, _)| counts(name)).any(|(name, value)| old.get(name) != Some(value))
 }
 
-fn pairs(metadata: &Value, name: &str) -> Vec<(String, String)> {
+fn pairs<'m>(metadata: &'m Value, name: &str) -> impl Iterator<Item = (&'m str, &'m str)> {
     let map = metadata.get(name).and_then(Value::as_object);
-    map.map(|map| {
-        map.iter().map(|(key, value)| (key.to_owned(), value.as_str().unwrap_or_default().to_owned())).collect()
-    })
-    .unwrap_or_default()
+    map.into_iter().flat_map(|map| map.iter()).map(|(key, value)| (key, value.as_str().unwrap_or_default()))
 }
 
 fn name_problems(rule: NameRule, name: &str) -> Vec<String> {
@@ -210,13 +206,8 @@ pub fn validate_meta(resource: &Resource, strategy: &dyn Strategy, object: &Valu
     } else if !namespace.is_empty() {
         errors.push(FieldError::forbidden("metadata.namespace", "not allowed on this type"));
     }
-    let labels = pairs(metadata, "labels");
-    errors.extend(names::labels(labels.iter().map(|(key, value)| (key.as_str(), value.as_str())), "metadata.labels"));
-    let annotations = pairs(metadata, "annotations");
-    errors.extend(names::annotations(
-        annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())),
-        "metadata.annotations",
-    ));
+    errors.extend(names::labels(pairs(metadata, "labels"), "metadata.labels"));
+    errors.extend(names::annotations(pairs(metadata, "annotations"), "metadata.annotations"));
     errors.extend(validate_finalizers(metadata));
     errors.extend(validate_owners(metadata));
     errors
@@ -246,14 +237,10 @@ fn validate_owners(metadata: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut controllers = 0;
     for (index, owner) in owners.iter().enumerate() {
-        for (name, detail) in [
-            ("apiVersion", "must not be empty"),
-            ("kind", "must not be empty"),
-            ("name", "must not be empty"),
-            ("uid", "must not be empty"),
-        ] {
+        for name in ["apiVersion", "kind", "name", "uid"] {
             if owner.str_at(&[name]).is_empty() {
-                errors.push(FieldError::invalid(format!("metadata.ownerReferences[{index}].{name}"), "", detail));
+                let field = format!("metadata.ownerReferences[{index}].{name}");
+                errors.push(FieldError::invalid(field, "", "must not be empty"));
             }
         }
         controllers += usize::from(owner.get("controller").and_then(Value::as_bool) == Some(true));
@@ -299,4 +286,21 @@ pub fn validate_meta_update(resource: &Resource, object: &Value, old: &Value) ->
 
 fn is_propagation(name: &str) -> bool {
     name == crate::rest::ORPHAN_FINALIZER || name == crate::rest::FOREGROUND_FINALIZER
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uids_are_random_uuids_of_version_4() {
+        for _ in 0..64 {
+            let uid = new_uid();
+            let parts: Vec<usize> = uid.split('-').map(str::len).collect();
+            assert_eq!(parts, [8, 4, 4, 4, 12], "{uid}");
+            assert_eq!(&uid[14..15], "4", "{uid}");
+            assert!(matches!(&uid[19..20], "8" | "9" | "a" | "b"), "{uid}");
+        }
+        assert_ne!(new_uid(), new_uid());
+    }
 }

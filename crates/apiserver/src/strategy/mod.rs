@@ -20,7 +20,7 @@ use crate::rest::Scope;
 pub(crate) use definition::conformance;
 pub(crate) use meta::{new_uid, prepare_update, random_suffix};
 pub use meta::{prepare_create, validate_meta, validate_meta_update};
-pub(crate) use pod::qos_class;
+pub(crate) use pod::{containers, qos_class};
 pub use selectable::Selectable;
 pub(crate) use validate::pod_errors;
 

@@ -124,16 +124,19 @@ fn apply_label_keys(pod: &mut Value) {
     }
 }
 
+/// A pod's containers in one of the lists of its spec.
+pub(crate) fn containers<'p>(pod: &'p Value, list: &str) -> &'p [Value] {
+    pod.at(&["spec", list]).and_then(Value::as_array).unwrap_or_default()
+}
+
 /// `pkg/apis/core/v1/helper/qos`: guaranteed where every container's limits equal its requests for CPU and memory.
 pub(crate) fn qos_class(pod: &Value) -> &'static str {
-    let lists = ["containers", "initContainers"].into_iter().filter_map(|list| pod.at(&["spec", list])?.as_array());
-    let containers: Vec<&Value> = lists.flatten().collect();
     let quantity = |container: &Value, kind: &str, name: &str| {
         let text = container.at(&["resources", kind, name])?.as_str()?;
         Quantity::parse(text).ok().filter(|quantity| !quantity.is_zero())
     };
     let (mut any, mut guaranteed) = (false, true);
-    for container in containers {
+    for container in ["containers", "initContainers"].into_iter().flat_map(|list| containers(pod, list)) {
         for name in ["cpu", "memory"] {
             let (request, limit) = (quantity(container, "requests", name), quantity(container, "limits", name));
             any |= request.is_some() || limit.is_some();

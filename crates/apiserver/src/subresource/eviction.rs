@@ -6,16 +6,13 @@ use api::{Resource, Status, Value, selector::LabelSelector, status::Cause};
 use http::StatusCode;
 
 use super::{body, objects::set_condition};
-use crate::rest::{Answer, Call, Change, DeleteOptions, Scope, respond_json};
+use crate::rest::{Answer, Call, Change, DeleteOptions, Scope, WriteOptions, respond_json};
 
 pub(super) async fn serve(call: Call<'_>) -> Answer {
     let eviction = body(&call)?;
     let mut options = DeleteOptions::parse(eviction.get("deleteOptions").unwrap_or(&Value::Null))?;
-    options.dry_run |= call.dry_run()?;
-    call.server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
-    let shelf = call.server.cache.shelf(&call.resource).ok_or_else(Status::no_such_resource)?;
-    let key = format!("{}/{}", call.info.namespace, call.info.name);
-    let pod = shelf.get(&key).ok_or_else(|| call.not_found(&call.info.name))?.tree();
+    options.dry_run |= WriteOptions::of(&call)?.dry_run;
+    let pod = call.current().await?.tree();
     // A pod that has ended or never ran is nobody's loss.
     let counts = !matches!(pod.str_at(&["status", "phase"]), "Succeeded" | "Failed" | "Pending")
         && pod.at(&["metadata", "deletionTimestamp"]).is_none();
@@ -24,7 +21,7 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
             call.server.resource("policy", "v1", "poddisruptionbudgets").ok_or_else(Status::no_such_resource)?;
         match matching(&call, &budgets, &pod)?.as_slice() {
             [] => {}
-            [one] => spend(&call, &budgets, one, &pod).await?,
+            [one] => spend(&call, &budgets, one, &pod, options.dry_run).await?,
             _ => {
                 return Err(Status::internal(
                     "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
@@ -33,7 +30,7 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
         }
     }
     if !options.dry_run {
-        mark(&call).await?;
+        mark(&call, &mut options).await?;
     }
     call.delete_one(&call.info.namespace, &call.info.name, &options).await?;
     let mut success = Status::success();
@@ -41,27 +38,22 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
     respond_json(StatusCode::CREATED, call.accept.format, success.to_json().into())
 }
 
-/// Says in the pod why it ends: whoever counts failures, a Job for one, can tell this one apart.
-async fn mark(call: &Call<'_>) -> Result<(), Status> {
+/// Says in the pod why it ends: whoever counts failures, a Job for one, can tell this one apart. Who asks for one version of
+/// the pod gets it deleted in the version that this makes.
+async fn mark(call: &Call<'_>, options: &mut DeleteOptions) -> Result<(), Status> {
     let now = api::time::format(call.server.clock.now());
-    let change = Change {
-        server: call.server,
-        resource: &call.resource,
-        served: &call.resource,
-        subresource: "status",
-        namespace: &call.info.namespace,
-        name: &call.info.name,
-        user: call.user,
-        dry_run: false,
-        manager: None,
-    };
+    let change = Change { subresource: "status", ..call.change(false, None) };
     let why = [("reason", "EvictionByEvictionAPI"), ("message", "Eviction API: evicting")];
     let marked = |before: &Value| {
+        call.check_preconditions(before, &call.info.name, options)?;
         let mut object = before.clone();
         set_condition(&mut object, "DisruptionTarget", &now, &why);
         Ok(object)
     };
-    change.run(Scope::Free, marked).await?;
+    let marked = change.run(Scope::Free, marked).await?;
+    if options.resource_version.is_some() {
+        options.resource_version = Some(marked.object().revision.to_string());
+    }
     Ok(())
 }
 
@@ -86,19 +78,15 @@ fn matching(call: &Call<'_>, budgets: &Resource, pod: &Value) -> Result<Vec<Stri
 }
 
 /// Takes one disruption from the budget, or refuses.
-async fn spend(call: &Call<'_>, budgets: &Arc<Resource>, name: &str, pod: &Value) -> Result<(), Status> {
+async fn spend(call: &Call<'_>, budgets: &Arc<Resource>, name: &str, pod: &Value, dry_run: bool) -> Result<(), Status> {
     let pod_name = pod.str_at(&["metadata", "name"]).to_owned();
     let now = api::time::format(call.server.clock.now());
     let change = Change {
-        server: call.server,
         resource: budgets,
         served: budgets,
         subresource: "status",
-        namespace: &call.info.namespace,
         name,
-        user: call.user,
-        dry_run: call.dry_run()?,
-        manager: Some(crate::rest::management::SERVER),
+        ..call.change(dry_run, Some(crate::rest::management::SERVER))
     };
     let ready = pod
         .at(&["status", "conditions"])
@@ -116,7 +104,7 @@ async fn spend(call: &Call<'_>, budgets: &Arc<Resource>, name: &str, pod: &Value
                 return Ok(before.clone());
             }
             if number(&["status", "observedGeneration"]) < number(&["metadata", "generation"]) {
-                return Err(refused(name, "The disruption budget is still being processed by the server.", 10));
+                return Err(refused("The disruption budget is still being processed by the server.", 10));
             }
             let allowed = number(&["status", "disruptionsAllowed"]);
             if allowed <= 0 {
@@ -125,7 +113,7 @@ async fn spend(call: &Call<'_>, budgets: &Arc<Resource>, name: &str, pod: &Value
                     number(&["status", "desiredHealthy"]),
                     number(&["status", "currentHealthy"])
                 );
-                return Err(refused(name, &text, 0));
+                return Err(refused(&text, 0));
             }
             let mut object = before.clone();
             object.set(&["status", "disruptionsAllowed"], allowed - 1);
@@ -136,7 +124,7 @@ async fn spend(call: &Call<'_>, budgets: &Arc<Resource>, name: &str, pod: &Value
     Ok(())
 }
 
-fn refused(_budget: &str, detail: &str, retry_after: u32) -> Status {
+fn refused(detail: &str, retry_after: u32) -> Status {
     let mut status =
         Status::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", retry_after);
     if let Some(details) = &mut status.details {

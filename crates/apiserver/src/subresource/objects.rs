@@ -1,34 +1,17 @@
 //! Subresources that change one part of their object.
 
-use api::{
-    Status, Value,
-    decode::{self, Defaults},
-    status::FieldError,
-};
+use api::{Status, Value, status::FieldError};
 use http::StatusCode;
 
 use super::{answer, body, resize};
 use crate::rest::{
-    Answer, Call, Change, Edit, Scope, WriteOptions,
+    Answer, Call, Edit, Scope, WriteOptions,
     management::{MANAGED_FIELDS, Management},
 };
 
-fn change<'a>(call: &'a Call<'a>, manager: Option<&'a str>) -> Result<Change<'a>, Status> {
-    Ok(Change {
-        server: call.server,
-        resource: &call.resource,
-        served: &call.resource,
-        subresource: &call.info.subresource,
-        namespace: &call.info.namespace,
-        name: &call.info.name,
-        user: call.user,
-        dry_run: call.dry_run()?,
-        manager,
-    })
-}
-
 /// Assigns a pod to a node (`pkg/registry/core/pod/storage`, BindingREST).
 pub(super) async fn bind(call: Call<'_>) -> Answer {
+    let options = WriteOptions::of(&call)?;
     let binding = body(&call)?;
     let node = binding.str_at(&["target", "name"]).to_owned();
     let kind = binding.str_at(&["target", "kind"]);
@@ -44,7 +27,7 @@ pub(super) async fn bind(call: Call<'_>) -> Answer {
     let now = api::time::format(call.server.clock.now());
     let conflict = |why: &str| Status::conflict("", "pods/binding", name, why);
     // As upstream: a binding owns nothing of the pod.
-    change(&call, None)?
+    call.change(options.dry_run, None)
         .run(Scope::Free, |before| {
             if !uid.is_empty() && before.str_at(&["metadata", "uid"]) != uid {
                 return Err(conflict(&format!(
@@ -115,25 +98,22 @@ fn owned(subresource: &str) -> &'static [&'static [&'static str]] {
 /// GET, PUT and PATCH of the whole object, of which only the subresource's part changes.
 pub(super) async fn partial(call: Call<'_>) -> Answer {
     if call.info.verb == "get" {
-        let change = change(&call, None)?;
-        call.server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
-        let key = if call.resource.namespaced {
-            format!("{}/{}", call.info.namespace, call.info.name)
-        } else {
-            call.info.name.clone()
-        };
-        let object = change.shelf()?.get(&key).ok_or_else(|| call.not_found(&call.info.name))?;
-        return answer(&call, StatusCode::OK, &object.tree());
+        return answer(&call, StatusCode::OK, &call.current().await?.tree());
     }
     let options = WriteOptions::of(&call)?;
     let edit = if call.info.verb == "patch" { Some(Edit::read(&call)?) } else { None };
     let wanted = if edit.is_some() { Value::Null } else { body(&call)? };
     let management = Management::of(call.server, &call.resource, &call.info.subresource);
     let manager = edit.as_ref().map_or(Some(&*options.manager), |edit| edit.manager(&options));
-    let outcome = change(&call, manager)?
+    let outcome = call
+        .change(options.dry_run, manager)
         .run(Scope::Free, |before| {
             let wanted = match &edit {
-                Some(edit) => completed(&call, edit.of(&management, &options, before)?)?,
+                Some(edit) => {
+                    let mut wanted = edit.of(&management, &options, before)?;
+                    call.decode_edited(&mut wanted)?;
+                    wanted
+                }
                 None => wanted.clone(),
             };
             let mut object = before.clone();
@@ -170,15 +150,6 @@ pub(super) async fn partial(call: Call<'_>) -> Answer {
     answer(&call, StatusCode::OK, &outcome.object().tree())
 }
 
-/// A patched object with its defaults, as a client's own would be.
-fn completed(call: &Call<'_>, mut object: Value) -> Result<Value, Status> {
-    decode::decode(call.resource.model(), call.resource.ty, &mut object, Defaults::On).map_err(|error| {
-        let error = FieldError::invalid("patch", String::from_utf8_lossy(&call.body), error.to_string());
-        Status::invalid(&call.resource.group, &call.resource.kind.kind, &call.info.name, vec![error])
-    })?;
-    Ok(object)
-}
-
 /// Ephemeral containers are added, never changed or taken away.
 fn check_ephemeral(before: &Value, object: &Value, name: &str) -> Result<(), Status> {
     let list = |object: &Value| {
@@ -198,7 +169,8 @@ fn check_ephemeral(before: &Value, object: &Value, name: &str) -> Result<(), Sta
 pub(super) async fn finalize(call: Call<'_>) -> Answer {
     let wanted = body(&call)?;
     let options = WriteOptions::of(&call)?;
-    let outcome = change(&call, Some(&options.manager))?
+    let outcome = call
+        .change(options.dry_run, Some(&options.manager))
         .run(Scope::Free, |before| {
             let mut object = before.clone();
             match wanted.at(&["spec", "finalizers"]) {

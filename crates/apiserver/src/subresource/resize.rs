@@ -3,15 +3,11 @@
 
 use api::{Status, Value, status::FieldError};
 
-use crate::strategy::{pod_errors, qos_class};
+use crate::strategy::{containers, pod_errors, qos_class};
 
 /// The lists whose containers can be resized.
 const LISTS: [&str; 2] = ["containers", "initContainers"];
 const RESIZABLE: [&str; 2] = ["cpu", "memory"];
-
-fn containers<'v>(pod: &'v Value, list: &str) -> &'v [Value] {
-    pod.at(&["spec", list]).and_then(Value::as_array).unwrap_or_default()
-}
 
 /// `before` with the resources and resize policies of `wanted`; its other changes are dropped, as upstream drops them.
 pub(super) fn resized(before: &Value, wanted: &Value, name: &str) -> Result<Value, Status> {

@@ -5,7 +5,7 @@ use http::StatusCode;
 
 use super::{answer, body};
 use crate::rest::{
-    Answer, Call, Change, Edit, Scope, WriteOptions,
+    Answer, Call, Edit, Scope, WriteOptions,
     management::{self, MANAGED_FIELDS, Management},
 };
 
@@ -55,18 +55,8 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
         return read(&call, &paths).await;
     }
     let options = WriteOptions::of(&call)?;
-    let change = Change {
-        server: call.server,
-        resource: &call.resource,
-        served: &call.resource,
-        subresource: "scale",
-        namespace: &call.info.namespace,
-        name: &call.info.name,
-        user: call.user,
-        dry_run: options.dry_run,
-        // The entries of the workload follow from those of the scale.
-        manager: None,
-    };
+    // The entries of the workload follow from those of the scale.
+    let change = call.change(options.dry_run, None);
     let edit = if call.info.verb == "patch" { Some(Edit::read(&call)?) } else { None };
     let wanted = if edit.is_some() { Value::Null } else { body(&call)? };
     let ty = call.server.model.find("autoscaling.v1.Scale").ok_or_else(Status::no_such_resource)?;
@@ -99,7 +89,7 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
                 Some(edit) => edit.of(&management, &options, &old)?,
                 None => wanted.clone(),
             };
-            if !matches!(edit, Some(Edit::Apply(_))) {
+            if !edit.as_ref().is_some_and(Edit::is_apply) {
                 management.update(&old, &mut scale, &options.manager);
             }
             let mut object = scaled(&paths, before, &scale, &call.info.name)?;
@@ -114,10 +104,7 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
 }
 
 async fn read(call: &Call<'_>, paths: &Paths<'_>) -> Answer {
-    call.server.cache.wait_until_current().await.map_err(|error| Status::unavailable(error.to_string()))?;
-    let key = call.object_key(&call.info.name);
-    let shelf = call.server.cache.shelf(&call.resource).ok_or_else(Status::no_such_resource)?;
-    let object = shelf.get(&key).ok_or_else(|| call.not_found(&call.info.name))?.tree();
+    let object = call.current().await?.tree();
     paths.check(&object)?;
     answer(call, StatusCode::OK, &scale_of(paths, &object))
 }

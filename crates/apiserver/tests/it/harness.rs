@@ -1,6 +1,6 @@
 //! A server in a temporary directory, and requests to it.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, sync::Arc};
 
 use api::enablement::RuntimeConfig;
 use apiserver::{Config, Server, ServiceAccountKeys, SystemClock, UserInfo};
@@ -31,25 +31,15 @@ impl Drop for Harness {
 
 pub fn config() -> Config {
     let key = rcgen::KeyPair::generate().expect("key");
-    Config {
-        advertise_address: Ipv4Addr::new(192, 0, 2, 1).into(),
-        secure_port: 6443,
-        service_cluster_ip_range: "10.96.0.0/16".parse().expect("range"),
-        service_node_port_range: 30000..=32767,
-        service_account: ServiceAccountKeys {
-            issuer: "https://kubernetes.default.svc.cluster.local".into(),
-            api_audiences: vec!["https://kubernetes.default.svc.cluster.local".into()],
-            signing_key: key.serialize_pem().into_bytes().into(),
-            verification_keys: vec![key.public_key_pem().into_bytes().into()],
-        },
-        kubelet: None,
-        event_ttl: Duration::from_secs(3600),
-        runtime_config: Default::default(),
-        max_requests_inflight: 400,
-        max_mutating_requests_inflight: 200,
-        client_ca: Some("authorities".into()),
-        git_version: "v1.36.0".into(),
-    }
+    let issuer = "https://kubernetes.default.svc.cluster.local".to_owned();
+    let keys = ServiceAccountKeys {
+        api_audiences: vec![issuer.clone()],
+        issuer,
+        signing_key: key.serialize_pem().into_bytes().into(),
+        verification_keys: vec![key.public_key_pem().into_bytes().into()],
+    };
+    let address = Ipv4Addr::new(192, 0, 2, 1).into();
+    Config { client_ca: Some("authorities".into()), ..Config::new(address, 6443, keys) }
 }
 
 impl Harness {

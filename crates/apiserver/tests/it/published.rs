@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use http::{Method, Request, Response, StatusCode, header::HeaderName};
+use http_body_util::BodyExt;
 use net::{
     Body,
     server::{Handler, ServeOptions, serve_plain, serve_tls},
     tls::{Identity, Pem, ServerTls, server_config},
 };
+use sha2::{Digest, Sha512};
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::Harness;
@@ -156,6 +158,9 @@ async fn documents_of_version_3_are_kept_by_their_hash() {
         assert_eq!((hashed.status(), header(&hashed, "etag")), (StatusCode::OK, format!("\"{hash}\"")), "{key}");
         assert_eq!(header(&hashed, "cache-control"), "public, immutable");
         assert!(header(&hashed, "expires").ends_with(" GMT"), "{key}");
+        let written = hashed.into_body().collect().await.expect("a document").to_bytes();
+        let digest: String = Sha512::digest(&written).iter().map(|byte| format!("{byte:02X}")).collect();
+        assert_eq!(hash, digest, "the document itself is said to never change under its hash");
         let plain = get(&server, path, &[]).await;
         assert_eq!((plain.status(), header(&plain, "expires").as_str()), (StatusCode::OK, ""));
         let stale = get(&server, &format!("{path}?hash=OLD"), &[]).await;

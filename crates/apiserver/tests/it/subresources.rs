@@ -51,6 +51,45 @@ async fn an_evicted_pod_says_so() {
 }
 
 #[tokio::test]
+async fn an_eviction_minds_what_its_options_say() {
+    let server = Harness::start().await;
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let pod = json!({"metadata": {"name": "p", "labels": {"app": "p"}}, "spec": {"nodeName": "n",
+        "containers": [{"name": "c", "image": "i"}]}});
+    let (_, made) = server.post(PODS, &pod.to_string()).await;
+    let (code, answer) = server.patch(&format!("{PODS}/p/status"), "merge", r#"{"status":{"phase":"Running"}}"#).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    let budget = json!({"metadata": {"name": "b"}, "spec": {"selector": {"matchLabels": {"app": "p"}}}});
+    server.post(budgets, &budget.to_string()).await;
+    let status = r#"{"status":{"observedGeneration":1,"disruptionsAllowed":1,"currentHealthy":1,"desiredHealthy":0}}"#;
+    let (code, answer) = server.patch(&format!("{budgets}/b/status"), "merge", status).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    let evict = async |options: Value| {
+        let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"},
+            "deleteOptions": options});
+        server.post(&format!("{PODS}/p/eviction"), &eviction.to_string()).await
+    };
+
+    let (code, answer) = evict(json!({"dryRun": ["All"]})).await;
+    assert_eq!(code, StatusCode::CREATED, "{answer}");
+    let (_, budget) = server.get(&format!("{budgets}/b")).await;
+    assert_eq!(budget["status"]["disruptionsAllowed"], 1, "trying costs nothing");
+
+    let (code, _) = evict(json!({"gracePeriodSeconds": -1, "preconditions": {"uid": "of another"}})).await;
+    assert_eq!(code, StatusCode::CONFLICT);
+    let (_, pod) = server.get(&format!("{PODS}/p")).await;
+    assert_eq!(pod["metadata"]["uid"], made["metadata"]["uid"]);
+    assert!(pod["status"]["conditions"].is_null(), "a pod that stays is not said to end: {pod}");
+
+    let status = r#"{"status":{"disruptionsAllowed":1}}"#;
+    server.patch(&format!("{budgets}/b/status"), "merge", status).await;
+    let (code, answer) = evict(json!({"preconditions": {"resourceVersion": pod["metadata"]["resourceVersion"]}})).await;
+    assert_eq!(code, StatusCode::CREATED, "{answer}");
+    let (_, pod) = server.get(&format!("{PODS}/p")).await;
+    assert!(pod["metadata"]["deletionTimestamp"].is_string(), "{pod}");
+}
+
+#[tokio::test]
 async fn an_approval_carries_metadata_along() {
     let server = Harness::start().await;
     let request = crate::admission::request_for(&["dev"]);

@@ -237,6 +237,8 @@ async fn an_autoscaler_changes_through_either_version() {
     assert!(tables[0]["rows"][0]["cells"].to_string().contains("memory"), "{}", tables[0]);
     assert_eq!(tables[0]["rows"][0]["object"]["spec"]["targetCPUUtilizationPercentage"], 62);
     assert_eq!(tables[1]["rows"][0]["object"]["spec"]["metrics"][0], memory);
+    let one = read_json(&server, &format!("{V2}/a?includeObject=Object"), table).await;
+    assert_eq!(one["rows"][0], tables[1]["rows"][0]);
 }
 
 #[tokio::test]

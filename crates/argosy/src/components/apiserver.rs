@@ -255,24 +255,18 @@ pub async fn all_in_one(layout: &Layout, settings: &Settings, pki: &Pki) -> anyh
     let file = |path: PathBuf| std::fs::read(&path).with_context(|| path.display().to_string());
     let ca = pki.cert("ca");
     let client = (pki.cert("apiserver-kubelet-client"), pki.key("apiserver-kubelet-client"));
+    let keys = ServiceAccountKeys {
+        api_audiences: vec![issuer.clone()],
+        issuer,
+        signing_key: file(pki.service_account_key())?.into(),
+        verification_keys: vec![file(pki.service_account_public())?.into()],
+    };
     let config = Config {
-        advertise_address: settings.node_ip,
-        secure_port: settings.ports.apiserver,
         service_cluster_ip_range: settings.service_cidr.to_string().parse().map_err(anyhow::Error::msg)?,
-        service_node_port_range: PortRange::default().0,
-        service_account: ServiceAccountKeys {
-            api_audiences: vec![issuer.clone()],
-            issuer,
-            signing_key: file(pki.service_account_key())?.into(),
-            verification_keys: vec![file(pki.service_account_public())?.into()],
-        },
         kubelet: Some(kubelet_access(&client.0, &client.1, Some(&ca))?),
-        event_ttl: Duration::from_secs(3600),
-        runtime_config: RuntimeConfig::default(),
-        max_requests_inflight: 400,
-        max_mutating_requests_inflight: 200,
         client_ca: Some(text(&ca)?),
         git_version: KUBERNETES_VERSION.into(),
+        ..Config::new(settings.node_ip, settings.ports.apiserver, keys)
     };
     let tls = ServerTls {
         identity: Identity::files(pki.cert("apiserver"), pki.key("apiserver")),

@@ -49,12 +49,6 @@ impl FromStr for GoDuration {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortRange(pub RangeInclusive<u16>);
 
-impl Default for PortRange {
-    fn default() -> PortRange {
-        PortRange(30_000..=32_767)
-    }
-}
-
 impl FromStr for PortRange {
     type Err = String;
 

@@ -103,23 +103,11 @@ fn certificates(layout: &Layout, port: u16) -> Pki {
 fn config(pki: &Pki, port: u16) -> Config {
     let issuer = "https://kubernetes.default.svc.cluster.local".to_owned();
     let read = |path: std::path::PathBuf| Arc::from(std::fs::read(path).expect("a key"));
-    Config {
-        advertise_address: Ipv4Addr::LOCALHOST.into(),
-        secure_port: port,
-        service_cluster_ip_range: "10.96.0.0/16".parse().expect("a range"),
-        service_node_port_range: 30000..=32767,
-        service_account: ServiceAccountKeys {
-            api_audiences: vec![issuer.clone()],
-            issuer,
-            signing_key: read(pki.service_account_key()),
-            verification_keys: vec![read(pki.service_account_public())],
-        },
-        kubelet: None,
-        event_ttl: Duration::from_secs(3600),
-        max_requests_inflight: 400,
-        max_mutating_requests_inflight: 200,
-        client_ca: None,
-        runtime_config: Default::default(),
-        git_version: "v1.36.0".into(),
-    }
+    let keys = ServiceAccountKeys {
+        api_audiences: vec![issuer.clone()],
+        issuer,
+        signing_key: read(pki.service_account_key()),
+        verification_keys: vec![read(pki.service_account_public())],
+    };
+    Config::new(Ipv4Addr::LOCALHOST.into(), port, keys)
 }

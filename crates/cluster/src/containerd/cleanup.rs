@@ -134,21 +134,22 @@ fn processes_of(rows: &[(u32, u32, &[String])], layout: &Layout) -> HashSet<u32>
     }
 }
 
-pub(super) fn mountinfo() -> String {
-    fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
+/// Bytes, as one mount point with a name that is not UTF-8 must not hide all others.
+pub(super) fn mountinfo() -> Vec<u8> {
+    fs::read("/proc/self/mountinfo").unwrap_or_default()
 }
 
 /// The mount points at or below `root`, in the order of `/proc/self/mountinfo`, which is the order of mounting.
-pub(super) fn mounts_below(mountinfo: &str, root: &Path) -> Vec<PathBuf> {
-    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+pub(super) fn mounts_below(mountinfo: &[u8], root: &Path) -> Vec<PathBuf> {
+    let lines = mountinfo.split(|byte| *byte == b'\n');
+    let points = lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4)).map(unescape);
     // The folder itself may be a mount of its owner's.
     points.filter(|p| p != root && p.starts_with(root)).collect()
 }
 
 /// The kernel writes blank, tab, newline and backslash as a backslash and three octal digits.
-fn unescape(text: &str) -> PathBuf {
+fn unescape(bytes: &[u8]) -> PathBuf {
     use std::os::unix::ffi::OsStringExt;
-    let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;
     while i < bytes.len() {
@@ -301,7 +302,7 @@ mod tests {
 
     #[test]
     fn mount_points_below_the_data_folder_are_found() {
-        let info = "22 1 254:0 / / rw - ext4 /dev/vda rw\n29 22 0:9 / /data rw - ext4 /dev/vdb rw\n30 22 0:3 / /data/a\\040b rw - tmpfs t rw\n31 22 0:4 / /data2 rw - \
+        let info = b"20 1 0:8 / /mnt/\xe4 rw - tmpfs t rw\n22 1 254:0 / / rw - ext4 /dev/vda rw\n29 22 0:9 / /data rw - ext4 /dev/vdb rw\n30 22 0:3 / /data/a\\040b rw - tmpfs t rw\n31 22 0:4 / /data2 rw - \
                     tmpfs t rw\n32 30 0:5 / /data/a\\040b/c rw - tmpfs t rw\n";
         let found = mounts_below(info, Path::new("/data"));
         assert_eq!(found, [PathBuf::from("/data/a b"), PathBuf::from("/data/a b/c")]);

@@ -1,10 +1,14 @@
 //! A daemon pod: where it may stand and how it is pinned there (upstream daemon/util/daemonset_util.go).
 
-use client::kinds::{
-    apps::v1::DaemonSet,
-    core::v1::{
-        Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, PodTemplateSpec, Toleration,
+use client::{
+    kinds::{
+        apps::v1::DaemonSet,
+        core::v1::{
+            Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, PodTemplateSpec, Toleration,
+        },
     },
+    labels::RequiredNodeAffinity,
+    taints,
 };
 
 use crate::shared::{history::REVISION_HASH, nodes, owners, pods, template};
@@ -19,15 +23,15 @@ pub fn should_run(set: &DaemonSet, node: &Node) -> (bool, bool) {
     tolerate(&mut spec);
     let is_named =
         spec.node_name.as_deref().is_none_or(|name| name.is_empty() || Some(name) == node.metadata.name.as_deref());
-    if !is_named || !nodes::admits(&spec, node) {
+    if !is_named || !RequiredNodeAffinity::new(&spec).matches(node) {
         return (false, false);
     }
     let tolerations = spec.tolerations.unwrap_or_default();
     let tolerates = |effect: &str| {
-        nodes::taints(node)
+        taints::of(node)
             .iter()
             .filter(|taint| taint.effect == effect)
-            .all(|taint| nodes::tolerated(&tolerations, taint))
+            .all(|taint| taints::tolerated(&tolerations, taint))
     };
     let may_stay = tolerates("NoExecute");
     (may_stay && tolerates("NoSchedule"), may_stay)
@@ -70,7 +74,7 @@ fn tolerate(spec: &mut PodSpec) {
         ("node.kubernetes.io/disk-pressure", "NoSchedule"),
         ("node.kubernetes.io/memory-pressure", "NoSchedule"),
         ("node.kubernetes.io/pid-pressure", "NoSchedule"),
-        (nodes::UNSCHEDULABLE, "NoSchedule"),
+        (taints::UNSCHEDULABLE, "NoSchedule"),
     ];
     let on_host = (spec.host_network == Some(true)).then_some(("node.kubernetes.io/network-unavailable", "NoSchedule"));
     let tolerations = spec.tolerations.get_or_insert_default();

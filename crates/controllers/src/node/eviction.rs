@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use client::{
     Delta, Informer, Kind, ObjectKey, PatchKind,
     kinds::core::v1::{Node, Pod, Taint},
+    taints,
 };
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -15,7 +16,7 @@ use crate::{
     manager::Setup,
     plan::{Plan, PlannedEvent},
     runtime::{Context, Controller},
-    shared::{after_seconds, created_at, is_deleting, nodes, owners, pods, until},
+    shared::{after_seconds, created_at, is_deleting, owners, pods, until},
 };
 
 pub struct Inputs {
@@ -29,7 +30,7 @@ fn leaves_at(pod: &Pod, taints: &[(Taint, Timestamp)]) -> Option<Timestamp> {
     let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
     let mut first: Option<Timestamp> = None;
     for (taint, since) in taints {
-        let used: Vec<_> = tolerations.iter().filter(|toleration| nodes::tolerates(toleration, taint)).collect();
+        let used: Vec<_> = tolerations.iter().filter(|toleration| taints::tolerates(toleration, taint)).collect();
         if used.is_empty() {
             return Some(Timestamp::MIN);
         }
@@ -79,7 +80,7 @@ impl TaintEviction {
         let node = self.nodes.get("", name);
         let taints: Vec<Taint> = node
             .iter()
-            .flat_map(|node| nodes::taints(node))
+            .flat_map(|node| taints::of(node))
             .filter(|taint| taint.effect == "NoExecute")
             .cloned()
             .collect();
@@ -122,8 +123,8 @@ pub fn register(setup: &mut Setup) {
     index_by_node(&pods);
     let to = queue.clone();
     nodes.on_event(move |delta| match delta {
-        Delta::Updated { old, new } if nodes::taints(old) == nodes::taints(new) => {}
-        Delta::Added(node) if nodes::taints(node).is_empty() => {}
+        Delta::Updated { old, new } if taints::of(old) == taints::of(new) => {}
+        Delta::Added(node) if taints::of(node).is_empty() => {}
         _ => to.add(owners::newest(delta).key()),
     });
     let (to, known) = (queue.clone(), nodes.clone());
@@ -139,7 +140,7 @@ pub fn register(setup: &mut Setup) {
         };
         let node = pods::node_name(pod);
         let is_tainted = || {
-            known.get("", node).is_some_and(|node| nodes::taints(&node).iter().any(|taint| taint.effect == "NoExecute"))
+            known.get("", node).is_some_and(|node| taints::of(&node).iter().any(|taint| taint.effect == "NoExecute"))
         };
         if is_new_here && !node.is_empty() && is_tainted() {
             to.add(ObjectKey::new("", node));

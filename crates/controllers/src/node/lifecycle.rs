@@ -12,6 +12,7 @@ use client::{
         coordination::v1::Lease,
         core::v1::{Node, NodeCondition, Pod, Taint},
     },
+    taints,
 };
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -60,7 +61,7 @@ pub fn plan(inputs: &Inputs, now: Timestamp) -> Plan {
         }
     }
     let taints = wanted_taints(&node, now);
-    if taints.as_slice() != nodes::taints(&node) {
+    if taints.as_slice() != taints::of(&node) {
         let patch =
             json!({"metadata": {"uid": node.uid()}, "spec": {"taints": (!taints.is_empty()).then_some(&taints)}});
         plan.patch(&node, PatchKind::Merge, &patch).ignore_not_found();
@@ -119,16 +120,16 @@ fn wanted_taints(node: &Node, now: Timestamp) -> Vec<Taint> {
         }
     }
     if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
-        wanted.push((nodes::UNSCHEDULABLE, "NoSchedule"));
+        wanted.push((taints::UNSCHEDULABLE, "NoSchedule"));
     }
     let is_ours = |taint: &Taint| match taint.effect.as_str() {
-        "NoSchedule" => taint.key == nodes::UNSCHEDULABLE || TAINTS.iter().any(|(_, _, key)| *key == taint.key),
+        "NoSchedule" => taint.key == taints::UNSCHEDULABLE || TAINTS.iter().any(|(_, _, key)| *key == taint.key),
         "NoExecute" => taint.key == nodes::NOT_READY || taint.key == nodes::UNREACHABLE,
         _ => false,
     };
     let is_wanted = |taint: &Taint| wanted.iter().any(|(key, effect)| *key == taint.key && *effect == taint.effect);
     let mut taints: Vec<Taint> =
-        nodes::taints(node).iter().filter(|taint| !is_ours(taint) || is_wanted(taint)).cloned().collect();
+        taints::of(node).iter().filter(|taint| !is_ours(taint) || is_wanted(taint)).cloned().collect();
     for (key, effect) in wanted {
         if !taints.iter().any(|taint| taint.key == key && taint.effect == effect) {
             taints.push(Taint { key: key.into(), effect: effect.into(), value: None, time_added: Some(Time(now)) });

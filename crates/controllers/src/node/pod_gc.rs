@@ -6,6 +6,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use client::{
     DeleteParams, Delta, Informer, Kind, ObjectKey, PatchKind,
     kinds::core::v1::{Node, Pod},
+    taints,
 };
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
@@ -58,7 +59,7 @@ pub fn plan(inputs: &Inputs, now: Timestamp) -> Plan {
 
 fn is_out_of_service(node: &Node) -> bool {
     let is_ready = nodes::condition(node, "Ready").is_some_and(|condition| condition.status == "True");
-    !is_ready && nodes::taints(node).iter().any(|taint| taint.key == OUT_OF_SERVICE)
+    !is_ready && taints::of(node).iter().any(|taint| taint.key == OUT_OF_SERVICE)
 }
 
 /// Marks the pod Failed, where nothing else will, and deletes it at once.

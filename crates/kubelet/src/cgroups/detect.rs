@@ -35,8 +35,9 @@ const REQUIRED: [&str; 4] = ["cpu", "cpuacct", "cpuset", "memory"];
 impl Hierarchy {
     pub fn detect() -> Result<Hierarchy, DetectError> {
         let path = Path::new("/proc/self/mountinfo");
-        let text = std::fs::read_to_string(path).map_err(|source| DetectError::Read { path: path.into(), source })?;
-        parse(&text)
+        let text = std::fs::read(path).map_err(|source| DetectError::Read { path: path.into(), source })?;
+        // What is not UTF-8 is the name of somebody's mount.
+        parse(&String::from_utf8_lossy(&text))
     }
 }
 

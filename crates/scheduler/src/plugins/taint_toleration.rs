@@ -6,7 +6,7 @@ use super::names;
 use crate::{
     event::ClusterEvent,
     framework::{Cycle, Filter, Plugin, PreFilter, Rejection, Score, normalize},
-    node::{self, NodeInfo},
+    node::NodeInfo,
     pod::PodInfo,
     snapshot::Snapshot,
     taints,
@@ -39,7 +39,7 @@ impl Plugin for TaintToleration {
 
     fn may_help(&self, event: &ClusterEvent, pod: &PodInfo, _: &Snapshot) -> bool {
         if let Some((old, new)) = event.node_change() {
-            let untolerated = |node| taints::untolerated(node::taints(node), pod.tolerations());
+            let untolerated = |node| taints::untolerated(taints::of(node), pod.tolerations());
             return old.is_none_or(untolerated) && !untolerated(new);
         }
         event.own_update(pod).is_some_and(|(old, new)| old.tolerations() != new.tolerations())

@@ -15,7 +15,7 @@ use crate::{
     event::ClusterEvent,
     framework::{Cycle, Filter, MAX_NODE_SCORE, Plugin, PreFilter, Rejection, Score},
     labels::{self, Labels, Operator, RequiredNodeAffinity, Requirement, Selector},
-    node::{self, NodeInfo},
+    node::NodeInfo,
     objects::Objects,
     pod::PodInfo,
     snapshot::Snapshot,
@@ -69,7 +69,7 @@ impl<'a> Constraints<'a> {
     /// Whether the pods of this node count for the constraint.
     fn counts(&self, constraint: &Constraint, node: &Node) -> bool {
         (!constraint.honor_affinity || self.affinity.matches(node))
-            && (!constraint.honor_taints || !taints::untolerated(node::taints(node), self.pod.tolerations()))
+            && (!constraint.honor_taints || !taints::untolerated(taints::of(node), self.pod.tolerations()))
     }
 
     /// Matching pods per node, for each constraint; one selector is looked for once.
@@ -197,7 +197,7 @@ impl Plugin for PodTopologySpread {
                 let moved = |constraint: &Constraint| {
                     before.get(&constraint.topology_key) != after.get(&constraint.topology_key)
                 };
-                was != is || (is && (constraints.list.iter().any(moved) || node::taints(old) != node::taints(new)))
+                was != is || (is && (constraints.list.iter().any(moved) || taints::of(old) != taints::of(new)))
             }
             _ => false,
         }

@@ -2,15 +2,10 @@
 
 use std::sync::Arc;
 
+use client::labels::{self, Labels};
 use jiff::Timestamp;
 use proptest::prelude::*;
-use scheduler::{
-    cache::Cache,
-    labels::{self, Labels},
-    node::NodeInfo,
-    pod::PodInfo,
-    snapshot::Snapshot,
-};
+use scheduler::{cache::Cache, node::NodeInfo, pod::PodInfo, snapshot::Snapshot};
 use serde_json::json;
 
 use crate::fixtures::{info, node, on, pod, wants, with};

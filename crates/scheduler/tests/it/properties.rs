@@ -1,14 +1,13 @@
 //! What a placement must never break, on random clusters.
 
+use client::{labels::RequiredNodeAffinity, taints};
 use proptest::prelude::*;
 use scheduler::{
-    labels::RequiredNodeAffinity,
     nomination::Nominations,
     objects::Objects,
     plan::{First, Outcome, Profile, Search, schedule_one},
     preemption::PostFilter,
     resources::Resources,
-    taints,
 };
 use serde_json::{Value, json};
 

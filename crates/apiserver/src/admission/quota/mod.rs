@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 
 use super::{Operation, Plugin, Review};
 use crate::{
-    auth::{MASTERS, UserInfo},
+    auth::UserInfo,
     cache::Object,
     rest::{Change, Scope},
 };
@@ -96,7 +96,7 @@ impl ResourceQuota {
 /// Adds the request to the quota's use, judged on the quota's newest state.
 async fn charge(review: &Review<'_>, request: &Request<'_>, name: &str) -> Result<(), Status> {
     let quotas = review.server.resource("", "v1", "resourcequotas").ok_or_else(Status::no_such_resource)?;
-    let server = UserInfo::authenticated("system:apiserver", [MASTERS.to_owned()]);
+    let server = UserInfo::apiserver();
     let change = Change {
         server: review.server,
         resource: &quotas,

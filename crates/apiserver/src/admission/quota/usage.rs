@@ -6,10 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     super::{
         Operation, Review,
-        amounts::{self, Amounts, Side, one, zero},
+        amounts::{self, Amounts, Side, one},
     },
     scopes,
 };
+use crate::strategy::containers;
 
 /// How objects of one kind are measured.
 pub(super) enum Evaluator {
@@ -106,7 +107,7 @@ impl Evaluator {
         let mut names: Vec<&str> = limited.iter().copied().filter(|name| COMPULSORY.contains(name)).collect();
         names.sort_unstable();
         let lacking = |name: &str| -> Vec<&str> {
-            let all = ["containers", "initContainers"].into_iter().flat_map(|list| amounts::containers(object, list));
+            let all = ["containers", "initContainers"].into_iter().flat_map(|list| containers(object, list));
             let mut silent: Vec<&str> =
                 all.filter(|container| !says(container, name)).map(|container| container.str_at(&["name"])).collect();
             silent.sort_unstable();
@@ -193,14 +194,14 @@ fn service_usage(service: &Value) -> Amounts {
     let ports = service.at(&["spec", "ports"]).and_then(Value::as_array).unwrap_or_default();
     let number = |count: usize| Quantity::new(count as i64, api::quantity::Format::DecimalSI);
     let (node_ports, balancers) = match service.str_at(&["spec", "type"]) {
-        "NodePort" => (number(ports.len()), zero()),
+        "NodePort" => (number(ports.len()), Quantity::ZERO),
         "LoadBalancer" => {
             let allocates = service.at(&["spec", "allocateLoadBalancerNodePorts"]).and_then(Value::as_bool);
             let has_port = |port: &&Value| port.get("nodePort").and_then(Value::as_i64).is_some_and(|port| port != 0);
             let fixed = ports.iter().filter(has_port).count();
             (number(if allocates == Some(false) { fixed } else { ports.len() }), one())
         }
-        _ => (zero(), zero()),
+        _ => (Quantity::ZERO, Quantity::ZERO),
     };
     let usage = [
         ("count/services", one()),

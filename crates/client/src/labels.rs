@@ -1,11 +1,12 @@
-//! Matching of labels: label selectors and the node selectors of node affinity.
+//! Matching of labels: label selectors, and the node selectors of node affinity (component-helpers
+//! `scheduling/corev1/nodeaffinity`).
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
 pub use api::selector::{LabelSelector as Selector, Operator, Requirement};
-use client::{
+use k8s_openapi::{
+    api::core::v1::{Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec},
     apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
-    kinds::core::v1::{Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec},
 };
 
 pub type Labels = BTreeMap<String, String>;
