@@ -15,8 +15,8 @@ pub(crate) fn go_type(value: &Value) -> &'static str {
     }
 }
 
-/// `%v`
-pub(crate) fn go_text(value: &Value) -> String {
+/// `%v`: how Go prints what JSON was decoded into.
+pub fn go_text(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
         Value::String(text) => text.to_string(),

@@ -24,6 +24,7 @@ pub mod time;
 pub mod value;
 
 pub use custom::CustomResource;
+pub use go::go_text;
 pub use model::Model;
 pub use resource::{Resource, ResourceTable};
 pub use status::Status;

@@ -212,7 +212,7 @@ impl Status {
 
     pub fn method_not_allowed() -> Status {
         let message = "the server does not allow this method on the requested resource";
-        Status::failure(Reason::MethodNotAllowed, message)
+        Status::failure(Reason::MethodNotAllowed, message).with_details(Details::default())
     }
 
     pub fn not_acceptable(accepted: &[&str]) -> Status {

@@ -40,7 +40,7 @@ async fn answer(call: &Call<'_>) -> Answer {
         return one(call, status(call.server, name).await);
     }
     let labels = LabelSelector::parse(call.query.get("labelSelector").unwrap_or_default())
-        .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
+        .map_err(|error| Status::bad_request(error.to_string()))?;
     let fields = FieldSelector::parse(call.query.get("fieldSelector").unwrap_or_default())
         .map_err(|error| Status::bad_request(error.to_string()))?;
     names.retain(|name| {

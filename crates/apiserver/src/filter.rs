@@ -18,11 +18,19 @@ impl Filter {
     /// `name` narrows to one object, as a watch on a single name does; empty for none.
     pub fn new(query: &Query, resource: &Resource, name: &str) -> Result<Filter, Status> {
         let text = query.get("labelSelector").unwrap_or_default();
-        let labels = LabelSelector::parse(text)
-            .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
+        let labels = LabelSelector::parse(text).map_err(|error| Status::bad_request(error.to_string()))?;
         let text = query.get("fieldSelector").unwrap_or_default();
         let mut fields = FieldSelector::parse(text).map_err(|error| Status::bad_request(error.to_string()))?;
-        let unsupported = |field: &str| Status::bad_request(format!("field label not supported: {field}"));
+        // Kinds that know no fields of their own have other words for it (apimachinery `pkg/runtime/conversion.go`).
+        let has_own = resource.custom.is_some() || !strategy::of(resource).fields().is_empty();
+        let unsupported = |field: &str| {
+            Status::bad_request(match has_own {
+                true => format!("field label not supported: {field}"),
+                false => {
+                    format!("\"{field}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+                }
+            })
+        };
         if let Some(conversion) = resource.conversion {
             fields = fields.renamed(|field| conversion.field_label(field)).map_err(|field| unsupported(&field))?;
         }

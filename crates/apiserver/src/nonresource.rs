@@ -24,7 +24,7 @@ pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Quer
         return Err(Status::method_not_allowed());
     }
     let path = info.path.trim_end_matches('/');
-    match path {
+    let answer = match path {
         path if HEALTH.contains(&path) => health(server, path, query).await,
         "/version" => json(&version(server)),
         "/metrics/slis" => Ok(respond(StatusCode::OK, metrics::CONTENT_TYPE, server.metrics.slis())),
@@ -42,6 +42,13 @@ pub(crate) async fn serve(server: &Arc<Server>, info: &RequestInfo, query: &Quer
             Some((base, check)) => single_check(server, base, check).await,
             None => documents::serve(server, path, query, &request),
         },
+    };
+    match answer {
+        // What upstream's router says of a path that nothing is behind.
+        Err(status) if status.reason == api::status::Reason::NotFound && !path.starts_with("/debug") => {
+            plain(StatusCode::NOT_FOUND, "404 page not found\n")
+        }
+        answer => answer,
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) async fn review(call: &Call<'_>, mut object: Value) -> Answer {
         "selfsubjectreviews" => {
             object.set(&["status", "userInfo"], user_value(call.user));
         }
-        "tokenreviews" => token_review(call, &mut object).await,
+        "tokenreviews" => token_review(call, &mut object).await?,
         _ => return Err(Status::method_not_allowed()),
     }
     object.set(&["metadata", "creationTimestamp"], Value::Null);
@@ -61,7 +61,7 @@ async fn subject_access(call: &Call<'_>, object: &mut Value, of: Option<&UserInf
     let (resource, path) = (spec.get("resourceAttributes"), spec.get("nonResourceAttributes"));
     if resource.is_some() == path.is_some() {
         let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-        let error = FieldError::invalid("spec.resourceAttributes", Value::Null.to_string(), detail);
+        let error = FieldError::invalid("spec.resourceAttributes", Value::Null, detail);
         return Err(Status::invalid(&call.resource.group, &call.resource.kind.kind, "", vec![error]));
     }
     let named = UserInfo {
@@ -130,9 +130,12 @@ fn rules(call: &Call<'_>, object: &mut Value) {
     object.set(&["status", "incomplete"], false);
 }
 
-async fn token_review(call: &Call<'_>, object: &mut Value) {
+async fn token_review(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
     let audiences = strings(object.at(&["spec", "audiences"]));
     let token = object.str_at(&["spec", "token"]).to_owned();
+    if token.is_empty() {
+        return Err(Status::bad_request("token is required for TokenReview in authentication"));
+    }
     object.set(&["status"], Value::object());
     match call.server.authentication.tokens.verify(&token, &audiences).await {
         Ok(verified) => {
@@ -141,10 +144,12 @@ async fn token_review(call: &Call<'_>, object: &mut Value) {
             object.set(&["status", "audiences"], verified.audiences.into_iter().map(Value::from).collect::<Vec<_>>());
         }
         Err(error) => {
-            object.set(&["status", "authenticated"], false);
-            object.set(&["status", "error"], error.to_string());
+            tracing::debug!(%error, "a token that was asked about is none");
+            object.set(&["status", "user"], Value::object());
+            object.set(&["status", "error"], "invalid bearer token");
         }
     }
+    Ok(())
 }
 
 /// Tokens live ten minutes at least and 2^32 seconds at most (`pkg/apis/authentication/validation`).

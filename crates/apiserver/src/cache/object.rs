@@ -259,6 +259,10 @@ fn final_bytes(
 }
 
 fn splice(stored: &[u8], at: usize, revision: Revision) -> Bytes {
+    // What was written as a try has no version.
+    if revision == Revision::default() {
+        return Bytes::copy_from_slice(stored);
+    }
     let version = format!("\"resourceVersion\":\"{revision}\"");
     let mut out = BytesMut::with_capacity(stored.len() + version.len() + 1);
     out.put_slice(&stored[..at]);

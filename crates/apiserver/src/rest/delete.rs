@@ -115,6 +115,13 @@ fn of_query(call: &Call<'_>) -> Result<Value, Status> {
 
 fn of_body(call: &Call<'_>) -> Result<Value, Status> {
     let mut tree = negotiate::decode_body(call.headers, &call.body)?.value;
+    let kind = tree.str_at(&["kind"]);
+    if !matches!(kind, "" | "DeleteOptions") {
+        let version = tree.str_at(&["apiVersion"]);
+        return Err(Status::bad_request(format!(
+            "no kind {kind:?} is registered for version {version:?}: a deletion takes DeleteOptions"
+        )));
+    }
     if let Some(ty) = call.server.model.find("meta.v1.DeleteOptions") {
         decode::decode(call.server.model, ty, &mut tree, Defaults::Off)
             .map_err(|error| Status::bad_request(format!("DeleteOptions: {error}")))?;
@@ -219,14 +226,16 @@ impl Call<'_> {
         name: &str,
         options: &DeleteOptions,
     ) -> Result<(), Status> {
-        let conflict = |what: &str, want: &str, have: &str| {
-            let why = format!("Precondition failed: {what} in precondition: {want}, {what} in object meta: {have}");
-            Err(Status::conflict(&self.hub().group, &self.resource.plural, name, &why))
+        let conflict = |what: &str, want: &str, have: &str, might: &str| {
+            let why = format!(
+                "the {what} in the precondition ({want}) does not match the {what} in record ({have}). The object might have been {might}"
+            );
+            Err(Status::conflict(&self.hub().group, &self.resource.kind.kind, name, &why))
         };
         let (uid, version) = (before.str_at(&["metadata", "uid"]), before.str_at(&["metadata", "resourceVersion"]));
         match (&options.uid, &options.resource_version) {
-            (Some(want), _) if want != uid => conflict("UID", want, uid),
-            (_, Some(want)) if want != version => conflict("ResourceVersion", want, version),
+            (Some(want), _) if want != uid => conflict("UID", want, uid, "deleted and then recreated"),
+            (_, Some(want)) if want != version => conflict("ResourceVersion", want, version, "modified"),
             _ => Ok(()),
         }
     }

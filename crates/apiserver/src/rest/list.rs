@@ -11,7 +11,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use store::Revision;
 
-use super::{Answer, Call, read::parse_version, respond};
+use super::{Answer, Call, list_options::ListOptions, read::parse_version, respond};
 use crate::{
     cache::{Object, Snapshot},
     filter::Filter,
@@ -108,14 +108,10 @@ impl Call<'_> {
 
     async fn page(&self, filter: &Filter) -> Result<Page, Status> {
         let shelf = self.server.cache.shelf(&self.resource).ok_or_else(Status::no_such_resource)?;
-        let limit = match self.query.get("limit").unwrap_or("0").parse::<i64>() {
-            Ok(limit) if limit >= 0 => limit as usize,
-            _ => return Err(Status::bad_request("limit: Invalid value: must be a number that is not negative")),
-        };
+        let limit = ListOptions::of_list(self.query)?.limit;
         let token = self.query.get("continue").unwrap_or_default();
         let version = self.query.get("resourceVersion").unwrap_or_default();
         let matching = self.query.get("resourceVersionMatch").unwrap_or_default();
-        check_version_match(version, matching, token)?;
         let (snapshot, after) = if token.is_empty() {
             match (version, matching) {
                 ("", _) => self.server.cache.wait_until_current().await?,
@@ -123,8 +119,11 @@ impl Call<'_> {
                 _ => self.wait_for_version(version).await?,
             }
             let snapshot = self.server.cache.view(&shelf);
-            if matching == "Exact" && parse_version(version)? != snapshot.revision {
-                (self.server.pages.at(&shelf, parse_version(version)?).ok_or_else(too_old)?, None)
+            // A limit without a word on the match means the very version, as it did before there was such a word.
+            let is_exact = matching == "Exact" || matching.is_empty() && limit > 0 && !matches!(version, "" | "0");
+            if is_exact && parse_version(version)? != snapshot.revision {
+                let gone = || Status::expired("The resourceVersion for the provided list is too old.");
+                (self.server.pages.at(&shelf, parse_version(version)?).ok_or_else(gone)?, None)
             } else {
                 (snapshot, None)
             }
@@ -229,38 +228,6 @@ fn list_meta(page: &Page) -> Value {
         }
     }
     meta
-}
-
-/// The combinations that upstream refuses (apimachinery `pkg/apis/meta/internalversion/validation`).
-fn check_version_match(version: &str, matching: &str, token: &str) -> Result<(), Status> {
-    let invalid = |detail: &str| {
-        Status::invalid(
-            "meta.k8s.io",
-            "ListOptions",
-            "",
-            vec![api::status::FieldError::forbidden("resourceVersionMatch", detail)],
-        )
-    };
-    match matching {
-        "" => {}
-        _ if version.is_empty() => {
-            return Err(invalid("resourceVersionMatch is forbidden unless resourceVersion is provided"));
-        }
-        _ if !token.is_empty() => return Err(invalid("resourceVersionMatch is forbidden when continue is provided")),
-        "Exact" if version == "0" => {
-            return Err(invalid("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""));
-        }
-        "Exact" | "NotOlderThan" => {}
-        other => {
-            let error =
-                api::status::FieldError::not_supported("resourceVersionMatch", other, &["Exact", "NotOlderThan", ""]);
-            return Err(Status::invalid("meta.k8s.io", "ListOptions", "", vec![error]));
-        }
-    }
-    if !token.is_empty() && !version.is_empty() && version != "0" {
-        return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
-    }
-    Ok(())
 }
 
 fn too_old() -> Status {

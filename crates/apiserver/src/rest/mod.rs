@@ -4,6 +4,7 @@ mod create;
 mod delete;
 mod frames;
 mod list;
+mod list_options;
 pub(crate) mod management;
 mod options;
 mod read;
@@ -62,6 +63,12 @@ impl Call<'_> {
     /// Serves the resource itself or one of its subresources that read and write the same object.
     pub async fn serve(self) -> Answer {
         let verb = Verb::parse(self.info.verb).ok_or_else(Status::method_not_allowed)?;
+        if !self.info.subresource.is_empty() {
+            let sub = self.resource.subresource(&self.info.subresource).ok_or_else(Status::no_such_resource)?;
+            if !sub.verbs.contains(&verb) {
+                return Err(Status::method_not_allowed());
+            }
+        }
         if !self.resource.allows(verb) && self.info.subresource.is_empty() {
             return Err(Status::method_not_allowed());
         }

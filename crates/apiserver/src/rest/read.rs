@@ -35,8 +35,10 @@ impl Call<'_> {
     pub(super) async fn wait_for_version(&self, version: &str) -> Result<(), Status> {
         let wanted = parse_version(version)?;
         self.server.cache.wait_for(wanted, Duration::from_secs(3)).await.map_err(|behind| {
-            let mut status =
-                Status::timeout(format!("Too large resource version: {}, current: {}", behind.want, behind.have), 1);
+            let mut status = Status::timeout(
+                format!("Timeout: Too large resource version: {}, current: {}", behind.want, behind.have),
+                1,
+            );
             if let Some(details) = &mut status.details {
                 details.causes.push(api::status::Cause {
                     reason: "ResourceVersionTooLarge".into(),
@@ -53,7 +55,7 @@ impl Call<'_> {
 pub(super) fn parse_version(version: &str) -> Result<Revision, Status> {
     version.parse().map(Revision).map_err(|_| {
         Status::bad_request(format!(
-            "Invalid value: \"{version}\": resourceVersion: strconv.ParseUint: parsing \"{version}\": invalid syntax"
+            "invalid resource version: resourceVersion: Invalid value: \"{version}\": strconv.ParseUint: parsing \"{version}\": invalid syntax"
         ))
     })
 }

@@ -26,6 +26,10 @@ impl Call<'_> {
         let options = WriteOptions::of(self)?;
         let parsed = negotiate::decode_body(self.headers, &self.body)?;
         let (mut object, mut warnings) = write::read_object(&self.resource, parsed, options.validation)?;
+        if object.str_at(&["metadata", "name"]).is_empty() {
+            let message = "the name of the object ({} based on URL) was undeterminable: name must be provided";
+            return Err(Status::bad_request(message.replace("{}", &self.info.name)));
+        }
         self.check_place(&mut object)?;
         let mut admitted = Vec::new();
         let change = self.change(options.dry_run, Some(&options.manager));
@@ -156,8 +160,12 @@ impl Call<'_> {
         match options.validation {
             FieldValidation::Strict if !complaints.is_empty() => {
                 let detail = format!("strict decoding error: {}", complaints.join(", "));
-                // Once more, as decoding drops what is unknown.
-                let error = FieldError::invalid("patch", edited()?.to_string(), detail);
+                let shown = match &edit.recipe {
+                    Recipe::Strategic(patch) => api::go_text(patch),
+                    // Once more, as decoding drops what is unknown.
+                    _ => edited()?.to_string(),
+                };
+                let error = FieldError::invalid("patch", shown, detail);
                 Err(Status::invalid("", "", "", vec![error]))
             }
             FieldValidation::Warn => Ok((object, complaints)),
@@ -171,7 +179,7 @@ impl Call<'_> {
         decoded.map(|findings| findings.unknown).map_err(|error| {
             let patch: String = String::from_utf8_lossy(&self.body).chars().take(256).collect();
             let error = FieldError::invalid("patch", patch, error.to_string());
-            Status::invalid(&self.resource.group, &self.resource.kind.kind, &self.info.name, vec![error])
+            Status::invalid("", "", "", vec![error])
         })
     }
 

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, StreamBody};
 use store::Revision;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Answer, Call, frames::Transform, read::parse_version, respond};
+use super::{Answer, Call, frames::Transform, list_options::ListOptions, read::parse_version, respond};
 use crate::{
     Server,
     cache::{Event, EventKind, WatchCursor},
@@ -34,6 +34,9 @@ enum Start {
 
 impl Call<'_> {
     pub(super) async fn watch(&self) -> Answer {
+        // Left to us: 30 to 60 minutes, spread so that watches do not all end at once.
+        let asked = ListOptions::of_watch(self.query)?.timeout.filter(|timeout| !timeout.is_zero());
+        let timeout = asked.unwrap_or_else(|| Duration::from_secs(rand::random_range(1800..3600)));
         let filter = Filter::new(self.query, &self.resource, &self.info.name)?;
         let shelf = self.server.cache.shelf(&self.resource).ok_or_else(Status::no_such_resource)?;
         let start = self.start().await?;
@@ -70,7 +73,7 @@ impl Call<'_> {
             transform,
             backlog,
             cursor,
-            deadline: Instant::now() + self.timeout(),
+            deadline: Instant::now() + timeout,
             bookmark_at: self.query.flag("allowWatchBookmarks").then(|| Instant::now() + BOOKMARK_EVERY),
         };
         Ok(watch.into_response())
@@ -79,35 +82,18 @@ impl Call<'_> {
     async fn start(&self) -> Result<Start, Status> {
         let version = self.query.get("resourceVersion").unwrap_or_default();
         let streamed = self.query.flag("sendInitialEvents");
-        if streamed && !self.query.flag("allowWatchBookmarks") {
-            let error = api::status::FieldError::forbidden(
-                "allowWatchBookmarks",
-                "allowWatchBookmarks is required when sendInitialEvents is set",
-            );
-            return Err(Status::invalid("meta.k8s.io", "ListOptions", "", vec![error]));
-        }
         match version {
             "" => self.server.cache.wait_until_current().await?,
             "0" => {}
             _ => self.wait_for_version(version).await?,
         }
         if streamed || ((version.is_empty() || version == "0") && self.query.get("sendInitialEvents").is_none()) {
-            return Ok(Start::Everything { end_bookmark: streamed });
+            return Ok(Start::Everything { end_bookmark: streamed && self.query.flag("allowWatchBookmarks") });
         }
         match version {
             "" | "0" => Ok(Start::After(self.server.cache.revision())),
             version => Ok(Start::After(parse_version(version)?)),
         }
-    }
-
-    /// What the client asked for, or 30 to 60 minutes, spread so that watches do not all end at once.
-    fn timeout(&self) -> Duration {
-        let asked = self
-            .query
-            .get("timeoutSeconds")
-            .and_then(|seconds| seconds.parse::<u64>().ok())
-            .filter(|seconds| *seconds > 0);
-        Duration::from_secs(asked.unwrap_or_else(|| rand::random_range(1800..3600)))
     }
 }
 

@@ -10,6 +10,9 @@ use crate::rest::{Answer, Call, Change, DeleteOptions, Scope, WriteOptions, resp
 
 pub(super) async fn serve(call: Call<'_>) -> Answer {
     let eviction = body(&call)?;
+    if eviction.str_at(&["metadata", "name"]) != call.info.name {
+        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+    }
     let mut options = DeleteOptions::parse(eviction.get("deleteOptions").unwrap_or(&Value::Null))?;
     options.dry_run |= WriteOptions::of(&call)?.dry_run;
     let pod = call.current().await?.tree();

@@ -58,7 +58,11 @@ pub(super) async fn serve(call: Call<'_>) -> Answer {
     // The entries of the workload follow from those of the scale.
     let change = call.change(options.dry_run, None);
     let edit = if call.info.verb == "patch" { Some(Edit::read(&call)?) } else { None };
-    let wanted = if edit.is_some() { Value::Null } else { body(&call)? };
+    let mut wanted = Value::Null;
+    if edit.is_none() {
+        wanted = body(&call)?;
+        call.check_place(&mut wanted)?;
+    }
     let ty = call.server.model.find("autoscaling.v1.Scale").ok_or_else(Status::no_such_resource)?;
     let kind = Gvk::new("autoscaling", "v1", "Scale");
     let management = Management {

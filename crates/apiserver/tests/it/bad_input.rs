@@ -154,7 +154,7 @@ fn cases() -> Vec<Case> {
             "NotFound",
             "could not find the requested resource",
         ),
-        case("unknown path", "GET", "/nope", JSON, "", 404, "NotFound", ""),
+        case("unknown resource", "GET", "/api/v1/nopes", JSON, "", 404, "NotFound", ""),
         case(
             "unknown namespace",
             "POST",
@@ -173,7 +173,7 @@ fn cases() -> Vec<Case> {
             "",
             400,
             "BadRequest",
-            "unable to parse requirement",
+            "identifier",
         ),
         case("bad field selector", "GET", format!("{MAPS}?fieldSelector=a"), JSON, "", 400, "BadRequest", ""),
         case(
@@ -305,6 +305,7 @@ async fn every_case_is_refused_with_a_status() {
         let message = answer["message"].as_str().unwrap_or_default();
         assert!(message.contains(case.says), "{}: {message}", case.name);
     }
+    assert_eq!(server.get("/nope").await, (StatusCode::NOT_FOUND, "404 page not found\n".into()));
     assert_eq!(server.get("/readyz").await.0, StatusCode::OK);
 }
 

@@ -372,8 +372,6 @@ fn template_update(spec: &At, before: &At, old: &At) {
     }
 }
 
-/// The rules of a Job's status that hold whoever writes it (`validateJobStatus`, `ValidateJobStatusUpdate`).
-
 const CRON_NAME_MAX: usize = 52;
 
 pub(super) fn cron_job(at: &At) {
