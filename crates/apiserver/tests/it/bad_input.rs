@@ -184,7 +184,7 @@ fn cases() -> Vec<Case> {
             "",
             400,
             "BadRequest",
-            "field label not supported",
+            "is not a known field selector",
         ),
         case("bad limit", "GET", format!("{MAPS}?limit=x"), JSON, "", 400, "BadRequest", "limit"),
         case("bad continue", "GET", format!("{MAPS}?continue=x"), JSON, "", 400, "BadRequest", "continue"),
