@@ -14,6 +14,7 @@
 
 pub mod embedded;
 mod error;
+pub mod etcd;
 #[doc(hidden)]
 pub mod suite;
 
