@@ -124,12 +124,7 @@ impl Connection {
         self.channel.sender.is_closed()
     }
 
-    pub async fn unary<Q, A>(
-        &self,
-        path: &'static str,
-        request: Request<Q>,
-        limit: Duration,
-    ) -> Result<A, Failure>
+    pub async fn unary<Q, A>(&self, path: &'static str, request: Request<Q>, limit: Duration) -> Result<A, Failure>
     where
         Q: Message + 'static,
         A: Message + Default + 'static,

@@ -40,7 +40,10 @@ impl Keys {
         match key.strip_prefix(&self.ours) {
             Some(rest) => Ok(Bytes::from(format!("{}{rest}", self.theirs))),
             None => Err(Error::Misconfigured {
-                message: format!("key {key} does not begin with {}, which stands for {} in etcd", self.ours, self.theirs),
+                message: format!(
+                    "key {key} does not begin with {}, which stands for {} in etcd",
+                    self.ours, self.theirs
+                ),
             }),
         }
     }

@@ -23,14 +23,14 @@ use bytes::Bytes;
 use prost::Message;
 use tonic::Code;
 
-pub use self::{
-    keys::DEFAULT_PREFIX,
-    tls::{Identity, TlsFiles},
-};
 use self::{
     client::{Client, Denial, revision_of, unsigned},
     keys::Keys,
     lease::Leases,
+};
+pub use self::{
+    keys::DEFAULT_PREFIX,
+    tls::{Identity, TlsFiles},
 };
 use crate::{Entry, Error, ListOptions, ListPage, Result, Revision, Store, VALUE_BYTES_MAX, WatchStream};
 
@@ -269,8 +269,7 @@ impl Etcd {
     /// That a revision (0: the newest) can be read; answers the newest.
     async fn at(&self, revision: Revision) -> Result<Revision> {
         let key = self.keys.to_etcd(&format!("{}/", self.client.options.replaces))?;
-        let request =
-            proto::RangeRequest { key, revision: signed(revision.0), count_only: true, ..Default::default() };
+        let request = proto::RangeRequest { key, revision: signed(revision.0), count_only: true, ..Default::default() };
         let answer: Result<proto::RangeResponse, Denial> =
             self.client.read(RANGE, request, self.client.options.timeouts.request).await;
         match answer {

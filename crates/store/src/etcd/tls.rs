@@ -42,7 +42,8 @@ impl TlsFiles {
             None => builder.with_no_client_auth(),
             Some(Identity { certificate, key }) => {
                 let chain = certificates(certificate).await?;
-                let key_der = PrivateKeyDer::from_pem_slice(&read(key).await?).map_err(|error| unusable(key, &error))?;
+                let key_der =
+                    PrivateKeyDer::from_pem_slice(&read(key).await?).map_err(|error| unusable(key, &error))?;
                 builder.with_client_auth_cert(chain, key_der).map_err(|error| unusable(certificate, &error))?
             }
         };

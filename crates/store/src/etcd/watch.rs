@@ -106,7 +106,8 @@ impl Open {
         let requested = request(stream::iter([first]).chain(later), client.token().as_ref());
         let limit = client.options.timeouts.request;
         let begun = tokio::time::timeout(limit, connection.stream(WATCH, requested)).await;
-        let stream = begun.unwrap_or_else(|_| Err(connection.late(limit))).inspect_err(|_| client.leave(&connection))?;
+        let stream =
+            begun.unwrap_or_else(|_| Err(connection.late(limit))).inspect_err(|_| client.leave(&connection))?;
         Ok(Open { connection, stream, requests })
     }
 }
