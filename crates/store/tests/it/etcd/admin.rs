@@ -51,32 +51,32 @@ pub struct Put {
     pub value: Vec<u8>,
 }
 
-/// User and password, user and role, or role: the names etcd gives to the fields do not matter on the wire.
+/// A user and its password, a user and its role, or a role: on the wire the names of fields do not matter.
 #[derive(Clone, PartialEq, Message)]
-pub struct Names {
+struct Names {
     #[prost(string, tag = "1")]
-    pub first: String,
+    first: String,
     #[prost(string, tag = "2")]
-    pub second: String,
+    second: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub struct Grant {
+struct Grant {
     #[prost(string, tag = "1")]
-    pub role: String,
+    role: String,
     #[prost(message, optional, tag = "2")]
-    pub permission: Option<Permission>,
+    permission: Option<Permission>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub struct Permission {
+struct Permission {
     /// 2 is to read and write.
     #[prost(int32, tag = "1")]
-    pub kind: i32,
+    kind: i32,
     #[prost(bytes = "vec", tag = "2")]
-    pub key: Vec<u8>,
+    key: Vec<u8>,
     #[prost(bytes = "vec", tag = "3")]
-    pub range_end: Vec<u8>,
+    range_end: Vec<u8>,
 }
 
 pub struct Admin(Channel);
@@ -109,6 +109,24 @@ impl Admin {
     pub async fn put(&self, key: &[u8], value: &[u8]) {
         let put = Put { key: key.to_vec(), value: value.to_vec() };
         let _: Empty = self.call("/etcdserverpb.KV/Put", put).await.unwrap();
+    }
+
+    /// Users: `root`, who may everything, and `some`, who may what is under `/registry/`. Their passwords are `secret`.
+    pub async fn enable_users(&self) {
+        for (path, first, second) in [
+            ("/etcdserverpb.Auth/UserAdd", "root", "secret"),
+            ("/etcdserverpb.Auth/RoleAdd", "root", ""),
+            ("/etcdserverpb.Auth/UserGrantRole", "root", "root"),
+            ("/etcdserverpb.Auth/UserAdd", "some", "secret"),
+            ("/etcdserverpb.Auth/RoleAdd", "registry", ""),
+            ("/etcdserverpb.Auth/UserGrantRole", "some", "registry"),
+        ] {
+            let _: Empty = self.call(path, Names { first: first.into(), second: second.into() }).await.unwrap();
+        }
+        let permission = Permission { kind: 2, key: b"/registry/".to_vec(), range_end: b"/registry0".to_vec() };
+        let grant = Grant { role: "registry".into(), permission: Some(permission) };
+        let _: Empty = self.call("/etcdserverpb.Auth/RoleGrantPermission", grant).await.unwrap();
+        let _: Empty = self.call("/etcdserverpb.Auth/AuthEnable", Empty {}).await.unwrap();
     }
 
     /// Leases and how long they were granted for.

@@ -17,7 +17,7 @@ use store::{
 };
 use tokio::{sync::watch, task::JoinSet};
 
-use super::cluster::Cluster;
+use super::{cluster::Cluster, next};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const WRITERS: usize = 3;
@@ -310,7 +310,7 @@ async fn compaction_ends_only_watches_that_are_behind_it() {
     let store = cluster_store(&cluster).await;
     let mut last = store.create("/f/a", Bytes::new(), None).await.unwrap();
     let mut current = store.watch("/f/", last).await.unwrap();
-    assert_eq!(current.next().await.unwrap().unwrap(), WatchItem::Progress(last));
+    assert_eq!(next(&mut current).await.unwrap(), WatchItem::Progress(last));
     // It begins when it is first asked, which is after compaction.
     let mut behind = store.watch("/f/", Revision(1)).await.unwrap();
     let deleted = store.delete("/f/a", last).await.unwrap();
@@ -319,13 +319,13 @@ async fn compaction_ends_only_watches_that_are_behind_it() {
     last = store.create("/f/b", Bytes::new(), None).await.unwrap();
     let mut seen = Vec::new();
     while seen.len() < 2 {
-        if let WatchItem::Events(events) = current.next().await.unwrap().unwrap() {
+        if let WatchItem::Events(events) = next(&mut current).await.unwrap() {
             seen.extend(events.into_iter().map(|event| event.revision));
         }
     }
     assert_eq!(seen, [deleted, last], "who is up to date misses nothing");
     for (watch, from) in [(&mut behind, Revision(1)), (&mut deletion_unseen, Revision(deleted.0 - 1))] {
-        match watch.next().await.unwrap() {
+        match next(watch).await {
             Err(Error::Compacted { requested, oldest }) => assert_eq!((requested, oldest), (from, deleted)),
             other => panic!("{other:?}"),
         }
