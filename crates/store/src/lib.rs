@@ -13,6 +13,7 @@
 //! No error is ever folded into "not found": absence is `Ok(None)`, everything else is an [`Error`].
 
 pub mod embedded;
+pub mod encryption;
 mod error;
 pub mod etcd;
 #[doc(hidden)]

@@ -126,7 +126,7 @@ impl Client {
 
     /// The revision that a quorum knows to be the newest: a linearizable read of a key that need not be there.
     pub async fn revision(&self) -> Result<u64, Denial> {
-        let key = self.options.keys().to_etcd(&format!("{}/", self.options.replaces))?;
+        let key = self.options.keys().theirs_of(&format!("{}/", self.options.replaces))?;
         let range = proto::RangeRequest { key, count_only: true, ..Default::default() };
         let answer: proto::RangeResponse = self.read(RANGE, range, self.options.timeouts.request).await?;
         Ok(revision_of(answer.header))

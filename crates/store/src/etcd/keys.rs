@@ -9,14 +9,14 @@ pub const DEFAULT_PREFIX: &str = "/registry";
 
 /// Puts `theirs` in the place of `ours` at the beginning of a key. Where both are the same, keys stay as they are.
 #[derive(Clone, Debug)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     ours: String,
     theirs: String,
 }
 
 /// From the first key (included) to the last (excluded), as etcd takes a range.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Range {
+pub(crate) struct Range {
     pub from: Bytes,
     pub end: Bytes,
 }
@@ -36,7 +36,7 @@ impl Keys {
     }
 
     /// The key in etcd.
-    pub fn to_etcd(&self, key: &str) -> Result<Bytes> {
+    pub fn theirs_of(&self, key: &str) -> Result<Bytes> {
         match key.strip_prefix(&self.ours) {
             Some(rest) => Ok(Bytes::from(format!("{}{rest}", self.theirs))),
             None => Err(Error::Misconfigured {
@@ -49,7 +49,7 @@ impl Keys {
     }
 
     /// The caller's key; `None` for what is not under the prefix, or is no text: nothing that an API server wrote.
-    pub fn from_etcd(&self, key: &[u8]) -> Option<String> {
+    pub fn ours_of(&self, key: &[u8]) -> Option<String> {
         let rest = key.strip_prefix(self.theirs.as_bytes()).filter(|rest| rest.starts_with(b"/"))?;
         Some(format!("{}{}", self.ours, std::str::from_utf8(rest).ok()?))
     }
@@ -59,11 +59,11 @@ impl Keys {
         // A prefix that is shorter than what all keys begin with selects them all.
         let all = format!("{}/", self.ours);
         let prefix = if all.starts_with(prefix) { &*all } else { prefix };
-        let first = self.to_etcd(prefix)?;
+        let first = self.theirs_of(prefix)?;
         let end = end_of(&first);
         let from = match after {
             Some(after) if after >= prefix => {
-                let mut next = Vec::from(self.to_etcd(after)?);
+                let mut next = Vec::from(self.theirs_of(after)?);
                 next.push(0);
                 Bytes::from(next)
             }
@@ -98,14 +98,14 @@ mod tests {
             ("", "/registry", "/a", "/registry/a"),
         ] {
             let keys = Keys::new(ours, theirs);
-            assert_eq!(keys.to_etcd(key).unwrap(), in_etcd);
-            assert_eq!(keys.from_etcd(in_etcd.as_bytes()).as_deref(), Some(key));
+            assert_eq!(keys.theirs_of(key).unwrap(), in_etcd);
+            assert_eq!(keys.ours_of(in_etcd.as_bytes()).as_deref(), Some(key));
         }
         let keys = Keys::new("/registry", "/registry");
-        assert!(matches!(keys.to_etcd("/elsewhere"), Err(Error::Misconfigured { .. })));
-        assert_eq!(keys.from_etcd(b"compact_rev_key"), None);
-        assert_eq!(keys.from_etcd(b"/registry/\xff"), None);
-        assert_eq!(keys.from_etcd(b"/registry2/a"), None);
+        assert!(matches!(keys.theirs_of("/elsewhere"), Err(Error::Misconfigured { .. })));
+        assert_eq!(keys.ours_of(b"compact_rev_key"), None);
+        assert_eq!(keys.ours_of(b"/registry/\xff"), None);
+        assert_eq!(keys.ours_of(b"/registry2/a"), None);
     }
 
     #[test]

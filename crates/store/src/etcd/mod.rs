@@ -23,9 +23,9 @@ use bytes::Bytes;
 use prost::Message;
 use tonic::Code;
 
+pub(crate) use self::keys::Keys;
 use self::{
     client::{Client, Denial, revision_of, unsigned},
-    keys::Keys,
     lease::Leases,
 };
 pub use self::{
@@ -143,7 +143,7 @@ impl Etcd {
 
     /// A transaction on one key that does `success` where the key is at revision `expected` (0: it is not there).
     async fn write(&self, key: &str, expected: Revision, operation: Operation) -> Result<Written> {
-        let in_etcd = self.keys.to_etcd(key)?;
+        let in_etcd = self.keys.theirs_of(key)?;
         let mut renewed = false;
         loop {
             let lease = match operation.ttl {
@@ -204,7 +204,7 @@ impl Etcd {
     }
 
     fn entry(&self, kv: proto::KeyValue) -> Option<Entry> {
-        let Some(key) = self.keys.from_etcd(&kv.key) else {
+        let Some(key) = self.keys.ours_of(&kv.key) else {
             tracing::error!(key = %kv.key.escape_ascii(), "a key in etcd is not UTF-8; it is not served");
             return None;
         };
@@ -268,7 +268,7 @@ impl Etcd {
 
     /// That a revision (0: the newest) can be read; answers the newest.
     async fn at(&self, revision: Revision) -> Result<Revision> {
-        let key = self.keys.to_etcd(&format!("{}/", self.client.options.replaces))?;
+        let key = self.keys.theirs_of(&format!("{}/", self.client.options.replaces))?;
         let request = proto::RangeRequest { key, revision: signed(revision.0), count_only: true, ..Default::default() };
         let answer: Result<proto::RangeResponse, Denial> =
             self.client.read(RANGE, request, self.client.options.timeouts.request).await;
@@ -326,7 +326,7 @@ fn signed(number: u64) -> i64 {
 #[async_trait]
 impl Store for Etcd {
     async fn get(&self, key: &str) -> Result<Option<Entry>> {
-        let request = proto::RangeRequest { key: self.keys.to_etcd(key)?, ..Default::default() };
+        let request = proto::RangeRequest { key: self.keys.theirs_of(key)?, ..Default::default() };
         let answer: proto::RangeResponse =
             self.client.read(RANGE, request, self.client.options.timeouts.request).await?;
         Ok(answer.kvs.into_iter().next().and_then(|kv| self.entry(kv)))

@@ -298,7 +298,7 @@ impl Batch {
     fn event(&self, event: proto::WatchEvent) -> Option<Event> {
         let revision = Revision(revision(&event));
         let kv = event.kv?;
-        let key = self.keys.from_etcd(&kv.key).filter(|key| key.starts_with(&self.prefix))?;
+        let key = self.keys.ours_of(&kv.key).filter(|key| key.starts_with(&self.prefix))?;
         let change = match event.kind {
             0 => Change::Put { value: kv.value, created: Revision(unsigned(kv.create_revision)) },
             _ => Change::Delete,
