@@ -219,13 +219,13 @@ mod tests {
 
     #[test]
     fn what_is_sealed_opens_with_its_key_and_path_and_no_other() {
-        let sizes: [(&str, fn(&[u8]) -> Result<Cipher, Refused>, &[usize]); 4] = [
-            ("gcm", Cipher::aes_gcm, &[16, 24, 32]),
+        type New = fn(&[u8]) -> Result<Cipher, Refused>;
+        for (name, new, sizes) in [
+            ("gcm", Cipher::aes_gcm as New, &[16, 24, 32][..]),
             ("cbc", Cipher::aes_cbc, &[16, 24, 32]),
             ("secretbox", Cipher::secretbox, &[32]),
             ("seed", Cipher::seed, &[32, 64]),
-        ];
-        for (name, new, sizes) in sizes {
+        ] {
             assert!(new(&[1; 15]).is_err(), "{name}");
             for size in sizes {
                 let (cipher, other) = (new(&vec![1; *size]).unwrap(), new(&vec![2; *size]).unwrap());

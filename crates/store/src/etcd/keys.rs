@@ -31,7 +31,10 @@ impl Range {
 impl Keys {
     pub fn new(ours: &str, theirs: &str) -> Keys {
         // As upstream does: a prefix begins with a slash, and a slash stands between it and what follows.
-        let theirs = format!("/{}", theirs.trim_matches('/'));
+        let theirs = match theirs.trim_matches('/') {
+            "" => String::new(),
+            prefix => format!("/{prefix}"),
+        };
         Keys { ours: ours.to_owned(), theirs }
     }
 
@@ -96,6 +99,7 @@ mod tests {
             ("/registry", "other/", "/registry/pods/a/b", "/other/pods/a/b"),
             ("/registry", "/a/b", "/registry/pods", "/a/b/pods"),
             ("", "/registry", "/a", "/registry/a"),
+            ("/registry", "/", "/registry/pods/a/b", "/pods/a/b"),
         ] {
             let keys = Keys::new(ours, theirs);
             assert_eq!(keys.theirs_of(key).unwrap(), in_etcd);

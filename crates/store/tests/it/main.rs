@@ -4,5 +4,6 @@ mod conformance;
 mod crash;
 mod damage;
 mod disk_full;
+mod encryption;
 mod etcd;
 mod support;

@@ -1,10 +1,15 @@
 //! The suite every engine must pass, on one member and on three.
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
-use store::suite;
+use proptest::{prelude::*, test_runner::TestRunner};
+use store::{
+    Store,
+    suite::{self, Operation, run_model},
+};
 
 use super::cluster::{Cluster, EtcdEngine};
+use crate::{conformance::operation, support::runtime};
 
 store::conformance_tests!(EtcdEngine::single);
 
@@ -27,4 +32,31 @@ async fn three_members_pass_the_suite() {
     suite::expiry(&engine("expiry")).await;
     suite::reopening(&engine("reopening")).await;
     suite::compaction(&engine("compaction")).await;
+}
+
+/// On one member, one run after the other. Times to live are left out: etcd has no clock that a test can set.
+#[test]
+fn random_runs_match_the_model() {
+    let runtime = runtime();
+    let cluster = runtime.block_on(async { Arc::new(Cluster::single()) });
+    let store = runtime.block_on(cluster.connect());
+    let timeless = operation().prop_map(|operation| match operation {
+        Operation::Create { key, size, .. } => Operation::Create { key, size, ttl: None },
+        Operation::Update { key, size, stale, .. } => Operation::Update { key, size, ttl: None, stale },
+        Operation::Advance { seconds } => Operation::Get { key: seconds },
+        other => other,
+    });
+    let config = ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() };
+    let number = Cell::new(0);
+    let run = TestRunner::new(config).run(&prop::collection::vec(timeless, 1..60), |operations| {
+        number.set(number.get() + 1);
+        let engine = EtcdEngine::on(Arc::clone(&cluster), &format!("/run-{}", number.get()));
+        runtime.block_on(async {
+            // The model knows nothing of what was before it.
+            store.compact(store.revision().await.unwrap()).await.unwrap();
+            run_model(&engine, &operations).await;
+        });
+        Ok(())
+    });
+    run.unwrap();
 }
