@@ -265,8 +265,8 @@ async fn everything_is_killed_at_once_and_comes_back() {
 async fn without_a_majority_writes_are_refused_within_a_bound_and_come_back_by_themselves() {
     let cluster = Cluster::three();
     let options = EtcdOptions { replaces: String::new(), ..cluster.options() };
-    let patience = Duration::from_secs(2);
-    let timeouts = Timeouts { request: Duration::from_secs(1), patience, ..options.timeouts };
+    let patience = Duration::from_secs(1);
+    let timeouts = Timeouts { request: patience, patience, ..options.timeouts };
     cluster_store(&cluster).await;
     let store = Etcd::connect(EtcdOptions { timeouts, ..options }).await.unwrap();
     let mut last = store.create("/a", Bytes::from_static(b"0"), None).await.unwrap();
