@@ -10,7 +10,10 @@ use std::{
 
 use parking_lot::Mutex;
 use prost::Message;
-use tokio::{sync::Mutex as AsyncMutex, time::Instant};
+use tokio::{
+    sync::{Mutex as AsyncMutex, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, metadata::AsciiMetadataValue};
 
@@ -42,6 +45,8 @@ pub(super) struct Client {
 struct Member {
     endpoint: Arc<Endpoint>,
     connection: AsyncMutex<Option<Connection>>,
+    /// Counts requests that the member has let run out of time.
+    silences: watch::Sender<u64>,
 }
 
 /// Why a request has no answer.
@@ -89,7 +94,11 @@ impl Client {
         }
         let members = endpoints
             .into_iter()
-            .map(|endpoint| Member { endpoint: Arc::new(endpoint), connection: AsyncMutex::new(None) })
+            .map(|endpoint| Member {
+                endpoint: Arc::new(endpoint),
+                connection: AsyncMutex::new(None),
+                silences: watch::channel(0).0,
+            })
             .collect();
         Ok(Client {
             options,
@@ -140,6 +149,13 @@ impl Client {
             Err(failure) => Err(failure),
         };
         connection.inspect_err(|_| self.move_on(at))
+    }
+
+    /// Changes when the member of `connection` lets a request run out of time. A connection that is cut off is noticed
+    /// by its own pings, too, but later.
+    pub fn silences(&self, connection: &Connection) -> Option<watch::Receiver<u64>> {
+        let member = self.members.iter().find(|member| connection.is_to(&member.endpoint));
+        member.map(|member| member.silences.subscribe())
     }
 
     /// A stream on `connection` has failed: the next one is asked of another member.
@@ -202,6 +218,9 @@ impl Client {
                     return Err(Denial::Refused(failure));
                 }
                 self.move_on(at);
+                if failure.sent && failure.code == Code::DeadlineExceeded {
+                    self.suspect(at);
+                }
                 if !again(&failure) {
                     self.doubtful.store(true, Ordering::Relaxed);
                     return Err(Error::Unknown { message: failure.message }.into());
@@ -230,6 +249,15 @@ impl Client {
         self.log_in(&connection).await?;
         *held = Some(connection.clone());
         Ok(connection)
+    }
+
+    /// The member may be cut off: what hangs on it is to begin again elsewhere, and with it on a new connection.
+    fn suspect(&self, at: usize) {
+        let member = &self.members[at];
+        if let Ok(mut held) = member.connection.try_lock() {
+            *held = None;
+        }
+        member.silences.send_modify(|count| *count += 1);
     }
 
     /// Refuses a member of another cluster than the first one's.

@@ -11,7 +11,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tonic::{Code, Streaming};
 
 use super::{
@@ -88,11 +88,13 @@ struct Open {
     stream: Streaming<proto::WatchResponse>,
     /// Keeps our half open.
     requests: mpsc::Sender<proto::WatchRequest>,
+    silences: watch::Receiver<u64>,
 }
 
 impl Open {
     async fn begin(client: &Client, range: &Range, start: u64) -> Result<Open, Failure> {
         let connection = client.dial().await?;
+        let silences = client.silences(&connection).ok_or_else(|| connection.ended())?;
         let create = proto::WatchCreateRequest {
             key: range.from.clone(),
             range_end: range.end.clone(),
@@ -108,7 +110,7 @@ impl Open {
         let begun = tokio::time::timeout(limit, connection.stream(WATCH, requested)).await;
         let stream =
             begun.unwrap_or_else(|_| Err(connection.late(limit))).inspect_err(|_| client.leave(&connection))?;
-        Ok(Open { connection, stream, requests })
+        Ok(Open { connection, stream, requests, silences })
     }
 }
 
@@ -177,17 +179,15 @@ impl Watcher {
                 Err(failure) => Next::Again(failure),
             });
         };
-        let message = match self.scope {
-            Scope::Everything => open.stream.message().await,
-            Scope::Prefix => match tokio::time::timeout(ASK_PROGRESS, open.stream.message()).await {
-                Ok(message) => message,
-                Err(_) => {
-                    let progress = Some(proto::WatchProgressRequest {});
-                    // A full channel holds a question that is not yet sent.
-                    let _ = open.requests.try_send(proto::WatchRequest { create: None, progress });
-                    return Ok(Next::GoOn);
-                }
-            },
+        let message = tokio::select! {
+            message = open.stream.message() => message,
+            _ = open.silences.changed() => return Ok(Next::Again(open.connection.ended())),
+            () = tokio::time::sleep(ASK_PROGRESS), if self.scope == Scope::Prefix => {
+                let progress = Some(proto::WatchProgressRequest {});
+                // A full channel holds a question that is not yet sent.
+                let _ = open.requests.try_send(proto::WatchRequest { create: None, progress });
+                return Ok(Next::GoOn);
+            }
         };
         match message {
             Ok(Some(answer)) => self.take(answer).await,

@@ -250,6 +250,29 @@ async fn a_member_that_answers_nothing_is_left() {
     load.finish(&cluster).await;
 }
 
+/// A watch on a member that is cut off would hear nothing for as long as pings take; requests notice earlier.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_leaves_a_member_that_lets_requests_run_out_of_time() {
+    let cluster = Cluster::three();
+    let store = cluster_store(&cluster).await;
+    let created = store.create("/f/a", Bytes::new(), None).await.unwrap();
+    let mut watch = store.watch("/f/", created).await.unwrap();
+    assert_eq!(next(&mut watch).await.unwrap(), WatchItem::Progress(created));
+    // The member asked first has both the watch and the writes.
+    cluster.freeze(0);
+    let begun = Instant::now();
+    let mut entry = settle(&store, "/f/a").await.unwrap();
+    entry.modified = store.update("/f/a", Bytes::from_static(b"1"), entry.modified, None).await.unwrap();
+    loop {
+        match next(&mut watch).await.unwrap() {
+            WatchItem::Events(events) => break assert_eq!(events[0].revision, entry.modified),
+            WatchItem::Progress(_) => {}
+        }
+    }
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    cluster.thaw(0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_is_killed_at_once_and_comes_back() {
     let cluster = Cluster::three();

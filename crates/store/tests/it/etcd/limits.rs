@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use store::{
     Change, Error, Event, ListOptions, Store, VALUE_BYTES_MAX, WatchItem,
     etcd::{Etcd, EtcdOptions},
@@ -82,6 +83,31 @@ async fn a_full_database_is_said_to_be_full_and_still_read() {
     assert!(matches!(store.update("/registry/a", value, first, None).await, Err(Error::NoSpace { .. })));
     assert_eq!(store.get("/registry/a").await.unwrap().unwrap().value, "a");
     assert_eq!(store.revision().await.unwrap(), newest);
+}
+
+/// More than is asked of etcd at once comes as one state, while others write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_without_a_limit_is_whole() {
+    let cluster = Cluster::single();
+    let store = cluster.connect().await;
+    let fill = |name: &'static str| {
+        let store = Arc::clone(&store);
+        stream::iter(0..1100).for_each_concurrent(32, move |n| {
+            let store = Arc::clone(&store);
+            async move {
+                store.create(&format!("/registry/{name}/{n:04}"), Bytes::new(), None).await.unwrap();
+            }
+        })
+    };
+    fill("a").await;
+    let later = tokio::spawn(fill("b"));
+    let options = ListOptions { prefix: "/registry/".to_owned(), ..ListOptions::default() };
+    let page = store.list(options.clone()).await.unwrap();
+    assert_eq!(page.remaining, 0);
+    assert_eq!(page.entries.len() as u64, page.revision.0 - 1, "each revision has made one entry");
+    assert!(page.entries.is_sorted_by_key(|entry| &entry.key));
+    later.await.unwrap();
+    assert_eq!(store.list(options).await.unwrap().entries.len(), 2200);
 }
 
 /// Two prefixes are two stores; what is no text is nobody's object and hides nothing.
