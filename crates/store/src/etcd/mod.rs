@@ -21,6 +21,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use prost::Message;
+use tokio::sync::Semaphore;
 use tonic::Code;
 
 pub(crate) use self::keys::Keys;
@@ -40,6 +41,11 @@ const COMPACT: &str = "/etcdserverpb.KV/Compact";
 
 /// Entries asked for at once where a caller wants all of them: what etcd answers is in memory several times.
 const PAGE: usize = 500;
+/// Bytes of values that are on their way at once; more wait at the door, and their time does not run yet. A burst of large
+/// ones would otherwise take longer to be sent and committed than an answer may take.
+const IN_FLIGHT_BYTES: usize = 4 << 20;
+/// They are handed out in units of this many.
+const IN_FLIGHT_UNIT_BYTES: usize = 1 << 10;
 /// Beside the value, what etcd adds to a request before it compares with its limit.
 const REQUEST_OVERHEAD_BYTES: usize = 64;
 
@@ -121,6 +127,7 @@ pub struct Etcd {
     client: Arc<Client>,
     keys: Keys,
     leases: Leases,
+    in_flight: Semaphore,
 }
 
 impl Etcd {
@@ -138,12 +145,16 @@ impl Etcd {
         if !interval.is_zero() {
             tokio::spawn(compact::run(Arc::clone(&client), interval));
         }
-        Ok(Etcd { leases: Leases::new(Arc::clone(&client)), client, keys })
+        let in_flight = Semaphore::new(IN_FLIGHT_BYTES / IN_FLIGHT_UNIT_BYTES);
+        Ok(Etcd { leases: Leases::new(Arc::clone(&client)), client, keys, in_flight })
     }
 
     /// A transaction on one key that does `success` where the key is at revision `expected` (0: it is not there).
     async fn write(&self, key: &str, expected: Revision, operation: Operation) -> Result<Written> {
         let in_etcd = self.keys.theirs_of(key)?;
+        let bytes = operation.value.as_ref().map_or(0, Bytes::len);
+        let units = (1 + bytes / IN_FLIGHT_UNIT_BYTES).min(IN_FLIGHT_BYTES / IN_FLIGHT_UNIT_BYTES) as u32;
+        let _permit = self.in_flight.acquire_many(units).await.map_err(|_| Error::Closed)?;
         let mut renewed = false;
         loop {
             let lease = match operation.ttl {

@@ -164,7 +164,13 @@ impl Cluster {
     pub fn options(&self) -> EtcdOptions {
         EtcdOptions {
             tls: Some(self.pki.files()),
-            timeouts: Timeouts { patience: Duration::from_secs(20), ..Timeouts::default() },
+            // A machine that is busy with other tests is slow; those that are about time have their own.
+            timeouts: Timeouts {
+                connect: Duration::from_secs(5),
+                request: Duration::from_secs(10),
+                patience: Duration::from_secs(20),
+                ..Timeouts::default()
+            },
             compaction_interval: Duration::ZERO,
             ..EtcdOptions::new(self.urls())
         }
