@@ -84,11 +84,14 @@ pub struct Admin(Channel);
 impl Admin {
     pub async fn connect(address: &str) -> Admin {
         let endpoint = tonic::transport::Endpoint::from_shared(address.to_owned()).unwrap();
-        loop {
-            if let Ok(channel) = endpoint.connect().await {
-                return Admin(channel);
+        let connected = async {
+            loop {
+                if let Ok(channel) = endpoint.connect().await {
+                    return Admin(channel);
+                }
             }
-        }
+        };
+        tokio::time::timeout(Duration::from_secs(30), connected).await.expect("the member listens")
     }
 
     pub async fn call<Q, A>(&self, path: &'static str, request: Q) -> Result<A, Status>

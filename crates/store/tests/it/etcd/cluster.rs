@@ -6,7 +6,10 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -91,10 +94,7 @@ impl Cluster {
     pub fn start_with(size: usize, extra: &[&str]) -> Cluster {
         let pki = Arc::new(Pki::new());
         let directory = tempfile::tempdir().unwrap();
-        // All are held until all are known, so that no two are the same.
-        let held: Vec<_> = (0..3 * size).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<_> = held.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
-        drop(held);
+        let ports: Vec<_> = (0..3 * size).map(|_| free_port()).collect();
         let peers: Vec<_> = (0..size).map(|n| format!("m{n}=http://127.0.0.1:{}", ports[3 * n + 2])).collect();
         let members = (0..size)
             .map(|n| member(&pki, directory.path(), n, &ports[3 * n..3 * n + 3], &peers.join(","), extra))
@@ -151,14 +151,17 @@ impl Cluster {
 
     /// The member that leads.
     pub async fn leader(&self) -> usize {
-        loop {
-            for n in 0..self.size {
-                let status = self.admin(n).await.status().await;
-                if status.leader != 0 && status.leader == status.header.unwrap_or_default().member_id {
-                    return n;
+        let found = async {
+            loop {
+                for n in 0..self.size {
+                    let status = self.admin(n).await.status().await;
+                    if status.leader != 0 && status.leader == status.header.unwrap_or_default().member_id {
+                        return n;
+                    }
                 }
             }
-        }
+        };
+        tokio::time::timeout(Duration::from_secs(30), found).await.expect("all members answer and one leads")
     }
 
     pub fn options(&self) -> EtcdOptions {
@@ -193,6 +196,19 @@ impl Drop for Cluster {
                 eprintln!("the last of {}, newest first:\n{}", member.url, last.join("\n"));
             }
             eprintln!("it was in {}", self.directory.path().display());
+        }
+    }
+}
+
+/// A port below those that the kernel gives to connections: a member that is started again must find its own still free.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Processes that run at the same time begin at different places.
+        let at = std::process::id().wrapping_mul(101).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 20_000 + (at % 12_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
         }
     }
 }
