@@ -29,12 +29,14 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 const ASK_PROGRESS: Duration = Duration::from_millis(200);
 
 pub(super) fn watch(client: Arc<Client>, keys: Keys, prefix: &str, after: Revision) -> WatchStream {
+    let seen = after.0.max(1);
     let watcher = Watcher {
-        batch: Batch { keys, prefix: prefix.to_owned(), seen: after.0.max(1), told: None, held: Vec::new() },
+        batch: Batch { keys, prefix: prefix.to_owned(), seen, told: Some(seen), held: Vec::new() },
         client,
         scope: Scope::Everything,
         open: None,
-        ready: VecDeque::new(),
+        // etcd may have nothing to say until the next write: it forgets a deletion at the revision it is compacted to.
+        ready: VecDeque::from([WatchItem::Progress(Revision(seen))]),
         backoff: BACKOFF_MIN,
         denials: 0,
     };

@@ -12,8 +12,9 @@ use store::{
 };
 
 use super::{
+    begun,
     cluster::{Cluster, Pki},
-    next,
+    events, next,
 };
 
 async fn refused(options: EtcdOptions) -> Error {
@@ -121,15 +122,13 @@ async fn users_log_in_and_again_when_their_token_is_gone() {
     }
     let store = Etcd::connect(EtcdOptions { user: user("root", "secret"), ..cluster.options() }).await.unwrap();
     let first = store.create("/registry/a", Bytes::new(), None).await.unwrap();
-    let mut watch = store.watch("/registry/", first).await.unwrap();
-    assert_eq!(next(&mut watch).await.unwrap(), WatchItem::Progress(first));
+    let mut watch = begun(&store, "/registry/", first).await;
     // A member that has begun anew knows no tokens.
     cluster.kill(0);
     cluster.start(0);
     let entry = store.get("/registry/a").await.unwrap().unwrap();
     let second = store.update("/registry/a", Bytes::new(), entry.modified, None).await.unwrap();
-    let events = next(&mut watch).await.unwrap();
-    assert!(matches!(&events, WatchItem::Events(events) if events[0].revision == second), "{events:?}");
+    assert_eq!(events(&mut watch).await[0].revision, second);
 }
 
 /// Who may read only a prefix can do all but watch: this etcd cannot say how far such a watch is.
@@ -142,6 +141,7 @@ async fn a_user_of_a_prefix_may_not_watch_with_an_etcd_that_cannot_tell_progress
     let created = store.create("/registry/a", Bytes::new(), None).await.unwrap();
     assert_eq!(store.get("/registry/a").await.unwrap().unwrap().modified, created);
     let mut watch = store.watch("/registry/", Revision(created.0)).await.unwrap();
+    assert_eq!(next(&mut watch).await.unwrap(), WatchItem::Progress(created));
     match next(&mut watch).await {
         Err(Error::Misconfigured { message }) => assert!(message.contains("3.4.31"), "{message}"),
         other => panic!("{other:?}"),

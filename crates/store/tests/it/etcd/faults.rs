@@ -17,7 +17,7 @@ use store::{
 };
 use tokio::{sync::watch, task::JoinSet};
 
-use super::{cluster::Cluster, next};
+use super::{begun, cluster::Cluster, events, next};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const WRITERS: usize = 3;
@@ -256,19 +256,13 @@ async fn a_watch_leaves_a_member_that_lets_requests_run_out_of_time() {
     let cluster = Cluster::three();
     let store = cluster_store(&cluster).await;
     let created = store.create("/f/a", Bytes::new(), None).await.unwrap();
-    let mut watch = store.watch("/f/", created).await.unwrap();
-    assert_eq!(next(&mut watch).await.unwrap(), WatchItem::Progress(created));
+    let mut watch = begun(&*store, "/f/", created).await;
     // The member asked first has both the watch and the writes.
     cluster.freeze(0);
     let begun = Instant::now();
     let mut entry = settle(&store, "/f/a").await.unwrap();
     entry.modified = store.update("/f/a", Bytes::from_static(b"1"), entry.modified, None).await.unwrap();
-    loop {
-        match next(&mut watch).await.unwrap() {
-            WatchItem::Events(events) => break assert_eq!(events[0].revision, entry.modified),
-            WatchItem::Progress(_) => {}
-        }
-    }
+    assert_eq!(events(&mut watch).await[0].revision, entry.modified);
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     cluster.thaw(0);
 }
@@ -332,22 +326,23 @@ async fn compaction_ends_only_watches_that_are_behind_it() {
     let cluster = Cluster::single();
     let store = cluster_store(&cluster).await;
     let mut last = store.create("/f/a", Bytes::new(), None).await.unwrap();
-    let mut current = store.watch("/f/", last).await.unwrap();
-    assert_eq!(next(&mut current).await.unwrap(), WatchItem::Progress(last));
-    // It begins when it is first asked, which is after compaction.
+    let mut current = begun(&*store, "/f/", last).await;
+    // They begin when they are first asked, which is after compaction.
     let mut behind = store.watch("/f/", Revision(1)).await.unwrap();
     let deleted = store.delete("/f/a", last).await.unwrap();
     let mut deletion_unseen = store.watch("/f/", last).await.unwrap();
     store.compact(deleted).await.unwrap();
+    // etcd knows nothing of the deletion any more, and a watch from there has nothing to wait for.
+    let mut silent = store.watch("/f/", deleted).await.unwrap();
+    assert_eq!(next(&mut silent).await.unwrap(), WatchItem::Progress(deleted));
     last = store.create("/f/b", Bytes::new(), None).await.unwrap();
     let mut seen = Vec::new();
     while seen.len() < 2 {
-        if let WatchItem::Events(events) = next(&mut current).await.unwrap() {
-            seen.extend(events.into_iter().map(|event| event.revision));
-        }
+        seen.extend(events(&mut current).await.into_iter().map(|event| event.revision));
     }
     assert_eq!(seen, [deleted, last], "who is up to date misses nothing");
     for (watch, from) in [(&mut behind, Revision(1)), (&mut deletion_unseen, Revision(deleted.0 - 1))] {
+        assert_eq!(next(watch).await.unwrap(), WatchItem::Progress(from));
         match next(watch).await {
             Err(Error::Compacted { requested, oldest }) => assert_eq!((requested, oldest), (from, deleted)),
             other => panic!("{other:?}"),

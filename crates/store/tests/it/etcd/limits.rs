@@ -5,21 +5,13 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use store::{
-    Change, Error, Event, ListOptions, Store, VALUE_BYTES_MAX, WatchItem,
+    Change, Error, ListOptions, Store, VALUE_BYTES_MAX,
     etcd::{Etcd, EtcdOptions},
 };
 
-use super::{cluster::Cluster, next};
+use super::{cluster::Cluster, events};
 
 const LONG: Option<Duration> = Some(Duration::from_secs(1000));
-
-async fn events(watch: &mut store::WatchStream) -> Vec<Event> {
-    loop {
-        if let WatchItem::Events(events) = next(watch).await.unwrap() {
-            return events;
-        }
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leases_run_out_are_shared_and_are_replaced_when_they_are_gone() {
