@@ -21,9 +21,18 @@ pub enum Error {
     /// The disk or the store's quota is full. Nothing was written; reads go on.
     #[error("no space left for the store: {message}")]
     NoSpace { message: String },
-    /// The outcome of a write is not known (connection lost, time-out): it may or may not have been committed.
+    /// The store does not answer. The embedded engine also says so of a write whose fate it does not know; etcd says
+    /// [`Error::Unknown`] of those, and with this one nothing was written.
     #[error("store unavailable: {message}")]
     Unavailable { message: String },
+    /// A write was handed over and its outcome is not known (connection lost, time-out): it may or may not have been
+    /// committed, or may be committed later. Read before trying again.
+    #[error("the outcome of the write is not known: {message}")]
+    Unknown { message: String },
+    /// The store refuses us, or is not ours: certificates, credentials, permissions, another cluster. It stays so until
+    /// somebody changes what `message` names.
+    #[error("cannot use the store: {message}")]
+    Misconfigured { message: String },
     /// What is on disk is not what was written. `message` says what to do.
     #[error("store is damaged: {message}")]
     Damaged { message: String },

@@ -13,7 +13,9 @@
 //! No error is ever folded into "not found": absence is `Ok(None)`, everything else is an [`Error`].
 
 pub mod embedded;
+pub mod encryption;
 mod error;
+pub mod etcd;
 #[doc(hidden)]
 pub mod suite;
 
@@ -93,7 +95,8 @@ pub enum Change {
 /// What a watch delivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchItem {
-    /// Committed writes in revision order; never empty.
+    /// Committed writes in revision order; never empty. Those of one revision (etcd deletes all keys of a lease in one) are
+    /// never in two items, so that a watch can always begin again behind the last one.
     Events(Vec<Event>),
     /// Every matching write up to and including this revision has been delivered.
     Progress(Revision),

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use futures_util::{StreamExt, stream};
 use tokio::task::JoinSet;
 
 use super::{Engine, assert_ordered, events_to, next, value};
@@ -24,15 +25,20 @@ pub async fn watch_from_any_revision(engine: &impl Engine) {
         }
     }
     let newest = store.revision().await.unwrap();
-    for after in (start.0..=newest.0).map(Revision) {
-        for prefix in ["", "/even/", "/od"] {
+    let starts = (start.0..=newest.0).map(Revision);
+    let watches = starts.flat_map(|after| ["", "/even/", "/od"].map(|prefix| (after, prefix)));
+    // Many at once: an engine may take its time to begin one.
+    let checks = stream::iter(watches).for_each_concurrent(16, |(after, prefix)| {
+        let (store, expected) = (&store, &expected);
+        async move {
             let mut watch = store.watch(prefix, after).await.unwrap();
             let events = events_to(&mut watch, newest).await;
             let wanted: Vec<_> =
                 expected.iter().filter(|event| event.revision > after && event.key.starts_with(prefix)).collect();
             assert_eq!(events.iter().collect::<Vec<_>>(), wanted, "{prefix} after {after}");
         }
-    }
+    });
+    checks.await;
     store.close().await.unwrap();
 }
 

@@ -15,7 +15,7 @@ use crate::support::{EmbeddedEngine, open, runtime};
 
 store::conformance_tests!(EmbeddedEngine::new);
 
-fn operation() -> impl Strategy<Value = Operation> {
+pub fn operation() -> impl Strategy<Value = Operation> {
     let ttl = || prop::option::weighted(0.3, 1_u8..20);
     prop_oneof![
         4 => (any::<u8>(), 0..9000_u16, ttl()).prop_map(|(key, size, ttl)| Operation::Create { key, size, ttl }),
