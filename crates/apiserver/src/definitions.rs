@@ -16,7 +16,6 @@ use std::{
 use api::{
     Resource, ResourceTable, Status, Value,
     custom::{self, Versions},
-    json,
     status::Reason,
 };
 use parking_lot::Mutex;
@@ -59,7 +58,7 @@ impl Definitions {
         let definitions = Definitions { builtin, ..Definitions::default() };
         cache::each(store, &format!("{PREFIX}{STORAGE}/"), |entry| {
             // What cannot be read is reported when the cache reads it.
-            if let Ok(definition) = json::parse(&entry.value) {
+            if let Ok(definition) = cache::stored_tree(&entry.value) {
                 definitions.install(definition.str_at(&["metadata", "name"]), &definition);
             }
         })

@@ -8,13 +8,12 @@ use std::{
     time::Duration,
 };
 
-use api::{Value, json};
 use bytes::Bytes;
 use store::{Entry, ListOptions, Revision};
 use tokio_util::sync::CancellationToken;
 
 use super::{ADDRESSES, PORTS, address_object, holdings};
-use crate::Server;
+use crate::{Server, cache::stored_tree};
 
 /// Upstream's interval. A request takes a minute at most, so what no Service holds for this long is nobody's.
 const EVERY: Duration = Duration::from_secs(180);
@@ -55,7 +54,7 @@ fn plan(
 
 /// Whether an IPAddress is one that this allocator made: others are somebody else's.
 fn is_ours(address: &Entry) -> bool {
-    let Ok(object) = json::parse(&address.value) else { return false };
+    let Ok(object) = stored_tree(&address.value) else { return false };
     let label = object.str_at(&["metadata", "labels", "ipaddress.kubernetes.io/managed-by"]);
     label == "ipallocator.k8s.io" && object.str_at(&["spec", "parentRef", "resource"]) == "services"
 }
@@ -78,7 +77,7 @@ async fn round(server: &Server, before: HashMap<String, Revision>) -> store::Res
     let services: Vec<(String, Vec<String>)> = services
         .iter()
         .filter_map(|entry| {
-            let service: Value = json::parse(&entry.value).ok()?;
+            let service = stored_tree(&entry.value).ok()?;
             let owner =
                 format!("{}/{}", service.str_at(&["metadata", "namespace"]), service.str_at(&["metadata", "name"]));
             Some((owner, holdings(&service)))

@@ -16,6 +16,7 @@ use store::{Revision, Store};
 use tokio::sync::watch;
 
 pub(crate) use feed::each;
+pub(crate) use object::stored_tree;
 pub use object::{Object, stored_bytes};
 pub use shelf::{Event, EventKind, Shelf, Snapshot, WatchCursor, frame};
 

@@ -234,7 +234,18 @@ fn head_parts(resource: &Resource) -> [&str; 7] {
 }
 
 fn parse(key: &str, stored: &[u8]) -> Result<Value, BadValue> {
-    json::parse(stored).map_err(|error| BadValue { key: key.to_owned(), message: error.to_string() })
+    stored_tree(stored).map_err(|message| BadValue { key: key.to_owned(), message })
+}
+
+/// What upstream's API server puts before a value that it stores as protobuf.
+const ENVELOPE: &[u8] = b"k8s\0";
+
+/// The object that a store's value is: JSON as this server writes it, or protobuf as upstream's does.
+pub(crate) fn stored_tree(stored: &[u8]) -> Result<Value, String> {
+    if stored.starts_with(ENVELOPE) {
+        return protobuf::decode(Model::builtin(), None, stored).map_err(|error| error.to_string());
+    }
+    json::parse(stored).map_err(|error| error.to_string())
 }
 
 /// The JSON of an object, resourceVersion in place. Stored bytes that we wrote begin canonically and are spliced; others

@@ -138,6 +138,10 @@ pub(crate) fn store_status(error: store::Error) -> Status {
         ),
         store::Error::Compacted { .. } => Status::expired("The resourceVersion for the provided list is too old."),
         store::Error::Unavailable { message } => Status::unavailable(format!("store unavailable: {message}")),
+        // As upstream answers where etcd timed out: whoever asks again must look first.
+        store::Error::Unknown { message } => {
+            Status::timeout(format!("the outcome of the write is not known: {message}"), 0)
+        }
         other => Status::internal(other),
     }
 }

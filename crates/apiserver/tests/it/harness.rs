@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 pub struct Harness {
     pub server: Arc<Server>,
     pub admin: Arc<UserInfo>,
-    store: Arc<Embedded>,
+    store: Arc<dyn Store>,
     stop: CancellationToken,
-    _dir: tempfile::TempDir,
+    /// Of a store of its own.
+    _dir: Option<tempfile::TempDir>,
 }
 
 impl Drop for Harness {
@@ -56,10 +57,16 @@ impl Harness {
     pub async fn with(config: Config) -> Harness {
         let dir = tempfile::tempdir().expect("temporary directory");
         let store = Arc::new(Embedded::open(EmbeddedOptions::new(dir.path())).expect("store"));
+        let mut harness = Harness::on(store, config).await;
+        harness._dir = Some(dir);
+        harness
+    }
+
+    pub async fn on(store: Arc<dyn Store>, config: Config) -> Harness {
         let stop = CancellationToken::new();
         let server = Server::start(config, store.clone(), Arc::new(SystemClock), stop.clone()).await.expect("server");
         let admin = Arc::new(UserInfo::authenticated("admin", ["system:masters".to_owned()]));
-        let harness = Harness { server, store: store.clone(), admin, stop, _dir: dir };
+        let harness = Harness { server, store, admin, stop, _dir: None };
         // What the service account controller does in a cluster.
         harness.post("/api/v1/namespaces/default/serviceaccounts", r#"{"metadata":{"name":"default"}}"#).await;
         harness

@@ -7,6 +7,7 @@ mod bad_input;
 mod connect;
 mod custom;
 mod empties;
+mod etcd;
 mod harness;
 mod operations;
 mod protobuf;

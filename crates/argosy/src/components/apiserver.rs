@@ -19,13 +19,10 @@ use net::{
     server::{ServeOptions, serve_tls},
     tls::{ClientTls, Identity, Pem, ServerTls, Trust, client_config, server_config},
 };
-use store::{
-    Store,
-    embedded::{Embedded, EmbeddedOptions},
-};
+use store::Store;
 use tokio_util::sync::CancellationToken;
 
-use super::{KUBERNETES_VERSION, read};
+use super::{KUBERNETES_VERSION, read, storage::StorageFlags};
 use crate::{
     flags::{GoDuration, PortRange},
     listeners,
@@ -37,12 +34,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 #[derive(Args, Clone, Debug)]
 pub struct Flags {
-    /// Folder of the embedded store
-    #[arg(long, default_value = "/var/lib/argosy/store", help_heading = "Storage")]
-    data_dir: PathBuf,
-    /// etcd's URLs; the etcd engine is not part of this version
-    #[arg(long, value_delimiter = ',', help_heading = "Storage")]
-    etcd_servers: Vec<String>,
+    #[command(flatten)]
+    storage: StorageFlags,
     /// How long events are kept
     #[arg(long, default_value = "1h", help_heading = "Storage")]
     event_ttl: GoDuration,
@@ -114,7 +107,7 @@ pub struct Flags {
 
 /// What a server is started with, beyond its own configuration.
 struct Serving {
-    store_dir: PathBuf,
+    storage: StorageFlags,
     bind_address: IpAddr,
     tls: ServerTls,
 }
@@ -133,8 +126,7 @@ impl Plane {
     async fn start(config: Config, serving: Serving) -> anyhow::Result<Plane> {
         let listener = listeners::bind("kube-apiserver", serving.bind_address, config.secure_port).await?;
         let tls = server_config(serving.tls)?;
-        let options = EmbeddedOptions::new(&serving.store_dir);
-        let store: Arc<dyn Store> = Arc::new(tokio::task::spawn_blocking(move || Embedded::open(options)).await??);
+        let store = serving.storage.open().await?;
         let stop = CancellationToken::new();
         let server = Server::start(config, store.clone(), Arc::new(SystemClock), stop.clone()).await?;
         let options = ServeOptions { drain: DRAIN, ..ServeOptions::default() };
@@ -214,15 +206,10 @@ impl Flags {
             identity: Identity::files(self.tls_cert_file, self.tls_private_key_file),
             client_cas: self.client_ca_file.into_iter().map(Pem::File).collect(),
         };
-        Ok((config, Serving { store_dir: self.data_dir, bind_address: self.bind_address, tls }))
+        Ok((config, Serving { storage: self.storage, bind_address: self.bind_address, tls }))
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        if !self.etcd_servers.is_empty() {
-            bail!(
-                "--etcd-servers: the etcd engine is not part of this version; leave the flag out to keep data in --data-dir"
-            );
-        }
         let mut modes = self.authorization_mode.clone();
         modes.sort();
         if modes != ["Node", "RBAC"] {
@@ -273,5 +260,5 @@ pub async fn all_in_one(layout: &Layout, settings: &Settings, pki: &Pki) -> anyh
         client_cas: vec![Pem::File(ca)],
     };
     let bind_address = Ipv4Addr::UNSPECIFIED.into();
-    Plane::start(config, Serving { store_dir: layout.store_dir(), bind_address, tls }).await
+    Plane::start(config, Serving { storage: StorageFlags::embedded(layout.store_dir()), bind_address, tls }).await
 }
