@@ -26,6 +26,7 @@ pub mod server;
 pub mod sources;
 pub mod stats;
 pub mod status;
+pub mod sysctl;
 pub mod worker;
 
 pub use access::{AccessError, PodAccess};

@@ -22,6 +22,7 @@ use crate::{
     plan::{PodObserved, spec},
     recover,
     references::{Reference, References},
+    sysctl,
     worker::{Handle, Node, PodView, PodWorker, Signal},
 };
 
@@ -264,7 +265,8 @@ impl PodManager {
             let alive = self.alive();
             let others: Vec<&Pod> = alive.iter().map(|pod| &**pod).collect();
             let pressed = admission::admit_under(pod, &self.node.pressure.conditions());
-            observed.verdict = pressed.or_else(|| admission::admit(pod, &others, node));
+            let forbidden = || sysctl::refused(pod, &self.node.facts().allowed_unsafe_sysctls);
+            observed.verdict = pressed.or_else(forbidden).or_else(|| admission::admit(pod, &others, node));
         }
         if let Some(verdict) = &observed.verdict {
             self.node.event(pod, None, client::EventType::Warning, &verdict.reason, verdict.message.clone());

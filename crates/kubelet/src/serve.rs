@@ -72,6 +72,7 @@ fn configz(config: &KubeletConfig) -> serde_json::Value {
         "podPidsLimit": config.pod_pids_limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(-1)),
         "registerNode": config.register_node,
         "seccompDefault": config.seccomp_default,
+        "allowedUnsafeSysctls": config.allowed_unsafe_sysctls,
         "staticPodPath": config.static_pod_path,
         "systemReserved": config.system_reserved,
     })

@@ -70,6 +70,9 @@ pub struct Options {
     /// Whether CPU limits are enforced
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub cpu_cfs_quota: Option<bool>,
+    /// Kernel parameters that pods may set beside the safe ones: names, or beginnings before a *
+    #[arg(long, value_delimiter = ',', value_parser = sysctl_pattern)]
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// Whether RuntimeDefault is the seccomp profile of pods that name none
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub seccomp_default: Option<bool>,
@@ -120,6 +123,10 @@ pub fn keep(supervisor: &Supervisor, config: KubeletConfig, client: Client) {
     });
 }
 
+fn sysctl_pattern(text: &str) -> Result<String, String> {
+    kubelet::sysctl::check_pattern(text).map(|()| text.to_owned())
+}
+
 impl Options {
     pub fn into_config(self) -> anyhow::Result<KubeletConfig> {
         let file = match &self.config {
@@ -134,6 +141,9 @@ impl Options {
         };
         let taints = self.register_with_taints.into_iter().map(|flag| flag.0).collect::<Vec<Taint>>();
         let reserved = self.system_reserved.map(|list| list.0).or(file.system_reserved).unwrap_or_default();
+        for pattern in &file.allowed_unsafe_sysctls {
+            sysctl_pattern(pattern).map_err(anyhow::Error::msg).context("allowedUnsafeSysctls")?;
+        }
         let mut config = KubeletConfig {
             node_name,
             root_dir: self.root_dir.unwrap_or(default.root_dir),
@@ -157,6 +167,11 @@ impl Options {
             cpu_cfs_quota: self.cpu_cfs_quota.or(file.cpu_cfs_quota).unwrap_or(true),
             pod_pids_limit: self.pod_max_pids.or(file.pod_pids_limit).and_then(|limit| u64::try_from(limit).ok()),
             seccomp_default: self.seccomp_default.or(file.seccomp_default).unwrap_or(false),
+            allowed_unsafe_sysctls: if self.allowed_unsafe_sysctls.is_empty() {
+                file.allowed_unsafe_sysctls
+            } else {
+                self.allowed_unsafe_sysctls
+            },
             serving,
             ..KubeletConfig::default()
         };

@@ -34,6 +34,7 @@ pub struct KubeletFile {
     pub register_node: Option<bool>,
     pub register_with_taints: Vec<Taint>,
     pub max_pods: Option<u32>,
+    pub allowed_unsafe_sysctls: Vec<String>,
     pub system_reserved: Option<BTreeMap<String, String>>,
     pub static_pod_path: Option<PathBuf>,
     #[serde(rename = "cgroupsPerQOS")]

@@ -31,6 +31,8 @@ pub struct NodeFacts {
     pub pod_logs: PathBuf,
     /// Upstream's seccompDefault: containers that say nothing run under RuntimeDefault.
     pub seccomp_default: bool,
+    /// Kernel parameters that pods may set beside the safe ones: names, and beginnings before a `*`.
+    pub allowed_unsafe_sysctls: Vec<String>,
     pub memory_capacity: i64,
     pub allocatable: Arc<BTreeMap<String, Quantity>>,
     /// The kernel has AppArmor switched on; elsewhere profiles are not passed on.
