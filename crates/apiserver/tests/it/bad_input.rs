@@ -186,7 +186,7 @@ fn cases() -> Vec<Case> {
             "BadRequest",
             "is not a known field selector",
         ),
-        case("bad limit", "GET", format!("{MAPS}?limit=x"), JSON, "", 400, "BadRequest", "limit"),
+        case("bad limit", "GET", format!("{MAPS}?limit=x"), JSON, "", 400, "BadRequest", "strconv.ParseInt"),
         case("bad continue", "GET", format!("{MAPS}?continue=x"), JSON, "", 400, "BadRequest", "continue"),
         case("bad version", "GET", format!("{MAPS}?resourceVersion=x"), JSON, "", 400, "BadRequest", "resourceVersion"),
         case(
