@@ -256,7 +256,7 @@ impl Parts {
             allowed_unsafe_sysctls: config.allowed_unsafe_sysctls.clone(),
             memory_capacity: machine.memory_bytes,
             allocatable,
-            apparmor: std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y")),
+            apparmor: machine::has_apparmor(),
         };
         let node = Node {
             images: Images::new(runtime.clone(), source.clone()),
@@ -282,12 +282,8 @@ impl Parts {
             facts: RwLock::new(Arc::new(facts)),
             owners: Mutex::new(HashMap::new()),
         };
-        let collector = ImageCollector::new(
-            node.runtime.clone(),
-            clock.clone(),
-            config.image_gc.clone(),
-            config.kept_images.clone(),
-        );
+        let (policy, kept) = (config.image_gc.clone(), config.kept_images.clone());
+        let collector = ImageCollector::new(node.runtime.clone(), clock.clone(), policy, kept);
         Ok(Parts { client, node: Arc::new(node), reporter, factory, collector: Arc::new(collector), clock })
     }
 

@@ -134,6 +134,11 @@ pub fn allocatable(
     allocatable
 }
 
+/// Whether the kernel confines processes with AppArmor.
+pub fn has_apparmor() -> bool {
+    std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"))
+}
+
 /// The address that packets to the outside leave from: upstream's choice where no `--node-ip` is given.
 pub fn default_address() -> Option<String> {
     // Connecting a datagram socket sends nothing; it only asks the routing table.
