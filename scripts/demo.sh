@@ -10,9 +10,16 @@ command -v kubectl >/dev/null || { echo "demo: no kubectl on PATH, see \`make se
 
 kubectl apply -f examples/hello.yaml
 kubectl rollout status deployment/hello --timeout=90s
+# On a cluster of this very second the names are not served yet, and the rules for the Service are just being made.
+kubectl --namespace kube-system rollout status deployment/coredns --timeout=90s
 address=$(kubectl get service hello -o jsonpath='{.spec.clusterIP}')
 echo "through the Service's address, http://$address:"
 curl -fsS --max-time 5 --retry 10 --retry-delay 1 --retry-all-errors "http://$address/"
 echo "by its name, from a pod:"
 pod=$(kubectl get pod -l app=hello -o jsonpath='{.items[0].metadata.name}')
-kubectl exec "$pod" -- argosy hello --get http://hello.default.svc.cluster.local/
+by_name() { kubectl exec "$pod" -- argosy hello --get http://hello.default.svc.cluster.local/; }
+for _ in {1..10}; do
+  by_name 2>/dev/null && exit
+  sleep 1
+done
+by_name # with its error
