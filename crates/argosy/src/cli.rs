@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::Path};
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    commands::{agent, bench, dns, down, hello, image, server, status, store, up},
+    commands::{agent, bench, dns, down, hello, host, image, network, nodes, server, status, store, up},
     components::{apiserver, controller_manager, kubelet, proxy, scheduler},
     flags,
 };
@@ -33,6 +33,11 @@ pub enum Command {
     Server(server::Flags),
     /// Run a node of another machine's cluster in the foreground
     Agent(Box<agent::Flags>),
+    /// Hosts of a cluster of several: stop, start, cut off, join
+    #[command(subcommand)]
+    Node(nodes::Command),
+    /// Run the pod network of a node whose components are processes of their own
+    Network(network::Flags),
     /// Images in the node's containerd
     #[command(subcommand)]
     Image(image::Command),
@@ -51,6 +56,9 @@ pub enum Command {
     /// Run the cluster for `up`
     #[command(hide = true)]
     Background(server::BackgroundFlags),
+    /// One host of a layout, for `up`
+    #[command(hide = true, subcommand)]
+    Host(host::Command),
     /// The API server alone, with upstream's flags
     #[command(name = "kube-apiserver")]
     Apiserver(Box<apiserver::Flags>),

@@ -95,6 +95,7 @@ async fn run_locked(
 fn certificates(layout: &Layout, settings: &Settings) -> anyhow::Result<Pki> {
     let pki = Pki::new(layout.pki_dir());
     let identity = pki::Identity {
+        roles: pki::Roles::ALL_IN_ONE,
         node_name: settings.node_name.clone(),
         node_ips: vec![settings.node_ip],
         kubernetes_service_ip: settings.kubernetes_service_ip()?,
@@ -105,7 +106,7 @@ fn certificates(layout: &Layout, settings: &Settings) -> anyhow::Result<Pki> {
         tracing::info!(name, ?reason, "issued a certificate");
     }
     let server = format!("https://127.0.0.1:{}", settings.ports.apiserver);
-    pki::write_kubeconfigs(layout, &pki, &pki::KubeconfigTarget { cluster: "argosy".into(), server })?;
+    pki::write_kubeconfigs(layout, &pki, &pki::KubeconfigTarget { cluster: "argosy".into(), server }, None)?;
     Ok(pki)
 }
 

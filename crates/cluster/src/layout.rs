@@ -41,6 +41,11 @@ impl Layout {
         self.root.join("settings.json")
     }
 
+    /// The hosts of a cluster of several machines; absent where one machine is all.
+    pub fn topology_file(&self) -> PathBuf {
+        self.root.join("topology.json")
+    }
+
     /// The kubeconfig of a user such as `admin` or `scheduler`.
     pub fn kubeconfig(&self, user: &str) -> PathBuf {
         self.root.join(format!("{user}.kubeconfig"))
@@ -54,6 +59,20 @@ impl Layout {
     /// The embedded store's folder.
     pub fn store_dir(&self) -> PathBuf {
         self.root.join("store")
+    }
+
+    /// etcd's data, where this machine is a member.
+    pub fn etcd_dir(&self) -> PathBuf {
+        self.root.join("etcd")
+    }
+
+    pub fn nginx_config(&self) -> PathBuf {
+        self.root.join("nginx.conf")
+    }
+
+    /// The KubeletConfiguration of a kubelet that is a process of its own.
+    pub fn kubelet_config(&self) -> PathBuf {
+        self.root.join("kubelet.yaml")
     }
 
     pub fn kubelet_dir(&self) -> PathBuf {

@@ -4,8 +4,11 @@
 pub mod containerd;
 pub mod files;
 pub mod images;
+pub mod lab;
 pub mod layout;
 pub mod machine;
 pub mod pki;
 pub mod progress;
+pub mod routes;
 pub mod supervise;
+pub mod topology;

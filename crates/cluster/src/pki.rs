@@ -14,9 +14,9 @@ use std::time::SystemTime;
 
 pub use kubeconfig::{KubeconfigTarget, kubeconfig, write_kubeconfigs};
 pub use signer::{CsrPolicy, SignError, Signer, sign_csr};
-pub use spec::{Authority, CertSpec, Identity, San, Usage};
+pub use spec::{Authority, CertSpec, Identity, Roles, San, Usage};
 
-use crate::files::{self, FileError};
+use crate::files::{self, FileError, fail};
 
 /// Renewal begins this long before the end.
 pub const RENEW_BEFORE_DAYS: u64 = 30;
@@ -100,11 +100,31 @@ impl Pki {
     ///
     /// An authority whose certificate ends is renewed with the same key, so that what it signed stays valid.
     pub fn ensure(&self, identity: &Identity, now: SystemTime) -> Result<Vec<(String, Reason)>, PkiError> {
-        files::make_private_dir(&self.dir)?;
+        self.ensure_signed_by(self, identity, now)
+    }
+
+    /// The same for a machine of a larger cluster, whose authorities lie in another folder: of them it gets the
+    /// certificates, and the keys only where it signs by itself, which a control plane does.
+    pub fn ensure_signed_by(
+        &self,
+        authorities: &Pki,
+        identity: &Identity,
+        now: SystemTime,
+    ) -> Result<Vec<(String, Reason)>, PkiError> {
+        let roles = identity.roles;
+        for dir in [authorities.dir(), self.dir()] {
+            files::make_private_dir(dir)?;
+            if roles.know(Authority::Etcd) {
+                files::make_private_dir(&dir.join("etcd"))?;
+            }
+        }
         let mut issued = Vec::new();
-        for authority in Authority::ALL {
-            let (issuer, reason) = issue::ensure_authority(self, authority, now)?;
+        for authority in Authority::ALL.into_iter().filter(|authority| roles.know(*authority)) {
+            let (issuer, reason) = issue::ensure_authority(authorities, authority, now)?;
             issued.extend(reason.map(|r| (authority.name().to_owned(), r)));
+            let signs = authority == Authority::Cluster && roles.control_plane;
+            self.take(authorities, &[Pki::cert], authority.name())?;
+            self.take(authorities, if signs { &[Pki::key] } else { &[] }, authority.name())?;
             for spec in spec::certificates(identity).into_iter().filter(|s| s.issuer == authority) {
                 let reason = inspect::reason_to_issue(self, &spec, &issuer.facts, now)?;
                 if let Some(reason) = reason {
@@ -113,7 +133,24 @@ impl Pki {
                 }
             }
         }
-        issued.extend(issue::ensure_service_account_key(self)?.map(|r| ("sa".to_owned(), r)));
+        if roles.control_plane {
+            issued.extend(issue::ensure_service_account_key(authorities)?.map(|r| ("sa".to_owned(), r)));
+            self.take(authorities, &[Pki::key, |pki, _| pki.service_account_public()], "sa")?;
+        }
         Ok(issued)
+    }
+
+    /// Copies files of another folder.
+    fn take(&self, from: &Pki, files: &[fn(&Pki, &str) -> PathBuf], name: &str) -> Result<(), PkiError> {
+        if self == from {
+            return Ok(());
+        }
+        for file in files {
+            let (source, target) = (file(from, name), file(self, name));
+            let bytes = std::fs::read(&source).map_err(fail("read", &source))?;
+            let mode = if target.extension().is_some_and(|extension| extension == "key") { 0o600 } else { 0o644 };
+            files::write_if_changed(&target, &bytes, mode)?;
+        }
+        Ok(())
     }
 }

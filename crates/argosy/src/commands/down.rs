@@ -9,6 +9,7 @@ use cluster::{
     files,
     layout::Settings,
     supervise::{self, Lock, SUPERVISOR},
+    topology::Topology,
 };
 
 use super::DataFlags;
@@ -31,11 +32,16 @@ pub struct Flags {
 
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let layout = flags.data.layout()?;
+    if let Some(topology) = Topology::load(&layout)? {
+        need_root()?;
+        super::topology::down::run(&layout, &topology, flags.grace).await?;
+        return purge(&flags, &layout, true);
+    }
     let Some(settings) = Settings::load(&layout)? else {
         println!("no cluster in {}", layout.root().display());
         return purge(&flags, &layout, false);
     };
-    anyhow::ensure!(rustix::process::geteuid().is_root(), "taking a node down needs root: run it with sudo");
+    need_root()?;
     let shown = display::new();
     step(&*shown, "stop the control plane", async {
         Ok(supervise::stop_by_pid_file(&layout.pid_file(SUPERVISOR), STOP_GRACE).await?)
@@ -46,6 +52,11 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     step(&*shown, "remove Service rules", crate::components::proxy::clean_up(&settings)).await?;
     drop(lock);
     purge(&flags, &layout, true)
+}
+
+fn need_root() -> anyhow::Result<()> {
+    anyhow::ensure!(rustix::process::geteuid().is_root(), "taking a node down needs root: run it with sudo");
+    Ok(())
 }
 
 fn purge(flags: &Flags, layout: &cluster::layout::Layout, was_there: bool) -> anyhow::Result<()> {

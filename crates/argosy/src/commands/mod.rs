@@ -5,10 +5,14 @@ pub mod bench;
 pub mod dns;
 pub mod down;
 pub mod hello;
+pub mod host;
 pub mod image;
+pub mod network;
+pub mod nodes;
 pub mod server;
 pub mod status;
 pub mod store;
+pub mod topology;
 pub mod up;
 
 use std::path::PathBuf;
@@ -51,6 +55,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Agent(flags) => component(&flags.log.clone(), |cancel| agent::run(*flags, cancel)).await,
         Command::Bench(command) => bench::run(command).await,
         Command::Store(command) => store::run(command).await,
+        Command::Node(command) => nodes::run(command).await,
+        Command::Host(command) => host::run(command).await,
+        Command::Network(flags) => component(&flags.log.clone(), |cancel| network::run(flags, cancel)).await,
         Command::Image(command) => image::run(command).await,
         Command::Dns(flags) => component(&flags.log.clone(), |cancel| dns::run(flags, cancel)).await,
         Command::Hello(flags) => hello::run(flags).await,

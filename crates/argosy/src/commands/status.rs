@@ -11,6 +11,7 @@ use client::{
 use cluster::{
     layout::{Layout, Settings},
     supervise,
+    topology::Topology,
 };
 
 use super::DataFlags;
@@ -27,6 +28,9 @@ pub struct Flags {
 /// Succeeds when everything runs, so that scripts can ask.
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let layout = flags.data.layout()?;
+    if let Some(topology) = Topology::load(&layout)? {
+        return super::topology::status::run(&layout, &topology).await;
+    }
     let Some(settings) = Settings::load(&layout)? else {
         bail!("no cluster in {}: `argosy up` makes one", layout.root().display());
     };

@@ -13,9 +13,13 @@ use cluster::{
     layout::{Cidr, Layout, Settings},
     machine,
     supervise::{self, BackgroundSpec, SUPERVISOR, start_background},
+    topology::{Shape, Topology},
 };
 
-use super::DataFlags;
+use super::{
+    DataFlags,
+    topology::{self, up::Wanted},
+};
 use crate::{clients, components::kubelet_limits::hard_eviction, display, node};
 
 /// A log of an earlier run larger than this is put aside.
@@ -69,9 +73,16 @@ pub struct SettingsFlags {
 pub struct Flags {
     #[command(flatten)]
     data: DataFlags,
+    /// A layout of several hosts, each a network namespace of this machine, with etcd and nginx: single,
+    /// single-schedulable, ha or ha-schedulable [default: one process that is everything]
+    #[arg(long, value_name = "LAYOUT", conflicts_with_all = SettingsFlags::NAMES)]
+    topology: Option<Shape>,
+    /// How many workers the layout has [default: 1, or 3 with ha and ha-schedulable]
+    #[arg(long, value_name = "COUNT")]
+    workers: Option<u8>,
     #[command(flatten)]
     settings: SettingsFlags,
-    /// How long to wait until the node is Ready, in seconds
+    /// How long to wait until the nodes are Ready, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     timeout: u64,
     /// How much the cluster logs
@@ -82,6 +93,11 @@ pub struct Flags {
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let begin = Instant::now();
     let layout = flags.data.layout()?;
+    if flags.topology.is_some() || Topology::load(&layout)?.is_some() {
+        let (shape, workers) = (flags.topology, flags.workers);
+        let timeout = Duration::from_secs(flags.timeout);
+        return topology::up::run(&layout, Wanted { shape, workers, timeout, verbosity: flags.verbosity }).await;
+    }
     if let Some(supervisor) = supervise::status(&layout)?.supervisor {
         return already_up(&layout, &flags, supervisor.pid).await;
     }
@@ -123,7 +139,7 @@ async fn already_up(layout: &Layout, flags: &Flags, pid: u32) -> anyhow::Result<
     Ok(())
 }
 
-fn tell_how_to_go_on(layout: &Layout) {
+pub fn tell_how_to_go_on(layout: &Layout) {
     let kubeconfig = layout.kubeconfig("admin");
     println!(
         "\n  export KUBECONFIG={}\n  kubectl get nodes\n  kubectl get pods --all-namespaces",
@@ -152,6 +168,22 @@ fn put_log_aside(layout: &Layout) -> io::Result<()> {
 }
 
 impl SettingsFlags {
+    /// What makes no sense where there are several hosts.
+    const NAMES: [&str; 12] = [
+        "node_name",
+        "node_ip",
+        "container_runtime_endpoint",
+        "cluster_cidr",
+        "service_cluster_ip_range",
+        "cluster_domain",
+        "secure_port",
+        "kubelet_port",
+        "proxy_healthz_port",
+        "controller_manager_port",
+        "scheduler_port",
+        "instance",
+    ];
+
     /// What an earlier start has kept, else the defaults, with what the flags say.
     pub fn resolve(&self, layout: &Layout) -> anyhow::Result<Settings> {
         let settings = match Settings::load(layout)? {

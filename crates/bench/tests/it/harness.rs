@@ -96,7 +96,7 @@ fn certificates(layout: &Layout, port: u16) -> Pki {
     pki.ensure(&identity, SystemTime::now()).expect("certificates");
     let server = format!("https://127.0.0.1:{port}");
     let target = pki::KubeconfigTarget { cluster: "own".into(), server };
-    pki::write_kubeconfigs(layout, &pki, &target).expect("kubeconfigs");
+    pki::write_kubeconfigs(layout, &pki, &target, None).expect("kubeconfigs");
     pki
 }
 

@@ -185,7 +185,7 @@ pub fn port_mapping_removal(saved: &str, network: &str) -> Option<String> {
     Some(script)
 }
 
-async fn run(program: &'static str, args: &[&str], input: &str) -> Result<String, NetworkError> {
+pub(crate) async fn run(program: &'static str, args: &[&str], input: &str) -> Result<String, NetworkError> {
     let error = |source| NetworkError::Run { program, source };
     let path = crate::machine::find_program(program).unwrap_or_else(|| program.into());
     let mut child = Command::new(path)

@@ -37,12 +37,21 @@ pub fn kubeconfig(target: &KubeconfigTarget, user: &str, ca_pem: &[u8], cert_pem
     )
 }
 
-/// Writes the kubeconfigs of all users of the first start below the data folder, mode 0600, those that differ.
-pub fn write_kubeconfigs(layout: &Layout, pki: &Pki, target: &KubeconfigTarget) -> Result<(), PkiError> {
+/// Writes the kubeconfigs of all users whose certificates the machine holds below the data folder, mode 0600, those that
+/// differ. The components of a control plane go to the API server beside them, `own`, where there are several.
+pub fn write_kubeconfigs(
+    layout: &Layout,
+    pki: &Pki,
+    target: &KubeconfigTarget,
+    own: Option<&KubeconfigTarget>,
+) -> Result<(), PkiError> {
     let read = |path: std::path::PathBuf| std::fs::read(&path).map_err(fail("read", &path));
     let ca = read(pki.cert("ca"))?;
     for (file, user, certificate) in USERS {
-        let text = kubeconfig(target, user, &ca, &read(pki.cert(certificate))?, &read(pki.key(certificate))?);
+        let Some(cert) = files::read_optional(&pki.cert(certificate))? else { continue };
+        let of_control_plane = ["controller-manager", "scheduler"].contains(&file);
+        let target = own.filter(|_| of_control_plane).unwrap_or(target);
+        let text = kubeconfig(target, user, &ca, &cert, &read(pki.key(certificate))?);
         files::write_if_changed(&layout.kubeconfig(file), text.as_bytes(), 0o600)?;
     }
     Ok(())

@@ -9,13 +9,14 @@ use std::time::{Duration, SystemTime};
 
 use cluster::layout::Layout;
 use cluster::pki::{
-    CsrPolicy, Identity, KubeconfigTarget, Pki, PkiError, Reason, San, SignError, Signer, Usage, write_kubeconfigs,
+    CsrPolicy, Identity, KubeconfigTarget, Pki, PkiError, Reason, Roles, San, SignError, Signer, Usage, write_kubeconfigs,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn identity(node_ip: [u8; 4]) -> Identity {
     Identity {
+        roles: Roles::ALL_IN_ONE,
         node_name: "node-1".into(),
         node_ips: vec![IpAddr::from(node_ip)],
         kubernetes_service_ip: IpAddr::from([10, 96, 0, 1]),
@@ -163,7 +164,7 @@ fn kubeconfigs_are_private_and_name_the_server() {
     let pki = Pki::new(layout.pki_dir());
     pki.ensure(&identity([192, 0, 2, 7]), SystemTime::now()).expect("made");
     let target = KubeconfigTarget { cluster: "argosy".into(), server: "https://127.0.0.1:7000".into() };
-    write_kubeconfigs(&layout, &pki, &target).expect("written");
+    write_kubeconfigs(&layout, &pki, &target, None).expect("written");
     for user in ["admin", "controller-manager", "scheduler", "kube-proxy", "kubelet"] {
         let path = layout.kubeconfig(user);
         assert_eq!(fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o600, "{user}");

@@ -1,0 +1,179 @@
+//! `argosy node`: the hosts of a layout, as a laboratory: what happens when one stops, is cut off, joins or goes.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use client::{DeleteParams, kinds::core::v1::Node};
+use cluster::{
+    layout::Layout,
+    supervise::log_tail,
+    topology::{Host, Topology},
+};
+use jiff::Timestamp;
+
+use super::{DataFlags, topology::Hosts};
+use crate::{clients, node};
+
+/// How long a host may take to start.
+const START_LIMIT: Duration = Duration::from_secs(120);
+/// How many lines of a log are shown.
+const LINES: usize = 100;
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Switch a host off: everything on it ends at once
+    Stop(HostFlags),
+    /// Switch it on again
+    Start(HostFlags),
+    /// Pull its network cable; everything on it goes on
+    Cut(HostFlags),
+    /// Put the cable back
+    Heal(HostFlags),
+    /// Add a worker
+    Join(JoinFlags),
+    /// Take a worker out of the cluster, with its data
+    Remove(HostFlags),
+    /// Show the end of what a host's component logged
+    Logs(LogsFlags),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct HostFlags {
+    /// The host, such as worker-1
+    name: String,
+    #[command(flatten)]
+    data: DataFlags,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct JoinFlags {
+    #[command(flatten)]
+    data: DataFlags,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct LogsFlags {
+    #[command(flatten)]
+    host: HostFlags,
+    /// The component, such as kubelet; all that there are where none is named
+    component: Option<String>,
+}
+
+pub async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Stop(flags) => with(&flags, async |hosts, host| {
+            hosts.stop(host, 0).await?;
+            hosts.lab().tear_down_host(host).await?;
+            done(host, "is off")
+        })
+        .await,
+        Command::Start(flags) => with(&flags, async |hosts, host| {
+            if hosts.is_running(host)? {
+                return done(host, "is on already");
+            }
+            start(hosts, host).await?;
+            done(host, "is on")
+        })
+        .await,
+        Command::Cut(flags) => with(&flags, async |hosts, host| {
+            hosts.lab().connect(host, false).await?;
+            done(host, "is cut off; `argosy node heal` connects it again")
+        })
+        .await,
+        Command::Heal(flags) => with(&flags, async |hosts, host| {
+            hosts.lab().connect(host, true).await?;
+            done(host, "is connected")
+        })
+        .await,
+        Command::Join(flags) => join(&flags.data.layout()?).await,
+        Command::Remove(flags) => remove(&flags).await,
+        Command::Logs(flags) => logs(&flags),
+    }
+}
+
+fn done(host: &Host, what: &str) -> anyhow::Result<()> {
+    println!("{} {what}", host.name);
+    Ok(())
+}
+
+async fn start(hosts: &Hosts<'_>, host: &Host) -> anyhow::Result<()> {
+    hosts.lab().set_up_host(host).await?;
+    hosts.prepare(host)?;
+    hosts.start(host, START_LIMIT, 0).await
+}
+
+fn load(layout: &Layout) -> anyhow::Result<Topology> {
+    match Topology::load(layout)? {
+        Some(topology) => Ok(topology),
+        None => bail!("no cluster of several hosts in {}: `argosy up --topology` makes one", layout.root().display()),
+    }
+}
+
+async fn with(
+    flags: &HostFlags,
+    work: impl AsyncFnOnce(&Hosts<'_>, &Host) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let layout = flags.data.layout()?;
+    let topology = load(&layout)?;
+    let host = topology.host(&flags.name)?;
+    work(&Hosts { layout: &layout, topology: &topology }, host).await
+}
+
+async fn join(layout: &Layout) -> anyhow::Result<()> {
+    let mut topology = load(layout)?;
+    let (host, since) = (topology.add_worker()?, Timestamp::now());
+    let hosts = Hosts { layout, topology: &topology };
+    // Kept before anything runs: `down` finds it whatever happens next.
+    topology.save(layout)?;
+    start(&hosts, &host).await?;
+    let client = clients::remote(&layout.kubeconfig("admin"), "argosy")?;
+    let ready = node::wait_ready(&client, &host.name, Some(since));
+    match tokio::time::timeout(START_LIMIT, ready).await {
+        Ok(ready) => ready?,
+        Err(_) => bail!("{} is not Ready; see {}", host.name, hosts.host_layout(&host).log_dir().display()),
+    }
+    done(&host, "has joined and is Ready")
+}
+
+async fn remove(flags: &HostFlags) -> anyhow::Result<()> {
+    let layout = flags.data.layout()?;
+    let mut topology = load(&layout)?;
+    let host = topology.host(&flags.name)?.clone();
+    if host.master || host.balancer {
+        bail!("{} is no worker: the layout {} needs it", host.name, topology.shape);
+    }
+    let hosts = Hosts { layout: &layout, topology: &topology };
+    hosts.stop(&host, 5).await?;
+    hosts.lab().tear_down_host(&host).await?;
+    let client = clients::remote(&layout.kubeconfig("admin"), "argosy")?;
+    if client.all::<Node>().find(&host.name).await?.is_some() {
+        client.all::<Node>().delete(&host.name, &DeleteParams::default()).await?;
+    }
+    cluster::files::remove(Topology::host_layout(&layout, &host.name).root())?;
+    topology.hosts.retain(|other| other.name != host.name);
+    topology.save(&layout)?;
+    done(&host, "is removed")
+}
+
+fn logs(flags: &LogsFlags) -> anyhow::Result<()> {
+    let layout = flags.host.data.layout()?;
+    let topology = load(&layout)?;
+    let host = topology.host(&flags.host.name)?;
+    let folder = Topology::host_layout(&layout, &host.name).log_dir();
+    let entries = std::fs::read_dir(&folder)?.flatten().map(|entry| entry.path());
+    let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "log")).collect();
+    files.sort();
+    let name = |path: &std::path::Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    if let Some(component) = &flags.component {
+        let names: Vec<String> = files.iter().map(|path| name(path)).collect();
+        files.retain(|path| name(path) == *component);
+        if files.is_empty() {
+            bail!("{} has no log of {component}; it has {}", host.name, names.join(", "));
+        }
+    }
+    for path in files {
+        println!("==> {} <==\n{}", path.display(), log_tail(&path, LINES));
+    }
+    Ok(())
+}

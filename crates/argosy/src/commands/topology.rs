@@ -1,0 +1,135 @@
+//! Layouts of several hosts on one machine: what `argosy up --topology`, `down`, `status` and `node` have in common.
+
+pub mod down;
+pub mod status;
+pub mod up;
+
+use std::{ffi::OsString, path::Path, time::Duration};
+
+use anyhow::{Context, bail};
+use cluster::{
+    lab::Lab,
+    layout::Layout,
+    pki::{KubeconfigTarget, Pki, write_kubeconfigs},
+    progress::{Progress, Silent},
+    supervise::{self, BackgroundSpec, SUPERVISOR, start_background},
+    topology::{self, Host, Topology},
+};
+use tokio::process::Command;
+
+/// How long a host's components may take to end by themselves.
+const STOP_GRACE: Duration = Duration::from_secs(20);
+
+/// A cluster of several hosts below a data folder.
+pub struct Hosts<'a> {
+    pub layout: &'a Layout,
+    pub topology: &'a Topology,
+}
+
+impl Hosts<'_> {
+    pub fn lab(&self) -> Lab<'_> {
+        Lab::new(self.topology)
+    }
+
+    pub fn host_layout(&self, host: &Host) -> Layout {
+        Topology::host_layout(self.layout, &host.name)
+    }
+
+    /// The process that keeps a host's components running, where there is one.
+    pub fn is_running(&self, host: &Host) -> anyhow::Result<bool> {
+        Ok(supervise::status(&self.host_layout(host))?.supervisor.is_some())
+    }
+
+    /// Certificates, kubeconfigs and configuration of a host. Returns whether anything that runs there has to be started
+    /// anew to see a change.
+    pub fn prepare(&self, host: &Host) -> anyhow::Result<bool> {
+        let layout = self.host_layout(host);
+        let pki = Pki::new(layout.pki_dir());
+        let identity = self.topology.identity(host)?;
+        pki.ensure_signed_by(&Pki::new(self.layout.pki_dir()), &identity, std::time::SystemTime::now())?;
+        if host.master || host.node {
+            let target = |server| KubeconfigTarget { cluster: "argosy".into(), server };
+            let own = target("https://127.0.0.1:6443".to_owned());
+            write_kubeconfigs(&layout, &pki, &target(self.topology.api_server()), Some(&own))?;
+        }
+        self.topology.settings(host).save(&layout)?;
+        Ok(topology::write(self.topology, host, &layout)?)
+    }
+
+    /// Starts a host's components and waits until all of them have been started.
+    pub async fn start(&self, host: &Host, limit: Duration, verbosity: u8) -> anyhow::Result<()> {
+        let layout = self.host_layout(host);
+        let args = self.host_command("run", host, [format!("--v={verbosity}")]);
+        let (program, args) = self.lab().command(host, &own_program()?, args);
+        let background = start_background(&BackgroundSpec { program, args, log: layout.log_file(SUPERVISOR) })?;
+        let followed = background.follow(&Silent, limit).await;
+        followed.with_context(|| format!("starting {}", host.name))
+    }
+
+    /// Ends everything on a host; pods get `grace` seconds.
+    pub async fn stop(&self, host: &Host, grace: u64) -> anyhow::Result<()> {
+        let layout = self.host_layout(host);
+        supervise::stop_by_pid_file(&layout.pid_file(SUPERVISOR), STOP_GRACE).await?;
+        for unit in topology::units(self.topology, host, &layout) {
+            // Those whose supervisor was killed.
+            supervise::stop_by_pid_file(&layout.pid_file(unit.name), STOP_GRACE).await?;
+        }
+        if host.node && self.lab().exists(host) {
+            self.clean(host, grace).await?;
+        }
+        Ok(())
+    }
+
+    /// In the host's network: the links of its pods are there.
+    async fn clean(&self, host: &Host, grace: u64) -> anyhow::Result<()> {
+        let args = self.host_command("clean", host, [format!("--grace={grace}")]);
+        let (program, args) = self.lab().command(host, &own_program()?, args);
+        let output = Command::new(program).args(args).kill_on_drop(true).output().await?;
+        if !output.status.success() {
+            bail!("cleaning up {}: {}", host.name, String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(())
+    }
+
+    fn host_command(&self, command: &str, host: &Host, more: [String; 1]) -> Vec<OsString> {
+        let mut args: Vec<OsString> = vec!["host".into(), command.into(), "--data-dir".into()];
+        args.push(self.layout.root().into());
+        args.extend(["--name".into(), host.name.clone().into()]);
+        args.extend(more.map(OsString::from));
+        args
+    }
+
+    /// Does something with every host at once, a step of its own each.
+    pub async fn each<F>(&self, progress: &dyn Progress, work: impl Fn(Host) -> F) -> anyhow::Result<()>
+    where
+        F: Future<Output = anyhow::Result<()>>,
+    {
+        let steps = self.topology.hosts.iter().map(|host| {
+            let work = work(host.clone());
+            async move { crate::process::step(progress, &host.name, work).await }
+        });
+        let outcomes = futures_util::future::join_all(steps).await;
+        outcomes.into_iter().collect()
+    }
+}
+
+fn own_program() -> anyhow::Result<std::path::PathBuf> {
+    std::env::current_exe().context("finding this program")
+}
+
+/// Which of the programs that a layout needs are not there.
+pub fn missing_programs(topology: &Topology) -> Vec<String> {
+    let wanted: [(&str, &str, bool); 5] = [
+        ("etcd", "etcd-server", true),
+        ("ip", "iproute2", true),
+        ("nft", "nftables", true),
+        ("nsenter", "util-linux", true),
+        ("nginx", "nginx, libnginx-mod-stream", topology.hosts.iter().any(|host| host.balancer)),
+    ];
+    let missing = wanted.into_iter().filter(|(name, _, needed)| *needed && !is_installed(name));
+    missing.map(|(name, package, _)| format!("{name} is missing: install the package {package}")).collect()
+}
+
+fn is_installed(name: &str) -> bool {
+    cluster::machine::find_program(name).is_some_and(|path| Path::new(&path).exists())
+}

@@ -1,0 +1,155 @@
+//! `argosy up --topology`: every host of a layout, each a network namespace of this machine.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use client::{Client, kinds::core::v1::Namespace};
+use cluster::{
+    lab::{self, Lab},
+    layout::{Layout, Settings},
+    machine,
+    pki::{KubeconfigTarget, Pki, kubeconfig},
+    topology::{Shape, Topology},
+};
+use jiff::Timestamp;
+
+use super::{Hosts, missing_programs};
+use crate::{addons, clients, commands::up::tell_how_to_go_on, display, node, process::step};
+
+pub struct Wanted {
+    /// `None`: what is in the data folder.
+    pub shape: Option<Shape>,
+    pub workers: Option<u8>,
+    pub timeout: Duration,
+    pub verbosity: u8,
+}
+
+pub async fn run(layout: &Layout, wanted: Wanted) -> anyhow::Result<()> {
+    let (begin, since) = (Instant::now(), Timestamp::now());
+    let topology = resolve(layout, &wanted)?;
+    check(layout, &topology)?;
+    topology.save(layout)?;
+    let hosts = Hosts { layout, topology: &topology };
+    let shown = display::new();
+    step(&*shown, "network", async { Ok(Lab::new(&topology).set_up().await?) }).await?;
+    step(&*shown, "certificates", async { prepare(&hosts) }).await?;
+    let limit = wanted.timeout;
+    let work = async {
+        let start = hosts.each(&*shown, |host| {
+            let hosts = &hosts;
+            async move {
+                match hosts.is_running(&host)? {
+                    true => Ok(()),
+                    false => hosts.start(&host, limit, wanted.verbosity).await,
+                }
+            }
+        });
+        let serve = step(&*shown, "API servers", api_servers(&hosts));
+        tokio::try_join!(start, serve)?;
+        let client = clients::remote(&layout.kubeconfig("admin"), "argosy")?;
+        let settings = topology.settings(topology.host(&topology.hosts[0].name)?);
+        step(&*shown, "cluster DNS", addons::dns(&client, &settings)).await?;
+        step(&*shown, "nodes Ready", nodes_ready(&hosts, &client, since)).await
+    };
+    let waited = tokio::time::timeout(limit, work).await;
+    waited.with_context(|| format!("not everything is up after {} s; see the logs in {}", limit.as_secs(), layout.root().join("hosts").display()))??;
+    let nodes = topology.nodes().count();
+    println!("{}: {nodes} nodes are Ready after {:.1} s", topology.shape, begin.elapsed().as_secs_f64());
+    tell_how_to_go_on(layout);
+    println!("  argosy status");
+    Ok(())
+}
+
+/// The topology of an earlier start, or a new one.
+fn resolve(layout: &Layout, wanted: &Wanted) -> anyhow::Result<Topology> {
+    let purge = "`argosy down --purge` makes way for a new one";
+    match (Topology::load(layout)?, wanted.shape) {
+        (Some(kept), shape) => {
+            if shape.is_some_and(|shape| shape != kept.shape) {
+                bail!("{} holds a cluster of the layout {}: {purge}", layout.root().display(), kept.shape);
+            }
+            let workers = kept.hosts.iter().filter(|host| host.node && !host.master).count();
+            if wanted.workers.is_some_and(|wanted| usize::from(wanted) != workers) {
+                bail!("the cluster has {workers} workers: `argosy node join` and `argosy node remove` change that");
+            }
+            Ok(kept)
+        }
+        (None, Some(shape)) => {
+            if Settings::load(layout)?.is_some() {
+                bail!("{} holds a cluster of one machine: {purge}, or --data-dir names another folder", layout.root().display());
+            }
+            Ok(Topology::new(shape, wanted.workers, lab::free_network()?)?)
+        }
+        (None, None) => bail!("no layout is named"),
+    }
+}
+
+fn check(layout: &Layout, topology: &Topology) -> anyhow::Result<()> {
+    let mut problems = missing_programs(topology);
+    if let Some(host) = topology.nodes().next() {
+        let (host_layout, settings) = (Topology::host_layout(layout, &host.name), topology.settings(host));
+        problems.extend(machine::check(&host_layout, &settings, false).iter().map(ToString::to_string));
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let list: String = problems.iter().map(|problem| format!("\n  - {problem}")).collect();
+    bail!("this machine cannot carry a cluster yet:{list}")
+}
+
+fn prepare(hosts: &Hosts<'_>) -> anyhow::Result<()> {
+    for host in &hosts.topology.hosts {
+        hosts.prepare(host)?;
+    }
+    for master in hosts.topology.masters() {
+        // Each master's own, for whoever asks it and no other; the cluster's is where users look.
+        let layout = hosts.host_layout(master);
+        write_admin(&layout, &layout, format!("https://{}:6443", master.address))?;
+        write_admin(&layout, hosts.layout, hosts.topology.api_server())?;
+    }
+    Ok(())
+}
+
+fn write_admin(of: &Layout, into: &Layout, server: String) -> anyhow::Result<()> {
+    let pki = Pki::new(of.pki_dir());
+    let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
+    let target = KubeconfigTarget { cluster: "argosy".into(), server };
+    let (ca, cert, key) = (read(&pki.cert("ca"))?, read(&pki.cert("admin"))?, read(&pki.key("admin"))?);
+    let text = kubeconfig(&target, "kubernetes-admin", &ca, &cert, &key);
+    Ok(cluster::files::write_if_changed(&into.kubeconfig("admin"), text.as_bytes(), 0o600).map(drop)?)
+}
+
+/// Waits until every API server answers, and through the cluster's address too.
+async fn api_servers(hosts: &Hosts<'_>) -> anyhow::Result<()> {
+    for master in hosts.topology.masters() {
+        answers(&hosts.host_layout(master)).await?;
+    }
+    answers(hosts.layout).await
+}
+
+async fn answers(layout: &Layout) -> anyhow::Result<()> {
+    const PAUSE: Duration = Duration::from_millis(100);
+    const TRY: Duration = Duration::from_secs(2);
+    let client = clients::remote(&layout.kubeconfig("admin"), "argosy")?;
+    let namespaces = client.all::<Namespace>();
+    loop {
+        if let Ok(Ok(Some(_))) = tokio::time::timeout(TRY, namespaces.find("default")).await {
+            return Ok(());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn nodes_ready(hosts: &Hosts<'_>, client: &Client, since: Timestamp) -> anyhow::Result<()> {
+    for host in hosts.topology.nodes() {
+        let ready = node::wait_ready(client, &host.name, Some(since));
+        ready.await.with_context(|| format!("waiting for {}", host.name))?;
+        if host.master {
+            addons::label_control_plane(client, &host.name).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! The layouts of a cluster of several machines: which hosts there are, where they are, and what runs on each.
+//!
+//! | name | etcd | masters | workers |
+//! |---|---|---|---|
+//! | `single` | 1 | 1 | 1 |
+//! | `single-schedulable` | 1 | 1, also a node | 1 |
+//! | `ha` | 3 | 3, behind nginx | 3 |
+//! | `ha-schedulable` | 3 | 3, also nodes, behind nginx | 3 |
+//!
+//! etcd's members run beside the API servers; nginx has a host of its own.
+
+mod host;
+mod unit_file;
+
+use std::{fmt, net::Ipv4Addr, path::PathBuf, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+pub use host::{Program, Unit, files, units, write};
+pub use unit_file::unit_file;
+
+use crate::{
+    files::{self as file, FileError},
+    layout::{Cidr, Layout, Settings, SettingsError},
+    pki::{Identity, Roles, San},
+};
+
+/// More workers would not fit below the network's last addresses.
+pub const WORKERS_MAX: u8 = 99;
+
+/// The layout's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shape {
+    Single,
+    SingleSchedulable,
+    Ha,
+    HaSchedulable,
+}
+
+impl Shape {
+    pub const ALL: [Shape; 4] = [Shape::Single, Shape::SingleSchedulable, Shape::Ha, Shape::HaSchedulable];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Shape::Single => "single",
+            Shape::SingleSchedulable => "single-schedulable",
+            Shape::Ha => "ha",
+            Shape::HaSchedulable => "ha-schedulable",
+        }
+    }
+
+    fn masters(self) -> u8 {
+        if matches!(self, Shape::Single | Shape::SingleSchedulable) { 1 } else { 3 }
+    }
+
+    /// Masters are nodes too.
+    fn is_schedulable(self) -> bool {
+        matches!(self, Shape::SingleSchedulable | Shape::HaSchedulable)
+    }
+
+    fn default_workers(self) -> u8 {
+        if self.masters() == 1 { 1 } else { 3 }
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Shape {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Shape, String> {
+        let found = Shape::ALL.into_iter().find(|shape| shape.name() == text);
+        found.ok_or_else(|| format!("no such layout; there are {}", Shape::ALL.map(Shape::name).join(", ")))
+    }
+}
+
+/// One machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Host {
+    /// Also the node's name.
+    pub name: String,
+    pub address: Ipv4Addr,
+    /// nginx in front of the API servers.
+    #[serde(default)]
+    pub balancer: bool,
+    /// A member of etcd, an API server, a controller manager and a scheduler.
+    #[serde(default)]
+    pub master: bool,
+    /// containerd, kubelet, kube-proxy and the pod network.
+    #[serde(default)]
+    pub node: bool,
+}
+
+/// All machines of a cluster. Kept in its data folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Topology {
+    pub shape: Shape,
+    pub hosts: Vec<Host>,
+    /// The network that the hosts are on.
+    pub network: Cidr,
+    pub cluster_cidr: Cidr,
+    pub service_cidr: Cidr,
+    pub dns_ip: Ipv4Addr,
+    pub cluster_domain: String,
+}
+
+/// Why a topology cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TopologyError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error("{} does not hold a valid topology; restore it, or start anew after `argosy down --purge`", path.display())]
+    Parse {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("there is no host {name}; there are {hosts}")]
+    NoHost { name: String, hosts: String },
+    #[error("at most {WORKERS_MAX} workers are possible")]
+    TooManyWorkers,
+}
+
+impl Topology {
+    /// A layout on the /24 `network`; `workers` where the usual number does not do.
+    pub fn new(shape: Shape, workers: Option<u8>, network: Cidr) -> Result<Topology, TopologyError> {
+        let usual = Settings::new("", Ipv4Addr::UNSPECIFIED.into());
+        let mut topology = Topology {
+            shape,
+            hosts: Vec::new(),
+            network,
+            cluster_cidr: usual.cluster_cidr,
+            service_cidr: usual.service_cidr,
+            dns_ip: Ipv4Addr::new(10, 96, 0, 10),
+            cluster_domain: usual.cluster_domain,
+        };
+        let host = |name: &str, address, balancer, master, node| {
+            let address = topology.place(address)?;
+            Some(Host { name: name.to_owned(), address, balancer, master, node })
+        };
+        let balancer = (shape.masters() > 1).then(|| host("balancer", 10, true, false, false));
+        let masters = (1..=shape.masters())
+            .map(|number| host(&format!("master-{number}"), 10 + number, false, true, shape.is_schedulable()));
+        let workers = workers.unwrap_or(shape.default_workers());
+        if workers > WORKERS_MAX {
+            return Err(TopologyError::TooManyWorkers);
+        }
+        let workers =
+            (1..=workers).map(|number| host(&format!("worker-{number}"), 100 + number, false, false, true));
+        topology.hosts = balancer.into_iter().chain(masters).chain(workers).flatten().collect();
+        Ok(topology)
+    }
+
+    fn place(&self, last: u8) -> Option<Ipv4Addr> {
+        match self.network.nth(last.into())? {
+            std::net::IpAddr::V4(address) => Some(address),
+            std::net::IpAddr::V6(_) => None,
+        }
+    }
+
+    /// Adds another worker, which gets the lowest number that is free.
+    pub fn add_worker(&mut self) -> Result<Host, TopologyError> {
+        let taken = |name: &str| self.hosts.iter().any(|host| host.name == name);
+        let number = (1..=WORKERS_MAX).find(|number| !taken(&format!("worker-{number}")));
+        let place = number.and_then(|number| Some((number, self.place(100 + number)?)));
+        let (number, address) = place.ok_or(TopologyError::TooManyWorkers)?;
+        let name = format!("worker-{number}");
+        let host = Host { name, address, balancer: false, master: false, node: true };
+        self.hosts.push(host.clone());
+        Ok(host)
+    }
+
+    pub fn masters(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.iter().filter(|host| host.master)
+    }
+
+    pub fn nodes(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.iter().filter(|host| host.node)
+    }
+
+    pub fn host(&self, name: &str) -> Result<&Host, TopologyError> {
+        self.hosts.iter().find(|host| host.name == name).ok_or_else(|| {
+            let names: Vec<&str> = self.hosts.iter().map(|host| host.name.as_str()).collect();
+            TopologyError::NoHost { name: name.to_owned(), hosts: names.join(", ") }
+        })
+    }
+
+    /// Where the API is for whoever is not a master: nginx, or the only API server.
+    pub fn api_address(&self) -> Ipv4Addr {
+        let balancer = self.hosts.iter().find(|host| host.balancer);
+        balancer.or_else(|| self.masters().next()).map_or(Ipv4Addr::LOCALHOST, |host| host.address)
+    }
+
+    pub fn api_server(&self) -> String {
+        format!("https://{}:{}", self.api_address(), crate::layout::Ports::default().apiserver)
+    }
+
+    /// Tells a host of this cluster from one of another cluster on the machine, such as `0-worker-1` on 10.89.0.0/24.
+    pub fn tag(&self, host: &Host) -> String {
+        format!("{}-{}", self.number(), host.name)
+    }
+
+    /// The third part of the network's address.
+    pub fn number(&self) -> u8 {
+        match self.network.address() {
+            std::net::IpAddr::V4(address) => address.octets()[2],
+            std::net::IpAddr::V6(_) => 0,
+        }
+    }
+
+    /// What the tools for one machine need to know of a host.
+    pub fn settings(&self, host: &Host) -> Settings {
+        Settings {
+            cluster_cidr: self.cluster_cidr,
+            // Its own part is what the controllers give it.
+            pod_cidr: self.cluster_cidr,
+            service_cidr: self.service_cidr,
+            dns_ip: self.dns_ip.into(),
+            cluster_domain: self.cluster_domain.clone(),
+            instance: self.tag(host),
+            ..Settings::new(host.name.clone(), host.address.into())
+        }
+    }
+
+    /// Who a host is in its certificates.
+    pub fn identity(&self, host: &Host) -> Result<Identity, TopologyError> {
+        Ok(Identity {
+            roles: Roles { control_plane: host.master, asks_etcd: host.master, etcd: host.master, node: host.node },
+            node_name: host.name.clone(),
+            node_ips: vec![host.address.into()],
+            kubernetes_service_ip: self.settings(host).kubernetes_service_ip()?,
+            cluster_domain: self.cluster_domain.clone(),
+            apiserver_sans: vec![San::Ip(self.api_address().into())],
+        })
+    }
+
+    /// The data folder of one host below the cluster's.
+    pub fn host_layout(layout: &Layout, host: &str) -> Layout {
+        Layout::new(layout.root().join("hosts").join(host))
+    }
+
+    /// The topology in a data folder; `None` where there is none.
+    pub fn load(layout: &Layout) -> Result<Option<Topology>, TopologyError> {
+        let path = layout.topology_file();
+        let Some(bytes) = file::read_optional(&path)? else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|source| TopologyError::Parse { path, source })
+    }
+
+    pub fn save(&self, layout: &Layout) -> Result<(), TopologyError> {
+        let path = layout.topology_file();
+        let text = serde_json::to_vec_pretty(self);
+        let mut text = text.map_err(|source| TopologyError::Parse { path: path.clone(), source })?;
+        text.push(b'\n');
+        file::make_dir(layout.root())?;
+        Ok(file::write_if_changed(&path, &text, 0o644).map(drop)?)
+    }
+}

@@ -1,0 +1,297 @@
+//! What runs on a host: each component as a process with ordinary flags, and the files that they read.
+
+use std::path::{Path, PathBuf};
+
+use super::{Host, Topology, TopologyError};
+use crate::{
+    files,
+    layout::{Layout, Ports},
+    pki::Pki,
+};
+
+const ETCD_CLIENTS: u16 = 2379;
+const ETCD_PEERS: u16 = 2380;
+
+/// What a unit runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// The binary that this code is in.
+    Argosy,
+    /// A program of the machine.
+    Installed(&'static str),
+}
+
+/// One process of a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// Of its pid file and log, and of its unit file.
+    pub name: &'static str,
+    pub description: &'static str,
+    pub program: Program,
+    pub args: Vec<String>,
+    /// Units of the same host that are better up before it.
+    pub after: &'static [&'static str],
+}
+
+/// What runs on a host, in the order in which it is started. containerd is not among them where the host's supervisor
+/// starts it itself: its configuration, its images and its pods need more than a process.
+pub fn units(topology: &Topology, host: &Host, layout: &Layout) -> Vec<Unit> {
+    let cluster = Cluster { topology, host, layout, pki: Pki::new(layout.pki_dir()) };
+    let mut units = Vec::new();
+    if host.balancer {
+        units.push(cluster.nginx());
+    }
+    if host.master {
+        units.extend([cluster.etcd(), cluster.apiserver(), cluster.controller_manager(), cluster.scheduler()]);
+    }
+    if host.node {
+        units.extend([cluster.network(), cluster.kubelet(), cluster.proxy()]);
+    }
+    units
+}
+
+/// The configuration files of what runs on a host.
+pub fn files(topology: &Topology, host: &Host, layout: &Layout) -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    if host.balancer {
+        files.push((layout.nginx_config(), nginx_conf(topology, layout)));
+    }
+    if host.node {
+        files.push((layout.kubelet_config(), kubelet_yaml(topology, host, layout)));
+    }
+    files
+}
+
+/// Writes them, and makes the folders that the units want to find. Returns whether anything changed.
+pub fn write(topology: &Topology, host: &Host, layout: &Layout) -> Result<bool, TopologyError> {
+    for folder in [layout.run_dir(), layout.log_dir()] {
+        files::make_dir(&folder)?;
+    }
+    if host.master {
+        // etcd refuses a folder that others can read.
+        files::make_private_dir(&layout.etcd_dir())?;
+    }
+    if host.node {
+        files::make_dir(&layout.static_pods_dir())?;
+    }
+    let mut changed = false;
+    for (path, text) in self::files(topology, host, layout) {
+        changed |= files::write_if_changed(&path, text.as_bytes(), 0o644)?;
+    }
+    Ok(changed)
+}
+
+/// One host of one cluster.
+struct Cluster<'a> {
+    topology: &'a Topology,
+    host: &'a Host,
+    layout: &'a Layout,
+    pki: Pki,
+}
+
+/// `--name=value`.
+fn flag(name: &str, value: impl std::fmt::Display) -> String {
+    format!("--{name}={value}")
+}
+
+fn file(name: &str, path: impl AsRef<Path>) -> String {
+    flag(name, path.as_ref().display())
+}
+
+impl Cluster<'_> {
+    fn unit(&self, name: &'static str, description: &'static str, flags: Vec<String>) -> Unit {
+        let args = std::iter::once(name.to_owned()).chain(flags).collect();
+        Unit { name, description, program: Program::Argosy, args, after: &[] }
+    }
+
+    fn etcd(&self) -> Unit {
+        let Host { name, address, .. } = self.host;
+        let peer = |host: &Host| format!("{}=https://{}:{ETCD_PEERS}", host.name, host.address);
+        let members: Vec<String> = self.topology.masters().map(peer).collect();
+        let (clients, peers) = (format!("https://{address}:{ETCD_CLIENTS}"), format!("https://{address}:{ETCD_PEERS}"));
+        let ca = self.pki.cert("etcd/ca");
+        let args = vec![
+            flag("name", name),
+            file("data-dir", self.layout.etcd_dir()),
+            flag("listen-client-urls", format!("{clients},https://127.0.0.1:{ETCD_CLIENTS}")),
+            flag("advertise-client-urls", &clients),
+            flag("listen-peer-urls", &peers),
+            flag("initial-advertise-peer-urls", &peers),
+            flag("initial-cluster", members.join(",")),
+            flag("initial-cluster-token", format!("argosy-{}", self.topology.number())),
+            file("cert-file", self.pki.cert("etcd/server")),
+            file("key-file", self.pki.key("etcd/server")),
+            file("trusted-ca-file", &ca),
+            "--client-cert-auth=true".into(),
+            file("peer-cert-file", self.pki.cert("etcd/peer")),
+            file("peer-key-file", self.pki.key("etcd/peer")),
+            file("peer-trusted-ca-file", &ca),
+            "--peer-client-cert-auth=true".into(),
+            "--logger=zap".into(),
+        ];
+        let program = Program::Installed("etcd");
+        Unit { name: "etcd", description: "etcd, where the cluster keeps its data", program, args, after: &[] }
+    }
+
+    fn apiserver(&self) -> Unit {
+        let topology = self.topology;
+        let etcd: Vec<String> =
+            topology.masters().map(|host| format!("https://{}:{ETCD_CLIENTS}", host.address)).collect();
+        let pki = &self.pki;
+        let unit = self.unit(
+            "kube-apiserver",
+            "Kubernetes API server",
+            vec![
+                flag("advertise-address", self.host.address),
+                flag("secure-port", Ports::default().apiserver),
+                flag("etcd-servers", etcd.join(",")),
+                file("etcd-cafile", pki.cert("etcd/ca")),
+                file("etcd-certfile", pki.cert("apiserver-etcd-client")),
+                file("etcd-keyfile", pki.key("apiserver-etcd-client")),
+                file("tls-cert-file", pki.cert("apiserver")),
+                file("tls-private-key-file", pki.key("apiserver")),
+                file("client-ca-file", pki.cert("ca")),
+                flag("authorization-mode", "Node,RBAC"),
+                flag("service-account-issuer", format!("https://kubernetes.default.svc.{}", topology.cluster_domain)),
+                file("service-account-key-file", pki.service_account_public()),
+                file("service-account-signing-key-file", pki.service_account_key()),
+                flag("service-cluster-ip-range", topology.service_cidr),
+                file("kubelet-client-certificate", pki.cert("apiserver-kubelet-client")),
+                file("kubelet-client-key", pki.key("apiserver-kubelet-client")),
+                file("kubelet-certificate-authority", pki.cert("ca")),
+            ],
+        );
+        Unit { after: &["etcd"], ..unit }
+    }
+
+    fn controller_manager(&self) -> Unit {
+        let (topology, pki) = (self.topology, &self.pki);
+        let unit = self.unit(
+            "kube-controller-manager",
+            "Kubernetes controllers",
+            vec![
+                file("kubeconfig", self.layout.kubeconfig("controller-manager")),
+                "--leader-elect=true".into(),
+                "--allocate-node-cidrs=true".into(),
+                flag("cluster-cidr", topology.cluster_cidr),
+                flag("service-cluster-ip-range", topology.service_cidr),
+                file("root-ca-file", pki.cert("ca")),
+                file("cluster-signing-cert-file", pki.cert("ca")),
+                file("cluster-signing-key-file", pki.key("ca")),
+                "--bind-address=127.0.0.1".into(),
+                file("tls-cert-file", pki.cert("components")),
+                file("tls-private-key-file", pki.key("components")),
+            ],
+        );
+        Unit { after: &["kube-apiserver"], ..unit }
+    }
+
+    fn scheduler(&self) -> Unit {
+        let unit = self.unit(
+            "kube-scheduler",
+            "Kubernetes scheduler",
+            vec![
+                file("kubeconfig", self.layout.kubeconfig("scheduler")),
+                "--leader-elect=true".into(),
+                "--bind-address=127.0.0.1".into(),
+                file("tls-cert-file", self.pki.cert("components")),
+                file("tls-private-key-file", self.pki.key("components")),
+            ],
+        );
+        Unit { after: &["kube-apiserver"], ..unit }
+    }
+
+    fn network(&self) -> Unit {
+        self.unit(
+            "network",
+            "Pod network: routes to the other nodes' pods",
+            vec![
+                file("data-dir", self.layout.root()),
+                file("kubeconfig", self.layout.kubeconfig("kube-proxy")),
+                flag("node-name", &self.host.name),
+                flag("cluster-cidr", self.topology.cluster_cidr),
+            ],
+        )
+    }
+
+    fn kubelet(&self) -> Unit {
+        let unit = self.unit(
+            "kubelet",
+            "Kubernetes node agent",
+            vec![
+                file("kubeconfig", self.layout.kubeconfig("kubelet")),
+                file("config", self.layout.kubelet_config()),
+                flag("hostname-override", &self.host.name),
+                flag("node-ip", self.host.address),
+                file("root-dir", self.layout.kubelet_dir()),
+            ],
+        );
+        Unit { after: &["containerd"], ..unit }
+    }
+
+    fn proxy(&self) -> Unit {
+        self.unit(
+            "kube-proxy",
+            "Kubernetes Services on nftables",
+            vec![
+                file("kubeconfig", self.layout.kubeconfig("kube-proxy")),
+                flag("hostname-override", &self.host.name),
+                flag("cluster-cidr", self.topology.cluster_cidr),
+            ],
+        )
+    }
+
+    fn nginx(&self) -> Unit {
+        let config = self.layout.nginx_config();
+        let args = vec!["-c".into(), config.display().to_string(), "-e".into(), "stderr".into()];
+        let program = Program::Installed("nginx");
+        Unit { name: "nginx", description: "nginx in front of the API servers", program, args, after: &[] }
+    }
+}
+
+/// Where Debian's package `libnginx-mod-stream` puts the module, which other builds have inside.
+const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
+/// Connections are spread over the API servers. One that refuses or does not answer within a second is left out for some
+/// seconds, and the connection goes to the next. Watches and upgraded connections may be silent for a day; whether the
+/// other side is still there is what TCP's keep-alive finds out.
+fn nginx_conf(topology: &Topology, layout: &Layout) -> String {
+    let port = Ports::default().apiserver;
+    let server = |host: &Host| format!("        server {}:{port} max_fails=1 fail_timeout=3s;\n", host.address);
+    let servers: String = topology.masters().map(server).collect();
+    let module = match Path::new(STREAM_MODULE).exists() {
+        true => format!("load_module {STREAM_MODULE};\n"),
+        false => String::new(),
+    };
+    format!(
+        "{module}daemon off;\npid {pid};\nworker_processes 2;\nworker_rlimit_nofile 65536;\nevents {{\n    \
+         worker_connections 16384;\n}}\nstream {{\n    upstream apiservers {{\n        least_conn;\n{servers}    }}\n    \
+         server {{\n        listen 0.0.0.0:{port} backlog=4096 so_keepalive=10s:5s:3;\n        proxy_pass apiservers;\n        \
+         proxy_connect_timeout 1s;\n        proxy_next_upstream on;\n        proxy_next_upstream_timeout 5s;\n        \
+         proxy_timeout 24h;\n        proxy_socket_keepalive on;\n        tcp_nodelay on;\n    }}\n}}\n",
+        pid = layout.pid_file("nginx-master").display(),
+    )
+}
+
+fn kubelet_yaml(topology: &Topology, host: &Host, layout: &Layout) -> String {
+    let pki = Pki::new(layout.pki_dir());
+    let resolv_conf = ["/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"].into_iter();
+    let resolv_conf = resolv_conf.filter(|path| Path::new(path).exists()).map(|path| format!("resolvConf: {path}\n"));
+    format!(
+        "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nclusterDNS:\n- {dns}\nclusterDomain: {domain}\n\
+         containerRuntimeEndpoint: {runtime}\nstaticPodPath: {manifests}\npodLogsDir: {logs}\ncgroupRoot: {cgroup}\n\
+         tlsCertFile: {cert}\ntlsPrivateKeyFile: {key}\nauthentication:\n  x509:\n    clientCAFile: {ca}\n\
+         evictionHard:\n  memory.available: 100Mi\n  nodefs.available: 5%\n  nodefs.inodesFree: 5%\n  imagefs.available: 5%\n  \
+         imagefs.inodesFree: 5%\nimageGCHighThresholdPercent: 95\nimageGCLowThresholdPercent: 90\n{resolv_conf}",
+        dns = topology.dns_ip,
+        domain = topology.cluster_domain,
+        runtime = layout.containerd_endpoint(),
+        manifests = layout.static_pods_dir().display(),
+        logs = layout.log_dir().join("pods").display(),
+        cgroup = topology.settings(host).cgroup_root(),
+        cert = pki.cert("kubelet").display(),
+        key = pki.key("kubelet").display(),
+        ca = pki.cert("ca").display(),
+        resolv_conf = resolv_conf.take(1).collect::<String>(),
+    )
+}
