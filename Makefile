@@ -48,7 +48,7 @@ down:
 	$(SUDO) $(ARGOSY) down --data-dir $(DATA_DIR)
 
 demo:
-	$(SUDO) scripts/demo.sh $(DATA_DIR)
+	$(SUDO) scripts/demo.sh $(DATA_DIR) $(ARGOSY)
 
 # The end-to-end tests start whole clusters on this machine and need root; the others do not.
 test: setup-tests

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub use background::{BackgroundSpec, Event, Reporter, Started, detach, start_background};
 pub use lock::{Lock, LockError};
-pub use process::{Process, Signal, processes_with_argument};
+pub use process::{Process, Signal, group, processes_with_argument};
 pub(crate) use process::{boot_id, table};
 
 use crate::files::{self, FileError};

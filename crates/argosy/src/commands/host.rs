@@ -155,7 +155,10 @@ fn keep(supervisor: &Supervisor, layout: &Layout, unit: Unit) -> anyhow::Result<
 async fn run_unit(program: &Path, unit: &Unit, layout: &Layout, cancel: CancellationToken) -> anyhow::Result<()> {
     let pid_file = layout.pid_file(unit.name);
     // One that outlived a supervisor which was killed.
-    supervise::stop_by_pid_file(&pid_file, STOP_GRACE).await?;
+    if let Some(former) = supervise::read_pid_file(&pid_file)? {
+        supervise::stop(&former, STOP_GRACE).await?;
+        end_group(former.pid).await?;
+    }
     let path: PathBuf = layout.log_file(unit.name);
     let log = OpenOptions::new().create(true).append(true).open(&path).with_context(|| path.display().to_string())?;
     let mut child = tokio::process::Command::new(program)
@@ -171,11 +174,23 @@ async fn run_unit(program: &Path, unit: &Unit, layout: &Layout, cancel: Cancella
     supervise::write_pid_file(&pid_file, &process)?;
     tracing::info!(unit = unit.name, pid = process.pid, "started");
     match cancel.run_until_cancelled(child.wait()).await {
-        Some(status) => bail!("{}; its last words: {}", status?, log_tail(&path, 3)),
+        Some(status) => {
+            end_group(process.pid).await?;
+            bail!("{}; its last words: {}", status?, log_tail(&path, 3))
+        }
         None => {
             supervise::stop(&process, STOP_GRACE).await?;
             child.wait().await?;
+            end_group(process.pid).await?;
             Ok(cluster::files::remove(&pid_file)?)
         }
     }
+}
+
+/// Ends what a unit started and left behind, such as the workers of an nginx that was killed: they hold its port.
+async fn end_group(leader: u32) -> anyhow::Result<()> {
+    for process in supervise::group(leader) {
+        supervise::stop(&process, Duration::ZERO).await?;
+    }
+    Ok(())
 }

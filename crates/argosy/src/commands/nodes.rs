@@ -1,6 +1,6 @@
 //! `argosy node`: the hosts of a layout, as a laboratory: what happens when one stops, is cut off, joins or goes.
 
-use std::time::Duration;
+use std::{ffi::OsString, os::unix::process::CommandExt, time::Duration};
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
@@ -34,6 +34,8 @@ pub enum Command {
     Join(JoinFlags),
     /// Take a worker out of the cluster, with its data
     Remove(HostFlags),
+    /// Run a command on a host's network
+    Exec(ExecFlags),
     /// Show the end of what a host's component logged
     Logs(LogsFlags),
 }
@@ -50,6 +52,15 @@ pub struct HostFlags {
 pub struct JoinFlags {
     #[command(flatten)]
     data: DataFlags,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ExecFlags {
+    #[command(flatten)]
+    host: HostFlags,
+    /// The command with its arguments, behind --
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -88,6 +99,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         .await,
         Command::Join(flags) => join(&flags.data.layout()?).await,
         Command::Remove(flags) => remove(&flags).await,
+        Command::Exec(flags) => with(&flags.host, async |hosts, host| exec(hosts, host, &flags.command)).await,
         Command::Logs(flags) => logs(&flags),
     }
 }
@@ -154,6 +166,16 @@ async fn remove(flags: &HostFlags) -> anyhow::Result<()> {
     topology.hosts.retain(|other| other.name != host.name);
     topology.save(&layout)?;
     done(&host, "is removed")
+}
+
+/// Becomes the command: its exit code and signals are its own.
+fn exec(hosts: &Hosts<'_>, host: &Host, command: &[OsString]) -> anyhow::Result<()> {
+    if !hosts.lab().exists(host) {
+        bail!("{} is off: `argosy node start {}` switches it on", host.name, host.name);
+    }
+    let Some((program, args)) = command.split_first() else { bail!("no command is named") };
+    let (program, args) = hosts.lab().command(host, program.as_ref(), args.to_vec());
+    Err(anyhow::Error::new(std::process::Command::new(program).args(args).exec()).context("nsenter"))
 }
 
 fn logs(flags: &LogsFlags) -> anyhow::Result<()> {

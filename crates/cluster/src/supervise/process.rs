@@ -117,6 +117,19 @@ pub(crate) fn table() -> Vec<(Process, u32, Vec<String>)> {
     .collect()
 }
 
+/// The processes of a group on this host, told from a group of the same number elsewhere by its network.
+pub fn group(leader: u32) -> Vec<Process> {
+    let network = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    let ours = network("self");
+    let of_group = |process: &Process| {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
+        // The group is field 5 of the manual page, the third behind the name.
+        let group = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(2)?.parse().ok());
+        group == Some(leader) && network(&process.pid.to_string()) == ours
+    };
+    table().into_iter().map(|(process, ..)| process).filter(of_group).collect()
+}
+
 /// The processes whose program is called `program` and that have `argument` among their arguments.
 pub fn processes_with_argument(program: &str, argument: &str) -> Vec<Process> {
     let named = |first: &str| first.rsplit('/').next() == Some(program);
