@@ -61,10 +61,15 @@ pub struct Server {
     pub(crate) unverified: Arc<ReloadingClientConfig>,
 }
 
+/// How long a server that starts may take to learn what has happened lately; it takes it a fraction of a second.
+const CATCH_UP: Duration = Duration::from_secs(60);
+
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("loading the store: {0}")]
     Store(#[from] store::Error),
+    #[error(transparent)]
+    Behind(#[from] cache::Behind),
     #[error("service account keys: {0}")]
     Keys(String),
     #[error("metrics: {0}")]
@@ -90,8 +95,9 @@ impl Server {
         let store: Arc<dyn Store> = Arc::new(metrics::MeasuredStore::new(store, table, metrics.clone()));
         let definitions = definitions::Definitions::load(&*store, table.served(&config.runtime_config)).await?;
         let cache = cache::Cache::new(store.clone(), table.resources().cloned().chain(definitions.stored()));
-        let revision = cache.load().await?;
+        let revision = cache.load_history().await?;
         tokio::spawn(cache.clone().run(revision, shutdown.clone()));
+        cache.wait_for(store.revision().await?, CATCH_UP).await?;
         let authentication =
             auth::Authentication::new(&config, cache.clone(), clock.clone()).map_err(StartError::Keys)?;
         let authorization = auth::Authorization::new(cache.clone());

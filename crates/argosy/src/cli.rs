@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::Path};
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    commands::{agent, bench, dns, down, hello, host, image, network, nodes, server, status, store, up},
+    commands::{agent, bench, deploy, dns, down, hello, host, image, network, nodes, server, status, store, up},
     components::{apiserver, controller_manager, kubelet, proxy, scheduler},
     flags,
 };
@@ -36,6 +36,8 @@ pub enum Command {
     /// Hosts of a cluster of several: stop, start, cut off, join
     #[command(subcommand)]
     Node(nodes::Command),
+    /// Write certificates, configuration and unit files for machines of their own, one folder per machine
+    Deploy(deploy::Flags),
     /// Run the pod network of a node whose components are processes of their own
     Network(network::Flags),
     /// Images in the node's containerd

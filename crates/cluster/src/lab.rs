@@ -36,18 +36,27 @@ pub enum LabError {
     NoNetwork,
 }
 
-/// A network that nothing on this machine is in, nor leads to.
-pub fn free_network() -> Result<Cidr, LabError> {
+/// A network that nothing on this machine is in, nor leads to. Its bridge is made at once, which makes it ours: the kernel
+/// gives a name to one interface only, whoever else is choosing at the same time.
+pub async fn claim_network() -> Result<Cidr, LabError> {
     let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
     let taken: Vec<Cidr> = routes.lines().skip(1).filter_map(route).collect();
     let namespaces: Vec<String> = names_in(NAMESPACES);
-    let free = |number: &u8| {
-        let network = Cidr::v4([10, 89, *number, 0], 24);
-        let prefix = format!("argosy-{number}-");
-        !taken.iter().any(|route| route.overlaps(&network)) && !namespaces.iter().any(|name| name.starts_with(&prefix))
-    };
-    let number = { NETWORKS }.find(free).ok_or(LabError::NoNetwork)?;
-    Ok(Cidr::v4([10, 89, number, 0], 24))
+    for number in NETWORKS {
+        let (network, bridge) = (Cidr::v4([10, 89, number, 0], 24), bridge(number));
+        let prefix = format!("{bridge}-");
+        let is_taken = taken.iter().any(|route| route.overlaps(&network))
+            || namespaces.iter().any(|name| name.starts_with(&prefix))
+            || Path::new("/sys/class/net").join(&bridge).exists();
+        if !is_taken && run("ip", &["link", "add", &bridge, "type", "bridge"], "").await.is_ok() {
+            return Ok(network);
+        }
+    }
+    Err(LabError::NoNetwork)
+}
+
+fn bridge(number: u8) -> String {
+    format!("argosy-{number}")
 }
 
 /// The destination of a line of `/proc/net/route`; the default route leads everywhere and takes nothing.
@@ -74,10 +83,10 @@ impl<'a> Lab<'a> {
     }
 
     fn bridge(&self) -> String {
-        format!("argosy-{}", self.topology.number())
+        bridge(self.topology.number())
     }
 
-    /// The bridge's end of a host's link: `a0-m1`. Interface names have at most 15 bytes.
+    /// The bridge's end of a host's link: `argosy-0-101`. Interface names have at most 15 bytes.
     fn link(&self, host: &Host) -> String {
         let [.., last] = host.address.octets();
         format!("argosy-{}-{last}", self.topology.number())
@@ -105,12 +114,11 @@ impl<'a> Lab<'a> {
         let bridge = self.bridge();
         let gateway = network.nth(1).ok_or(LabError::NoNetwork)?;
         if !Path::new("/sys/class/net").join(&bridge).exists() {
-            let prefix = network.prefix();
-            let batch = format!(
-                "link add {bridge} type bridge\naddr add {gateway}/{prefix} dev {bridge}\nlink set {bridge} up\n"
-            );
-            run("ip", &["-batch", "-"], &batch).await?;
+            run("ip", &["link", "add", &bridge, "type", "bridge"], "").await?;
         }
+        let prefix = network.prefix();
+        let batch = format!("addr replace {gateway}/{prefix} dev {bridge}\nlink set {bridge} up\n");
+        run("ip", &["-batch", "-"], &batch).await?;
         if fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|text| text.trim() != "1") {
             // The hosts reach one another without it; only their way out needs it.
             let _ = fs::write("/proc/sys/net/ipv4/ip_forward", "1");

@@ -16,7 +16,7 @@ use std::{fmt, net::Ipv4Addr, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-pub use host::{Program, Unit, files, units, write};
+pub use host::{Program, Unit, containerd_unit, files, units, write};
 pub use unit_file::unit_file;
 
 use crate::{
@@ -103,7 +103,10 @@ pub struct Host {
 pub struct Topology {
     pub shape: Shape,
     pub hosts: Vec<Host>,
-    /// The network that the hosts are on.
+    /// The hosts are network namespaces of one machine, whose cgroups they share.
+    #[serde(default)]
+    pub lab: bool,
+    /// The network that the hosts are on; of machines of their own, the one that the first is on.
     pub network: Cidr,
     pub cluster_cidr: Cidr,
     pub service_cidr: Cidr,
@@ -128,21 +131,71 @@ pub enum TopologyError {
     NoHost { name: String, hosts: String },
     #[error("at most {WORKERS_MAX} workers are possible")]
     TooManyWorkers,
+    #[error("the layout {shape} needs {wanted}")]
+    Machines { shape: Shape, wanted: &'static str },
+    #[error("{first} and {second} have the same name or address")]
+    Twice { first: String, second: String },
+    #[error("the address of {name} lies in {range}, where the cluster's pods or Services are")]
+    Inside { name: String, range: Cidr },
 }
 
 impl Topology {
-    /// A layout on the /24 `network`; `workers` where the usual number does not do.
-    pub fn new(shape: Shape, workers: Option<u8>, network: Cidr) -> Result<Topology, TopologyError> {
+    /// Upstream's usual ranges.
+    fn without_hosts(shape: Shape, network: Cidr, lab: bool) -> Topology {
         let usual = Settings::new("", Ipv4Addr::UNSPECIFIED.into());
-        let mut topology = Topology {
+        Topology {
             shape,
             hosts: Vec::new(),
+            lab,
             network,
             cluster_cidr: usual.cluster_cidr,
             service_cidr: usual.service_cidr,
             dns_ip: Ipv4Addr::new(10, 96, 0, 10),
             cluster_domain: usual.cluster_domain,
+        }
+    }
+
+    /// A layout of machines that there are, by name and address.
+    pub fn of_machines(
+        shape: Shape,
+        balancer: Option<(String, Ipv4Addr)>,
+        masters: Vec<(String, Ipv4Addr)>,
+        workers: Vec<(String, Ipv4Addr)>,
+    ) -> Result<Topology, TopologyError> {
+        let several = shape.masters() > 1;
+        let enough = if several { masters.len() >= 3 && masters.len() % 2 == 1 } else { masters.len() == 1 };
+        if !enough || balancer.is_some() != several {
+            let wanted = if several { "three masters or five, and a balancer" } else { "one master and no balancer" };
+            return Err(TopologyError::Machines { shape, wanted });
+        }
+        let network = Cidr::new(masters[0].1.into(), 24);
+        let host = |(name, address): (String, Ipv4Addr), balancer, master, node| Host {
+            name,
+            address,
+            balancer,
+            master,
+            node,
         };
+        let hosts = (balancer.into_iter().map(|machine| host(machine, true, false, false)))
+            .chain(masters.into_iter().map(|machine| host(machine, false, true, shape.is_schedulable())))
+            .chain(workers.into_iter().map(|machine| host(machine, false, false, true)));
+        let topology = Topology { hosts: hosts.collect(), ..Topology::without_hosts(shape, network, false) };
+        for (at, host) in topology.hosts.iter().enumerate() {
+            let same = |other: &&Host| other.name == host.name || other.address == host.address;
+            if let Some(other) = topology.hosts[..at].iter().find(same) {
+                return Err(TopologyError::Twice { first: other.name.clone(), second: host.name.clone() });
+            }
+            let ranges = [topology.cluster_cidr, topology.service_cidr];
+            if let Some(range) = ranges.into_iter().find(|range| range.contains(host.address.into())) {
+                return Err(TopologyError::Inside { name: host.name.clone(), range });
+            }
+        }
+        Ok(topology)
+    }
+
+    /// A layout on the /24 `network` of one machine; `workers` where the usual number does not do.
+    pub fn new(shape: Shape, workers: Option<u8>, network: Cidr) -> Result<Topology, TopologyError> {
+        let mut topology = Topology::without_hosts(shape, network, true);
         let host = |name: &str, address, balancer, master, node| {
             let address = topology.place(address)?;
             Some(Host { name: name.to_owned(), address, balancer, master, node })
@@ -154,8 +207,7 @@ impl Topology {
         if workers > WORKERS_MAX {
             return Err(TopologyError::TooManyWorkers);
         }
-        let workers =
-            (1..=workers).map(|number| host(&format!("worker-{number}"), 100 + number, false, false, true));
+        let workers = (1..=workers).map(|number| host(&format!("worker-{number}"), 100 + number, false, false, true));
         topology.hosts = balancer.into_iter().chain(masters).chain(workers).flatten().collect();
         Ok(topology)
     }
@@ -226,7 +278,7 @@ impl Topology {
             service_cidr: self.service_cidr,
             dns_ip: self.dns_ip.into(),
             cluster_domain: self.cluster_domain.clone(),
-            instance: self.tag(host),
+            instance: if self.lab { self.tag(host) } else { String::new() },
             ..Settings::new(host.name.clone(), host.address.into())
         }
     }

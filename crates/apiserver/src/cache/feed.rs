@@ -13,11 +13,29 @@ use super::{Cache, Object, PREFIX, Shelf, object::BadValue, place, shelf::Applie
 
 const PAGE: usize = 500;
 
+/// How many revisions before the newest a server that starts begins, where the store still has them: watchers that come from
+/// another server, or from this one before it was restarted, go on without a gap.
+const HISTORY: u64 = 5000;
+
 impl Cache {
+    /// Loads everything as it was some time ago, if the store knows. What has happened since is told by following the store
+    /// from the revision that this gives; when [`wait_until_current`](Cache::wait_until_current) is done, it has been.
+    pub async fn load_history(&self) -> store::Result<Revision> {
+        let newest = self.store.revision().await?;
+        match self.load_at(Some(Revision(newest.0.saturating_sub(HISTORY).max(1)))).await {
+            Err(store::Error::Compacted { .. }) => self.load().await,
+            loaded => loaded,
+        }
+    }
+
     /// Loads everything; afterwards reads are answered.
     pub async fn load(&self) -> store::Result<Revision> {
+        self.load_at(None).await
+    }
+
+    async fn load_at(&self, at: Option<Revision>) -> store::Result<Revision> {
         let mut loaded: HashMap<Arc<str>, OrdMap<Arc<str>, Arc<Object>>> = HashMap::new();
-        let revision = each(&*self.store, PREFIX, |entry| {
+        let revision = each_at(&*self.store, PREFIX, at, |entry| {
             let Some((shelf, key)) = place(&self.shelves.read(), &entry.key) else { return };
             let object = Object::loaded(&shelf.resource, &shelf.fields, key, entry.modified, &entry.value);
             if let Some(object) = readable(object) {
@@ -138,8 +156,17 @@ impl Cache {
 }
 
 /// Goes through all that a store has under `prefix` at one revision, which it gives.
-pub(crate) async fn each(store: &dyn Store, prefix: &str, mut visit: impl FnMut(&Entry)) -> store::Result<Revision> {
-    let mut options = ListOptions { prefix: prefix.to_owned(), limit: PAGE, ..ListOptions::default() };
+pub(crate) async fn each(store: &dyn Store, prefix: &str, visit: impl FnMut(&Entry)) -> store::Result<Revision> {
+    each_at(store, prefix, None, visit).await
+}
+
+async fn each_at(
+    store: &dyn Store,
+    prefix: &str,
+    at: Option<Revision>,
+    mut visit: impl FnMut(&Entry),
+) -> store::Result<Revision> {
+    let mut options = ListOptions { prefix: prefix.to_owned(), limit: PAGE, at, ..ListOptions::default() };
     loop {
         let page = store.list(options.clone()).await?;
         page.entries.iter().for_each(&mut visit);

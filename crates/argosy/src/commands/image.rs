@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -10,14 +11,22 @@ use clap::{Args, Subcommand};
 use cluster::{containerd::Cri, files, images::ImageStore, layout::Settings};
 
 use super::DataFlags;
-use crate::node::socket_of;
+use crate::{cli::TOOLS, node::socket_of};
 
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
     /// Put images from archives (OCI, or as `docker save` writes them) into the node's containerd
     Import(Import),
+    /// Put the images that the binary holds into the node's containerd: pause, and itself
+    BuiltIn(BuiltIn),
     /// List the node's images
     List(List),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct BuiltIn {
+    #[command(flatten)]
+    data: DataFlags,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -37,6 +46,7 @@ pub struct List {
 pub async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Import(flags) => import(flags).await,
+        Command::BuiltIn(flags) => built_in(flags).await,
         Command::List(flags) => list(flags).await,
     }
 }
@@ -58,6 +68,30 @@ async fn import(flags: Import) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+async fn built_in(flags: BuiltIn) -> anyhow::Result<()> {
+    let layout = flags.data.layout()?;
+    let (socket, cri) = connect_soon(&flags.data).await?;
+    for name in (ImageStore { cri: &cri, socket }).ensure_built_in(&layout, &TOOLS).await? {
+        println!("{name}");
+    }
+    Ok(())
+}
+
+/// A service manager asks as soon as it has started containerd, which then needs a moment until it answers.
+async fn connect_soon(data: &DataFlags) -> anyhow::Result<(PathBuf, Cri)> {
+    const TRIES: usize = 100;
+    const PAUSE: Duration = Duration::from_millis(100);
+    for _ in 1..TRIES {
+        if let Ok((socket, cri)) = connect(data).await
+            && cri.version().await.is_ok()
+        {
+            return Ok((socket, cri));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    connect(data).await
 }
 
 /// Adds names to the list of those that the kubelet does not remove when the disk fills up.

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod bench;
+pub mod deploy;
 pub mod dns;
 pub mod down;
 pub mod hello;
@@ -55,6 +56,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Agent(flags) => component(&flags.log.clone(), |cancel| agent::run(*flags, cancel)).await,
         Command::Bench(command) => bench::run(command).await,
         Command::Store(command) => store::run(command).await,
+        Command::Deploy(flags) => deploy::run(&flags),
         Command::Node(command) => nodes::run(command).await,
         Command::Host(command) => host::run(command).await,
         Command::Network(flags) => component(&flags.log.clone(), |cancel| network::run(flags, cancel)).await,

@@ -73,30 +73,38 @@ pub struct LogsFlags {
 
 pub async fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Stop(flags) => with(&flags, async |hosts, host| {
-            hosts.stop(host, 0).await?;
-            hosts.lab().tear_down_host(host).await?;
-            done(host, "is off")
-        })
-        .await,
-        Command::Start(flags) => with(&flags, async |hosts, host| {
-            if hosts.is_running(host)? {
-                return done(host, "is on already");
-            }
-            start(hosts, host).await?;
-            done(host, "is on")
-        })
-        .await,
-        Command::Cut(flags) => with(&flags, async |hosts, host| {
-            hosts.lab().connect(host, false).await?;
-            done(host, "is cut off; `argosy node heal` connects it again")
-        })
-        .await,
-        Command::Heal(flags) => with(&flags, async |hosts, host| {
-            hosts.lab().connect(host, true).await?;
-            done(host, "is connected")
-        })
-        .await,
+        Command::Stop(flags) => {
+            with(&flags, async |hosts, host| {
+                hosts.stop(host, 0).await?;
+                hosts.lab().tear_down_host(host).await?;
+                done(host, "is off")
+            })
+            .await
+        }
+        Command::Start(flags) => {
+            with(&flags, async |hosts, host| {
+                if hosts.is_running(host)? {
+                    return done(host, "is on already");
+                }
+                start(hosts, host).await?;
+                done(host, "is on")
+            })
+            .await
+        }
+        Command::Cut(flags) => {
+            with(&flags, async |hosts, host| {
+                hosts.lab().connect(host, false).await?;
+                done(host, "is cut off; `argosy node heal` connects it again")
+            })
+            .await
+        }
+        Command::Heal(flags) => {
+            with(&flags, async |hosts, host| {
+                hosts.lab().connect(host, true).await?;
+                done(host, "is connected")
+            })
+            .await
+        }
         Command::Join(flags) => join(&flags.data.layout()?).await,
         Command::Remove(flags) => remove(&flags).await,
         Command::Exec(flags) => with(&flags.host, async |hosts, host| exec(hosts, host, &flags.command)).await,

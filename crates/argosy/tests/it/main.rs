@@ -2,10 +2,14 @@
 
 mod clients;
 mod control_plane;
+mod faults;
 mod flags;
 mod harness;
 mod hostile;
 mod kill;
+mod layout;
+mod layouts;
 mod lifecycle;
 mod machine;
+mod record;
 mod tour;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Host, Topology, TopologyError};
 use crate::{
-    files,
+    containerd, files,
     layout::{Layout, Ports},
     pki::Pki,
 };
@@ -31,6 +31,18 @@ pub struct Unit {
     pub args: Vec<String>,
     /// Units of the same host that are better up before it.
     pub after: &'static [&'static str],
+    /// Arguments of this binary, run once the unit is up.
+    pub then: Vec<String>,
+}
+
+impl Unit {
+    /// `kubelet.service`. The unit of the pod network is named for whose it is.
+    pub fn file_name(&self) -> String {
+        match self.name {
+            "network" => "argosy-network.service".to_owned(),
+            name => format!("{name}.service"),
+        }
+    }
 }
 
 /// What runs on a host, in the order in which it is started. containerd is not among them where the host's supervisor
@@ -48,6 +60,19 @@ pub fn units(topology: &Topology, host: &Host, layout: &Layout) -> Vec<Unit> {
         units.extend([cluster.network(), cluster.kubelet(), cluster.proxy()]);
     }
     units
+}
+
+/// containerd for a service manager; the built-in images are put into it once it is up.
+pub fn containerd_unit(layout: &Layout) -> Unit {
+    let root = layout.root().display().to_string();
+    Unit {
+        name: containerd::NAME,
+        description: "containerd, which runs the pods of this node",
+        program: Program::Installed("containerd"),
+        args: vec!["--config".into(), layout.containerd_config().display().to_string(), "--log-level=warn".into()],
+        after: &[],
+        then: ["image", "built-in", "--data-dir", &root].map(str::to_owned).into(),
+    }
 }
 
 /// The configuration files of what runs on a host.
@@ -101,7 +126,7 @@ fn file(name: &str, path: impl AsRef<Path>) -> String {
 impl Cluster<'_> {
     fn unit(&self, name: &'static str, description: &'static str, flags: Vec<String>) -> Unit {
         let args = std::iter::once(name.to_owned()).chain(flags).collect();
-        Unit { name, description, program: Program::Argosy, args, after: &[] }
+        Unit { name, description, program: Program::Argosy, args, after: &[], then: Vec::new() }
     }
 
     fn etcd(&self) -> Unit {
@@ -127,16 +152,27 @@ impl Cluster<'_> {
             file("peer-key-file", self.pki.key("etcd/peer")),
             file("peer-trusted-ca-file", &ca),
             "--peer-client-cert-auth=true".into(),
+            // A member that comes back asks whether there is a leader before it makes the others elect one.
+            "--pre-vote=true".into(),
             "--logger=zap".into(),
         ];
         let program = Program::Installed("etcd");
-        Unit { name: "etcd", description: "etcd, where the cluster keeps its data", program, args, after: &[] }
+        Unit {
+            name: "etcd",
+            description: "etcd, where the cluster keeps its data",
+            program,
+            args,
+            after: &[],
+            then: Vec::new(),
+        }
     }
 
     fn apiserver(&self) -> Unit {
         let topology = self.topology;
-        let etcd: Vec<String> =
-            topology.masters().map(|host| format!("https://{}:{ETCD_CLIENTS}", host.address)).collect();
+        // Its own member first, which is asked for as long as it answers: what happens to the others matters less then.
+        let others = topology.masters().filter(|host| *host != self.host);
+        let members = std::iter::once(self.host).chain(others);
+        let etcd: Vec<String> = members.map(|host| format!("https://{}:{ETCD_CLIENTS}", host.address)).collect();
         let pki = &self.pki;
         let unit = self.unit(
             "kube-apiserver",
@@ -245,7 +281,14 @@ impl Cluster<'_> {
         let config = self.layout.nginx_config();
         let args = vec!["-c".into(), config.display().to_string(), "-e".into(), "stderr".into()];
         let program = Program::Installed("nginx");
-        Unit { name: "nginx", description: "nginx in front of the API servers", program, args, after: &[] }
+        Unit {
+            name: "nginx",
+            description: "nginx in front of the API servers",
+            program,
+            args,
+            after: &[],
+            then: Vec::new(),
+        }
     }
 }
 
@@ -259,7 +302,8 @@ fn nginx_conf(topology: &Topology, layout: &Layout) -> String {
     let port = Ports::default().apiserver;
     let server = |host: &Host| format!("        server {}:{port} max_fails=1 fail_timeout=3s;\n", host.address);
     let servers: String = topology.masters().map(server).collect();
-    let module = match Path::new(STREAM_MODULE).exists() {
+    // What machines of their own have is not known here: they are taken for Debian.
+    let module = match !topology.lab || Path::new(STREAM_MODULE).exists() {
         true => format!("load_module {STREAM_MODULE};\n"),
         false => String::new(),
     };
@@ -276,7 +320,8 @@ fn nginx_conf(topology: &Topology, layout: &Layout) -> String {
 fn kubelet_yaml(topology: &Topology, host: &Host, layout: &Layout) -> String {
     let pki = Pki::new(layout.pki_dir());
     let resolv_conf = ["/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"].into_iter();
-    let resolv_conf = resolv_conf.filter(|path| Path::new(path).exists()).map(|path| format!("resolvConf: {path}\n"));
+    let resolv_conf =
+        resolv_conf.filter(|path| topology.lab && Path::new(path).exists()).map(|path| format!("resolvConf: {path}\n"));
     format!(
         "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nclusterDNS:\n- {dns}\nclusterDomain: {domain}\n\
          containerRuntimeEndpoint: {runtime}\nstaticPodPath: {manifests}\npodLogsDir: {logs}\ncgroupRoot: {cgroup}\n\

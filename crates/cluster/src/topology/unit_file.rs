@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Program, Unit};
+use crate::containerd;
 
 /// The text of `NAME.service`. `argosy` is where the binary lies on the machine.
 pub fn unit_file(unit: &Unit, argosy: &Path) -> String {
@@ -19,13 +20,17 @@ pub fn unit_file(unit: &Unit, argosy: &Path) -> String {
         false => format!("After=network-online.target {0}\nWants=network-online.target {0}\n", after.join(" ")),
     };
     let command: Vec<String> = std::iter::once(&program).chain(&unit.args).map(|word| quote(word)).collect();
+    let then = match unit.then.is_empty() {
+        true => String::new(),
+        false => format!("ExecStartPost={} {}\n", argosy.display(), unit.then.join(" ")),
+    };
     format!(
-        "[Unit]\nDescription={}\nDocumentation=https://kubernetes.io/docs\n{after}StartLimitIntervalSec=0\n\n[Service]\n\
-         ExecStart={}\nRestart=always\nRestartSec=1\nLimitNOFILE=1048576\n{}\n[Install]\nWantedBy=multi-user.target\n",
+        "[Unit]\nDescription={}\n{after}StartLimitIntervalSec=0\n\n[Service]\n\
+         ExecStart={}\n{then}Restart=always\nRestartSec=1\nLimitNOFILE=1048576\n{}\n[Install]\nWantedBy=multi-user.target\n",
         unit.description,
         command.join(" \\\n  "),
-        // A node agent's pods are not its own: they go on when it is restarted.
-        if unit.name == "kubelet" { "KillMode=process\nDelegate=yes\n" } else { "" },
+        // Pods are not part of what started them: they go on when it is restarted.
+        if ["kubelet", containerd::NAME].contains(&unit.name) { "KillMode=process\nDelegate=yes\n" } else { "" },
     )
 }
 

@@ -3,3 +3,4 @@
 mod node;
 mod pki;
 mod supervise;
+mod topology;

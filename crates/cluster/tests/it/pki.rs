@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use cluster::layout::Layout;
 use cluster::pki::{
-    CsrPolicy, Identity, KubeconfigTarget, Pki, PkiError, Reason, Roles, San, SignError, Signer, Usage, write_kubeconfigs,
+    CsrPolicy, Identity, KubeconfigTarget, Pki, PkiError, Reason, Roles, San, SignError, Signer, Usage,
+    write_kubeconfigs,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -20,6 +20,7 @@ use tonic::{Code, metadata::AsciiMetadataValue};
 use super::{
     EtcdOptions,
     connection::{Connection, Endpoint, Failure, request},
+    order::Order,
     proto,
 };
 use crate::{Error, Result};
@@ -31,8 +32,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Client {
     pub options: EtcdOptions,
     members: Vec<Member>,
-    /// Which member is asked: the last one that answered.
-    current: AtomicUsize,
+    order: Order,
     /// The last write has an unknown outcome: before the next one a quorum must answer. Writes that find a cluster
     /// without a quorum are then refused, rather than left with members that may still commit them later.
     doubtful: AtomicBool,
@@ -92,7 +92,7 @@ impl Client {
         if endpoints.is_empty() {
             return Err(Error::Misconfigured { message: "no etcd endpoint is named (--etcd-servers)".into() });
         }
-        let members = endpoints
+        let members: Vec<Member> = endpoints
             .into_iter()
             .map(|endpoint| Member {
                 endpoint: Arc::new(endpoint),
@@ -102,8 +102,8 @@ impl Client {
             .collect();
         Ok(Client {
             options,
+            order: Order::new(members.len()),
             members,
-            current: AtomicUsize::new(0),
             doubtful: AtomicBool::new(false),
             token: Mutex::new(None),
             cluster: Mutex::new(None),
@@ -143,12 +143,12 @@ impl Client {
 
     /// A connection of its own for a stream that may be read slowly, and must not hold up what others get.
     pub async fn dial(&self) -> Result<Connection, Failure> {
-        let at = self.current.load(Ordering::Relaxed);
+        let at = self.order.next(&[], Instant::now()).unwrap_or_default();
         let connection = match Connection::dial(&self.members[at].endpoint, &self.options).await {
             Ok(connection) => self.admit(connection),
             Err(failure) => Err(failure),
         };
-        connection.inspect_err(|_| self.move_on(at))
+        connection.inspect_err(|_| self.order.failed(at, Instant::now()))
     }
 
     /// Changes when the member of `connection` lets a request run out of time. A connection that is cut off is noticed
@@ -161,7 +161,7 @@ impl Client {
     /// A stream on `connection` has failed: the next one is asked of another member.
     pub fn leave(&self, connection: &Connection) {
         if let Some(at) = self.members.iter().position(|member| connection.is_to(&member.endpoint)) {
-            self.move_on(at);
+            self.order.failed(at, Instant::now());
         }
     }
 
@@ -191,16 +191,19 @@ impl Client {
         let patience = Instant::now() + self.options.timeouts.patience;
         let (mut failures, mut renewed) = (Failures::default(), false);
         loop {
-            for _ in 0..self.members.len() {
+            let mut tried = Vec::new();
+            while let Some(at) = self.order.next(&tried, Instant::now()) {
                 if self.closed.is_cancelled() {
                     return Err(Error::Closed.into());
                 }
-                let at = self.current.load(Ordering::Relaxed);
                 let failure = match self.connection(at).await {
                     Ok(connection) => {
                         let request = request(message.clone(), self.token().as_ref());
                         match connection.unary(path, request, limit).await {
-                            Ok(answer) => return Ok(answer),
+                            Ok(answer) => {
+                                self.order.answered(at);
+                                return Ok(answer);
+                            }
                             Err(failure) => failure,
                         }
                     }
@@ -217,7 +220,8 @@ impl Client {
                 if failure.sent && !failure.permanent && !failure.is_of_the_member() {
                     return Err(Denial::Refused(failure));
                 }
-                self.move_on(at);
+                tried.push(at);
+                self.order.failed(at, Instant::now());
                 if failure.sent && failure.code == Code::DeadlineExceeded {
                     self.suspect(at);
                 }
@@ -302,12 +306,6 @@ impl Client {
         };
         *self.token.lock() = AsciiMetadataValue::try_from(token).ok();
         Ok(())
-    }
-
-    /// The next request goes to the next member, unless another request has already moved on.
-    fn move_on(&self, from: usize) {
-        let next = (from + 1) % self.members.len();
-        let _ = self.current.compare_exchange(from, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Lets go of all connections; what waits for answers gets none.

@@ -12,6 +12,7 @@ mod compact;
 mod connection;
 mod keys;
 mod lease;
+mod order;
 mod proto;
 mod tls;
 mod watch;

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use client::{Client, kinds::core::v1::Namespace};
 use cluster::{
     lab::{self, Lab},
-    layout::{Layout, Settings},
+    layout::{Cidr, Layout, Settings},
     machine,
     pki::{KubeconfigTarget, Pki, kubeconfig},
     topology::{Shape, Topology},
@@ -29,8 +29,7 @@ pub struct Wanted {
 
 pub async fn run(layout: &Layout, wanted: Wanted) -> anyhow::Result<()> {
     let (begin, since) = (Instant::now(), Timestamp::now());
-    let topology = resolve(layout, &wanted)?;
-    check(layout, &topology)?;
+    let topology = resolve(layout, &wanted).await?;
     topology.save(layout)?;
     let hosts = Hosts { layout, topology: &topology };
     let shown = display::new();
@@ -55,7 +54,13 @@ pub async fn run(layout: &Layout, wanted: Wanted) -> anyhow::Result<()> {
         step(&*shown, "nodes Ready", nodes_ready(&hosts, &client, since)).await
     };
     let waited = tokio::time::timeout(limit, work).await;
-    waited.with_context(|| format!("not everything is up after {} s; see the logs in {}", limit.as_secs(), layout.root().join("hosts").display()))??;
+    waited.with_context(|| {
+        format!(
+            "not everything is up after {} s; see the logs in {}",
+            limit.as_secs(),
+            layout.root().join("hosts").display()
+        )
+    })??;
     let nodes = topology.nodes().count();
     println!("{}: {nodes} nodes are Ready after {:.1} s", topology.shape, begin.elapsed().as_secs_f64());
     tell_how_to_go_on(layout);
@@ -64,7 +69,7 @@ pub async fn run(layout: &Layout, wanted: Wanted) -> anyhow::Result<()> {
 }
 
 /// The topology of an earlier start, or a new one.
-fn resolve(layout: &Layout, wanted: &Wanted) -> anyhow::Result<Topology> {
+async fn resolve(layout: &Layout, wanted: &Wanted) -> anyhow::Result<Topology> {
     let purge = "`argosy down --purge` makes way for a new one";
     match (Topology::load(layout)?, wanted.shape) {
         (Some(kept), shape) => {
@@ -75,13 +80,19 @@ fn resolve(layout: &Layout, wanted: &Wanted) -> anyhow::Result<Topology> {
             if wanted.workers.is_some_and(|wanted| usize::from(wanted) != workers) {
                 bail!("the cluster has {workers} workers: `argosy node join` and `argosy node remove` change that");
             }
+            check(layout, &kept)?;
             Ok(kept)
         }
         (None, Some(shape)) => {
             if Settings::load(layout)?.is_some() {
-                bail!("{} holds a cluster of one machine: {purge}, or --data-dir names another folder", layout.root().display());
+                bail!(
+                    "{} holds a cluster of one machine: {purge}, or --data-dir names another folder",
+                    layout.root().display()
+                );
             }
-            Ok(Topology::new(shape, wanted.workers, lab::free_network()?)?)
+            // Any network will do to see what is missing; a real one is claimed when nothing is.
+            check(layout, &Topology::new(shape, wanted.workers, Cidr::v4([10, 89, 0, 0], 24))?)?;
+            Ok(Topology::new(shape, wanted.workers, lab::claim_network().await?)?)
         }
         (None, None) => bail!("no layout is named"),
     }

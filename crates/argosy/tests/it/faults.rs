@@ -1,0 +1,149 @@
+//! What can go wrong with a cluster of three masters and three workers, one after the other, under writers and watchers:
+//! nothing acknowledged is lost, nobody misses or repeats an event, pods go on.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::{
+    harness::{eventually, text},
+    layout::Layout,
+    record::{Record, list},
+};
+
+/// With one member gone the API answers writes again within this time.
+const AGAIN: Duration = Duration::from_secs(5);
+/// A machine with two cores and all of a cluster on it is slower than that now and then.
+const LATEST: Duration = Duration::from_secs(30);
+const WHOLE: Duration = Duration::from_secs(60);
+
+/// Writers that go through nginx, and come first.
+const BALANCED: usize = 3;
+
+#[test]
+fn whatever_ends_nothing_is_lost() {
+    let layout = Layout::start("ha");
+    layout.kubectl(
+        "create deployment hello --image=localhost/argosy/argosy:0.1.0 --replicas=3 -- argosy hello --port 8080",
+    );
+    layout.kubectl("rollout status deployment/hello --timeout=60s");
+    let masters = layout.hosts("master");
+    let own = masters.iter().map(|master| layout.kubeconfig(Some(master)));
+    let all: Vec<PathBuf> = std::iter::repeat_n(layout.kubeconfig(None), BALANCED).chain(own).collect();
+    let record = Record::start(&all, &all[BALANCED - 1..]);
+    record.until_writing(all.len(), LATEST);
+    let started = restarts(&layout);
+
+    let mut slowest = Vec::new();
+    let mut survive = |what: String, fault: &dyn Fn()| {
+        fault();
+        let took = record.until_writing(BALANCED, LATEST);
+        println!("{what}: every writer writes again after {took:?}");
+        slowest.push((took, what));
+    };
+    for process in ["etcd", "kube-apiserver"] {
+        for master in &masters {
+            survive(format!("{process} of {master} killed"), &|| layout.kill(master, process));
+            layout.until_whole(WHOLE);
+        }
+    }
+    survive("nginx killed".into(), &|| layout.kill("balancer", "nginx"));
+    layout.until_whole(WHOLE);
+    for master in &masters {
+        survive(format!("{master} cut off"), &|| drop(layout.must(&["node", "cut", master])));
+        layout.must(&["node", "heal", master]);
+        layout.until_whole(WHOLE);
+    }
+    survive(format!("{} switched off", masters[0]), &|| drop(layout.must(&["node", "stop", &masters[0]])));
+    layout.must(&["node", "start", &masters[0]]);
+    layout.until_whole(WHOLE);
+
+    workers_go_on(&layout);
+    another_leads(&layout);
+    assert_eq!(restarts(&layout), started, "no pod was restarted");
+    without_a_majority(&layout, &record, &masters);
+    everything_at_once(&layout, &record, all.len());
+
+    let recorded = record.stop();
+    let found: Vec<_> = all.iter().map(list).collect();
+    recorded.check(&found);
+    let watched: Vec<usize> = recorded.watched.iter().map(Vec::len).collect();
+    println!("{} acknowledged writes, {watched:?} events", recorded.acknowledged.len());
+    let late: Vec<_> = slowest.iter().filter(|(took, _)| *took > AGAIN).collect();
+    assert!(late.is_empty(), "the API took more than {AGAIN:?} to answer writes again: {late:?}");
+}
+
+/// How often each container was started again.
+fn restarts(layout: &Layout) -> String {
+    layout.kubectl("get pods -l app=hello -o jsonpath={range.items[*]}{.metadata.name}={.status.containerStatuses[0].restartCount};{end}")
+}
+
+fn workers_go_on(layout: &Layout) {
+    for process in ["kubelet", "containerd", "kube-proxy", "network"] {
+        layout.kill("worker-1", process);
+        layout.until_whole(WHOLE);
+    }
+    layout.must(&["node", "cut", "worker-2"]);
+    crate::harness::pause(Duration::from_secs(3));
+    layout.must(&["node", "heal", "worker-2"]);
+    layout.until_whole(WHOLE);
+}
+
+/// The host on whose line a component leads.
+fn leader(layout: &Layout, component: &str) -> Option<String> {
+    let status = text(&layout.argosy(&["status"]));
+    let line = status.lines().find(|line| line.contains(&format!("{component} ✓ leads")))?;
+    line.split_whitespace().next().map(str::to_owned)
+}
+
+fn another_leads(layout: &Layout) {
+    for component in ["kube-controller-manager", "kube-scheduler"] {
+        let former = eventually("somebody leads", WHOLE, || leader(layout, component));
+        // The host's supervisor would start it again, and it would lead again as soon as its own lease has ended.
+        layout.must(&["node", "stop", &former]);
+        let now = eventually("another leads", WHOLE, || leader(layout, component).filter(|now| *now != former));
+        println!("{component}: {now} leads instead of {former}");
+        layout.must(&["node", "start", &former]);
+        layout.until_whole(WHOLE);
+    }
+    layout.kubectl(
+        "create deployment later --image=localhost/argosy/argosy:0.1.0 --replicas=2 -- argosy hello --port 8080",
+    );
+    layout.kubectl("rollout status deployment/later --timeout=60s");
+    layout.kubectl("delete deployment later");
+}
+
+fn without_a_majority(layout: &Layout, record: &Record, masters: &[String]) {
+    for master in &masters[..2] {
+        layout.must(&["node", "cut", master]);
+    }
+    let refused = eventually("writes are refused", LATEST, || {
+        let output = layout.try_kubectl("create configmap refused --request-timeout=20s");
+        (!output.status.success()).then(|| text(&output))
+    });
+    println!("without a majority: {}", refused.trim());
+    assert!(!refused.contains("panic") && !refused.trim().is_empty());
+    for master in &masters[..2] {
+        layout.must(&["node", "heal", master]);
+    }
+    layout.until_whole(WHOLE);
+    record.until_writing(BALANCED, LATEST);
+}
+
+fn everything_at_once(layout: &Layout, record: &Record, writers: usize) {
+    let topology = layout.topology();
+    for host in topology["hosts"].as_array().expect("hosts") {
+        let name = host["name"].as_str().expect("a name");
+        let run = layout.dir.join("hosts").join(name).join("run");
+        let files = std::fs::read_dir(run).expect("pid files").flatten().map(|entry| entry.path());
+        let mut names: Vec<String> = files
+            .filter(|path| path.extension().is_some_and(|end| end == "pid"))
+            .map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned())
+            .filter(|name| name != "nginx-master")
+            .collect();
+        // The supervisor first: it would start the others again.
+        names.sort_by_key(|name| name != "argosy");
+        names.iter().for_each(|process| layout.kill(name, process));
+    }
+    layout.must(&["up"]);
+    layout.until_whole(WHOLE);
+    record.until_writing(writers, LATEST);
+}

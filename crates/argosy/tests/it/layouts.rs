@@ -1,0 +1,125 @@
+//! Each of the four layouts: up from one command, pods on every node that every node reaches through a Service, and down
+//! without a trace.
+
+use std::{collections::BTreeSet, fs, process::Command, time::Duration};
+
+use crate::{
+    harness::{eventually, text},
+    layout::Layout,
+};
+
+/// One pod on every node, and a Service in front of all.
+const HELLO: &str = "
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: hello}
+spec:
+  selector: {matchLabels: {app: hello}}
+  template:
+    metadata: {labels: {app: hello}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: hello
+        image: localhost/argosy/argosy:0.1.0
+        args: [hello, --port, '8080']
+        readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: hello}
+spec:
+  selector: {app: hello}
+  ports: [{port: 80, targetPort: 8080}]
+";
+
+#[test]
+fn single() {
+    from_up_to_down("single", 1, 1);
+}
+
+#[test]
+fn single_schedulable() {
+    from_up_to_down("single-schedulable", 1, 2);
+}
+
+#[test]
+fn ha() {
+    from_up_to_down("ha", 3, 3);
+}
+
+#[test]
+fn ha_schedulable() {
+    from_up_to_down("ha-schedulable", 3, 6);
+}
+
+fn from_up_to_down(shape: &str, masters: usize, nodes: usize) {
+    let layout = Layout::start(shape);
+    assert_eq!((layout.hosts("master").len(), layout.hosts("node").len()), (masters, nodes));
+    let status = layout.must(&["status"]);
+    assert!(!status.contains('✗') && status.contains(shape), "{status}");
+    // Again changes nothing.
+    let before: Vec<u32> = layout.hosts("master").iter().map(|host| layout.pid(host, "kube-apiserver")).collect();
+    layout.must(&["up", "--topology", shape]);
+    let after: Vec<u32> = layout.hosts("master").iter().map(|host| layout.pid(host, "kube-apiserver")).collect();
+    assert_eq!(before, after);
+    let other = layout.argosy(&["up", "--topology", if shape == "ha" { "single" } else { "ha" }]);
+    assert!(!other.status.success() && text(&other).contains("--purge"), "{}", text(&other));
+
+    layout.apply("hello", HELLO);
+    layout.kubectl("rollout status daemonset/hello --timeout=90s");
+    let names = layout.kubectl("get pods -l app=hello -o jsonpath={.items[*].metadata.name}");
+    let pods: BTreeSet<&str> = names.split_whitespace().collect();
+    assert_eq!(pods.len(), nodes, "a pod on every node");
+    let address = layout.kubectl("get service hello -o jsonpath={.spec.clusterIP}");
+    for host in layout.hosts("node") {
+        every_pod_answers(&layout, &host, &address, &pods);
+    }
+    let node = &layout.hosts("node")[0];
+    let pod = layout.kubectl(&format!(
+        "get pods -l app=hello --field-selector=spec.nodeName={node} -o jsonpath={{.items[0].metadata.name}}"
+    ));
+    eventually("the Service has a name", Duration::from_secs(30), || {
+        let by_name = format!("exec {pod} -- argosy hello --get http://hello.default.svc.cluster.local/");
+        text(&layout.try_kubectl(&by_name)).contains("Hello from").then_some(())
+    });
+    assert!(layout.kubectl(&format!("logs {pod}")).contains("answering on port"));
+    ends_without_a_trace(&layout);
+}
+
+/// From a node, through the Service, until each of its pods has answered.
+fn every_pod_answers(layout: &Layout, host: &str, address: &str, pods: &BTreeSet<&str>) {
+    let url = format!("http://{address}/");
+    let binary = env!("CARGO_BIN_EXE_argosy");
+    let mut missing = pods.clone();
+    eventually(&format!("every pod answers {host}"), Duration::from_secs(30), || {
+        let said = text(&layout.argosy(&["node", "exec", host, "--", binary, "hello", "--get", &url]));
+        missing.retain(|pod| !said.contains(pod));
+        missing.is_empty().then_some(())
+    });
+}
+
+fn ends_without_a_trace(layout: &Layout) {
+    let (dir, prefix) = (layout.dir.to_string_lossy().into_owned(), layout.prefix());
+    layout.must(&["down", "--purge"]);
+    assert!(!layout.dir.exists());
+    let of_run = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().expect("it runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let places = [
+        fs::read_to_string("/proc/self/mountinfo").expect("mounts"),
+        of_run("ip", &["netns"]),
+        of_run("ip", &["-brief", "link"]),
+        of_run("nft", &["list", "tables"]),
+        of_run("ls", &["/sys/fs/cgroup/", "/sys/fs/cgroup/memory"]),
+        of_run("ps", &["-eo", "pid,args"]),
+    ];
+    let (below, bridge) = (format!("{dir}/"), prefix.trim_end_matches('-'));
+    let ours = |line: &&str| {
+        let has = |wanted: &str| line.split_whitespace().any(|word| word == wanted);
+        line.contains(&below) || has(&dir) || line.contains(&prefix) || has(bridge)
+    };
+    let left: Vec<&str> = places.iter().flat_map(|text| text.lines()).filter(ours).collect();
+    assert_eq!(left, Vec::<&str>::new());
+}

@@ -1,0 +1,147 @@
+//! Layouts: who runs where, and the unit files under `deploy/`, which are what the code would write.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use cluster::{
+    layout::{Cidr, DEFAULT_DATA_DIR, Layout},
+    topology::{Shape, Topology, TopologyError, containerd_unit, files, unit_file, units},
+};
+
+fn network() -> Cidr {
+    Cidr::v4([10, 89, 7, 0], 24)
+}
+
+/// Hosts with what runs on each.
+fn shape(shape: Shape) -> Vec<String> {
+    let topology = Topology::new(shape, None, network()).expect("a topology");
+    let layout = Layout::new("/d");
+    let line = |host| {
+        let names: Vec<&str> = units(&topology, host, &layout).iter().map(|unit| unit.name).collect();
+        format!("{} {}: {}", host.name, host.address, names.join(" "))
+    };
+    topology.hosts.iter().map(line).collect()
+}
+
+const MASTER: &str = "etcd kube-apiserver kube-controller-manager kube-scheduler";
+const NODE: &str = "network kubelet kube-proxy";
+
+#[test]
+fn each_layout_has_its_hosts() {
+    let one = [format!("master-1 10.89.7.11: {MASTER}"), format!("worker-1 10.89.7.101: {NODE}")];
+    assert_eq!(shape(Shape::Single), one);
+    let one = [format!("master-1 10.89.7.11: {MASTER} {NODE}"), format!("worker-1 10.89.7.101: {NODE}")];
+    assert_eq!(shape(Shape::SingleSchedulable), one);
+    for (three, on_masters) in [(Shape::Ha, String::new()), (Shape::HaSchedulable, format!(" {NODE}"))] {
+        let mut wanted = vec!["balancer 10.89.7.10: nginx".to_owned()];
+        wanted.extend((1..=3).map(|n| format!("master-{n} 10.89.7.1{n}: {MASTER}{on_masters}")));
+        wanted.extend((1..=3).map(|n| format!("worker-{n} 10.89.7.10{n}: {NODE}")));
+        assert_eq!(shape(three), wanted);
+    }
+}
+
+#[test]
+fn a_worker_that_joins_takes_the_lowest_free_number() {
+    let mut topology = Topology::new(Shape::Single, Some(3), network()).expect("a topology");
+    topology.hosts.retain(|host| host.name != "worker-2");
+    let joined = topology.add_worker().expect("room");
+    assert_eq!((joined.name.as_str(), joined.address), ("worker-2", Ipv4Addr::new(10, 89, 7, 102)));
+    assert_eq!(topology.add_worker().expect("room").name, "worker-4");
+    assert!(matches!(Topology::new(Shape::Single, Some(100), network()), Err(TopologyError::TooManyWorkers)));
+}
+
+#[test]
+fn machines_that_make_no_layout_are_refused() {
+    let machine = |name: &str, last| (name.to_owned(), Ipv4Addr::new(192, 0, 2, last));
+    let ha = |balancer, masters| Topology::of_machines(Shape::Ha, balancer, masters, Vec::new());
+    let three = || vec![machine("a", 1), machine("b", 2), machine("c", 3)];
+    let error = |result: Result<Topology, TopologyError>| result.expect_err("refused").to_string();
+    assert!(error(ha(None, three())).contains("a balancer"));
+    assert!(error(ha(Some(machine("lb", 9)), three()[..2].to_vec())).contains("three masters"));
+    assert!(error(ha(Some(machine("a", 9)), three())).contains("same name or address"));
+    let inside =
+        Topology::of_machines(Shape::Single, None, vec![("a".into(), Ipv4Addr::new(10, 96, 1, 1))], Vec::new());
+    assert!(error(inside).contains("10.96.0.0/16"));
+    assert!(ha(Some(machine("lb", 9)), three()).is_ok());
+}
+
+/// The example of docs/install.md.
+fn example() -> Topology {
+    let machine = |name: &str, last| (name.to_owned(), Ipv4Addr::new(192, 0, 2, last));
+    let masters = vec![machine("m1", 11), machine("m2", 12), machine("m3", 13)];
+    let workers = vec![machine("w1", 21), machine("w2", 22)];
+    Topology::of_machines(Shape::Ha, Some(machine("lb", 10)), masters, workers).expect("a topology")
+}
+
+/// What `deploy/` should hold.
+fn wanted() -> BTreeMap<PathBuf, String> {
+    let (topology, layout) = (example(), Layout::new(DEFAULT_DATA_DIR));
+    let mut wanted = BTreeMap::new();
+    // One of each kind: the others differ in names and addresses.
+    for host in topology.hosts.iter().filter(|host| ["lb", "m1", "w1"].contains(&host.name.as_str())) {
+        let mut all = units(&topology, host, &layout);
+        all.extend(host.node.then(|| containerd_unit(&layout)));
+        for unit in all {
+            let text = unit_file(&unit, Path::new("/usr/local/bin/argosy"));
+            wanted.insert(Path::new(&host.name).join(unit.file_name()), text);
+        }
+        for (path, text) in files(&topology, host, &layout) {
+            wanted.insert(Path::new(&host.name).join(path.file_name().expect("a file")), text);
+        }
+    }
+    wanted
+}
+
+/// `UPDATE_DEPLOY=1` writes the folder anew.
+#[test]
+fn the_unit_files_under_deploy_are_what_is_deployed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+    let wanted = wanted();
+    if std::env::var_os("UPDATE_DEPLOY").is_some() {
+        for (path, text) in &wanted {
+            let path = folder.join(path);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(path, text).expect("written");
+        }
+    }
+    let mut found = BTreeMap::new();
+    for host in fs::read_dir(&folder).expect("deploy/").flatten().filter(|entry| entry.path().is_dir()) {
+        for file in fs::read_dir(host.path()).expect("a folder").flatten() {
+            let text = fs::read_to_string(file.path()).expect("text");
+            found.insert(Path::new(&host.file_name()).join(file.file_name()), text);
+        }
+    }
+    assert_eq!(found, wanted, "UPDATE_DEPLOY=1 cargo test -p cluster writes deploy/ anew");
+}
+
+/// As far as it can be known without the programs: a directive that systemd does not know, or a value it does not take.
+#[test]
+fn systemd_finds_nothing_to_complain_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (topology, layout) = (example(), Layout::new(DEFAULT_DATA_DIR));
+    let mut paths = Vec::new();
+    for host in &topology.hosts {
+        let mut all = units(&topology, host, &layout);
+        all.extend(host.node.then(|| containerd_unit(&layout)));
+        for unit in all {
+            let path = folder.path().join(unit.file_name());
+            // A program that is certainly there.
+            let text = unit_file(&unit, Path::new("/bin/true")).replace("/usr/bin/etcd", "/bin/true");
+            let text = text.replace("/usr/sbin/nginx", "/bin/true").replace("/usr/bin/containerd", "/bin/true");
+            fs::write(&path, text).expect("written");
+            paths.push(path);
+        }
+    }
+    let output =
+        Command::new("systemd-analyze").arg("verify").args(["--man=no", "--recursive-errors=no"]).args(&paths).output();
+    let output = output.expect("systemd-analyze is missing: install the package systemd");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let folder = folder.path().to_string_lossy().into_owned();
+    let of_ours: Vec<&str> = said.lines().filter(|line| line.contains(&folder)).collect();
+    assert!(output.status.success() && of_ours.is_empty(), "{said}");
+}
