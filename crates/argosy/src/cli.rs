@@ -43,7 +43,7 @@ pub enum Command {
     /// Images in the node's containerd
     #[command(subcommand)]
     Image(image::Command),
-    /// The embedded store of a stopped cluster: check, snapshot, restore
+    /// A cluster's data, embedded or in etcd: check, snapshot, restore, copy, defrag
     #[command(subcommand)]
     Store(store::Command),
     /// Measure a cluster

@@ -18,6 +18,28 @@ pub fn new() -> Box<dyn Progress> {
     }
 }
 
+/// A number that grows, shown on a terminal only.
+pub struct Counter(ProgressBar);
+
+pub fn counter(what: &'static str) -> Counter {
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} {msg} {elapsed}") {
+        bar.set_style(style);
+    }
+    bar.set_message(what);
+    Counter(bar)
+}
+
+impl Counter {
+    pub fn set(&self, number: u64) {
+        self.0.set_position(number);
+    }
+
+    pub fn end(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
 /// As short as it can be read: `12 ms`, `1.23 s`.
 fn took(elapsed: Duration) -> String {
     match elapsed.as_millis() {

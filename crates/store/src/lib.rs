@@ -12,6 +12,7 @@
 //!
 //! No error is ever folded into "not found": absence is `Ok(None)`, everything else is an [`Error`].
 
+pub mod copy;
 pub mod embedded;
 pub mod encryption;
 mod error;

@@ -7,7 +7,7 @@ mod kubelet_file;
 pub mod kubelet_limits;
 pub mod proxy;
 pub mod scheduler;
-mod storage;
+pub mod storage;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 

@@ -1,6 +1,6 @@
 //! Where an API server keeps its data: the embedded engine or etcd, with or without encryption at rest.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use api::ResourceTable;
@@ -14,11 +14,9 @@ use store::{
 
 use crate::flags::GoDuration;
 
-#[derive(Args, Clone, Debug)]
-pub struct StorageFlags {
-    /// Folder of the embedded store, where no etcd is named
-    #[arg(long, default_value = "/var/lib/argosy/store", help_heading = "Storage")]
-    pub data_dir: PathBuf,
+/// Where etcd is, and who this is to it.
+#[derive(Args, Clone, Debug, Default)]
+pub struct EtcdFlags {
     /// etcd's URLs: SCHEME://HOST:PORT of each member
     #[arg(long, value_delimiter = ',', help_heading = "Storage")]
     etcd_servers: Vec<String>,
@@ -34,6 +32,15 @@ pub struct StorageFlags {
     /// Key of --etcd-certfile
     #[arg(long, requires = "etcd_certfile", help_heading = "Storage")]
     etcd_keyfile: Option<PathBuf>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct StorageFlags {
+    /// Folder of the embedded store, where no etcd is named
+    #[arg(long, default_value = "/var/lib/argosy/store", help_heading = "Storage")]
+    pub data_dir: PathBuf,
+    #[command(flatten)]
+    etcd: EtcdFlags,
     /// How often etcd's history is compacted; 0 is never
     #[arg(long, default_value = "5m", help_heading = "Storage")]
     etcd_compaction_interval: GoDuration,
@@ -47,12 +54,8 @@ impl StorageFlags {
     pub fn embedded(data_dir: PathBuf) -> StorageFlags {
         StorageFlags {
             data_dir,
-            etcd_servers: Vec::new(),
-            etcd_prefix: DEFAULT_PREFIX.into(),
-            etcd_cafile: None,
-            etcd_certfile: None,
-            etcd_keyfile: None,
-            etcd_compaction_interval: GoDuration(std::time::Duration::ZERO),
+            etcd: EtcdFlags::default(),
+            etcd_compaction_interval: GoDuration(Duration::ZERO),
             encryption_provider_config: None,
         }
     }
@@ -67,22 +70,29 @@ impl StorageFlags {
             }
             None => None,
         };
-        let store: Arc<dyn Store> = if self.etcd_servers.is_empty() {
+        let store: Arc<dyn Store> = if self.etcd.is_named() {
+            Arc::new(self.etcd.connect(self.etcd_compaction_interval.0).await?)
+        } else {
             let options = EmbeddedOptions::new(&self.data_dir);
             Arc::new(tokio::task::spawn_blocking(move || Embedded::open(options)).await??)
-        } else {
-            Arc::new(Etcd::connect(self.etcd()?).await.context("--etcd-servers")?)
         };
         Ok(match encryption {
             Some(encryption) => Arc::new(Encrypted::new(store, encryption, stored_resources(), DEFAULT_PREFIX)),
             None => store,
         })
     }
+}
 
-    fn etcd(self) -> anyhow::Result<EtcdOptions> {
+impl EtcdFlags {
+    pub fn is_named(&self) -> bool {
+        !self.etcd_servers.is_empty()
+    }
+
+    /// `compaction_interval`: how often history is compacted; zero is never.
+    pub async fn connect(self, compaction_interval: Duration) -> anyhow::Result<Etcd> {
         let mut options = EtcdOptions::new(self.etcd_servers);
         options.prefix = self.etcd_prefix;
-        options.compaction_interval = self.etcd_compaction_interval.0;
+        options.compaction_interval = compaction_interval;
         options.tls = match (self.etcd_cafile, self.etcd_certfile.zip(self.etcd_keyfile)) {
             (Some(ca), identity) => {
                 let identity = identity.map(|(certificate, key)| Identity { certificate, key });
@@ -93,7 +103,7 @@ impl StorageFlags {
                 bail!("--etcd-certfile needs --etcd-cafile, the authority that etcd's own certificate is of")
             }
         };
-        Ok(options)
+        Etcd::connect(options).await.context("--etcd-servers")
     }
 }
 

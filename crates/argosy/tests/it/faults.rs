@@ -4,6 +4,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use crate::{
+    contest::{Contest, violations},
     harness::{eventually, text},
     layout::Layout,
     record::{Record, list},
@@ -18,6 +19,9 @@ const WHOLE: Duration = Duration::from_secs(60);
 /// Writers that go through nginx, and come first.
 const BALANCED: usize = 3;
 
+/// Between two operations of a client that contends for objects with others.
+const CONTEST_PAUSE: Duration = Duration::from_millis(10);
+
 #[test]
 fn whatever_ends_nothing_is_lost() {
     let layout = Layout::start("ha");
@@ -31,6 +35,7 @@ fn whatever_ends_nothing_is_lost() {
     let record = Record::start(&all, &all[BALANCED - 1..]);
     record.until_writing(all.len(), LATEST);
     let started = restarts(&layout);
+    let contest = Contest::start(&[&all[BALANCED..], &all[BALANCED..]].concat(), CONTEST_PAUSE);
 
     let mut slowest = Vec::new();
     let mut survive = |what: String, fault: &dyn Fn()| {
@@ -62,11 +67,15 @@ fn whatever_ends_nothing_is_lost() {
     without_a_majority(&layout, &record, &masters);
     everything_at_once(&layout, &record, all.len());
 
+    let told = contest.stop();
+    let against: Vec<String> = violations(&told);
+    assert!(against.is_empty(), "{} of {} operations have no order: {:#?}", against.len(), told.len(), &against[..1]);
     let recorded = record.stop();
     let found: Vec<_> = all.iter().map(list).collect();
     recorded.check(&found);
     let watched: Vec<usize> = recorded.watched.iter().map(Vec::len).collect();
-    println!("{} acknowledged writes, {watched:?} events", recorded.acknowledged.len());
+    let (writes, operations) = (recorded.acknowledged.len(), told.len());
+    println!("{writes} acknowledged writes, {watched:?} events, {operations} operations in one order");
     let late: Vec<_> = slowest.iter().filter(|(took, _)| *took > AGAIN).collect();
     assert!(late.is_empty(), "the API took more than {AGAIN:?} to answer writes again: {late:?}");
 }

@@ -1,6 +1,7 @@
 //! End to end on the real thing: the binary, containerd, kubectl and the kernel. Needs root and what `make setup` installs.
 
 mod clients;
+mod contest;
 mod control_plane;
 mod faults;
 mod flags;

@@ -177,6 +177,25 @@ impl Client {
         Ok(alarms.alarms.iter().any(|member| member.alarm() == proto::AlarmType::NoSpace))
     }
 
+    /// Has every member give the room back that compacted history took, one after the other: a member answers nothing else
+    /// meanwhile. With each member's endpoint, what it said.
+    pub async fn defragment(&self) -> Vec<(String, Result<()>)> {
+        const PATH: &str = "/etcdserverpb.Maintenance/Defragment";
+        let mut said = Vec::new();
+        for (at, member) in self.members.iter().enumerate() {
+            let outcome = match self.connection(at).await {
+                Ok(connection) => {
+                    let request = request(proto::DefragmentRequest {}, self.token().as_ref());
+                    let answer = connection.unary(PATH, request, self.options.timeouts.list).await;
+                    answer.map(|_: proto::DefragmentResponse| ())
+                }
+                Err(failure) => Err(failure),
+            };
+            said.push((member.endpoint.text.clone(), outcome.map_err(refusal)));
+        }
+        said
+    }
+
     async fn ask<Q, A>(
         &self,
         path: &'static str,

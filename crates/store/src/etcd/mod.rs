@@ -150,6 +150,11 @@ impl Etcd {
         Ok(Etcd { leases: Leases::new(Arc::clone(&client)), client, keys, in_flight })
     }
 
+    /// Has every member give back the room that compacted history took. With each member's endpoint, what it said.
+    pub async fn defragment(&self) -> Vec<(String, Result<()>)> {
+        self.client.defragment().await
+    }
+
     /// A transaction on one key that does `success` where the key is at revision `expected` (0: it is not there).
     async fn write(&self, key: &str, expected: Revision, operation: Operation) -> Result<Written> {
         let in_etcd = self.keys.theirs_of(key)?;

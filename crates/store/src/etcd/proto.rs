@@ -247,6 +247,15 @@ pub enum AlarmType {
 }
 
 #[derive(Clone, PartialEq, Message)]
+pub struct DefragmentRequest {}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct DefragmentResponse {
+    #[prost(message, optional, tag = "1")]
+    pub header: Option<ResponseHeader>,
+}
+
+#[derive(Clone, PartialEq, Message)]
 pub struct StatusRequest {}
 
 #[derive(Clone, PartialEq, Message)]
