@@ -10,6 +10,7 @@ mod empties;
 mod ending;
 mod etcd;
 mod harness;
+mod joining;
 mod operations;
 mod protobuf;
 mod published;
