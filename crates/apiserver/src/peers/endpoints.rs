@@ -7,14 +7,18 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use api::{Status, Value, json, status::Reason};
 use bytes::Bytes;
-use futures_util::{StreamExt, future::pending};
 use serde_json::json;
-use store::{Change, Entry, Error as StoreError, Event, ListOptions, Revision, WatchItem, WatchStream};
+use store::{Entry, Error as StoreError, ListOptions};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Server, bootstrap, cache::stored_tree, config::EndpointReconciler, own::Own, rest::store_status};
+use crate::{
+    Server, bootstrap,
+    cache::{LEASES, stored_tree},
+    config::EndpointReconciler,
+    own::Own,
+    rest::store_status,
+};
 
-const LEASES: &str = "/registry/masterleases/";
 /// Upstream: `DefaultEndpointReconcilerTTL` and `DefaultEndpointReconcilerInterval`.
 const TTL: Duration = Duration::from_secs(15);
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -26,43 +30,26 @@ const TRIES: usize = 8;
 const NAMESPACE: &str = "default";
 const SERVICE: &str = "kubernetes";
 
-/// What a round gives: where the leases stood; `None` where this server keeps none.
-type Round = Result<Option<Revision>, Status>;
-
 fn is_kept(server: &Server) -> bool {
     // No endpoint may have the address of a loopback: a machine without a network has none.
     server.config.endpoint_reconciler == EndpointReconciler::Lease && !server.config.advertise_address.is_loopback()
 }
 
-/// The round that a server begins with, so that the endpoints are there when it says that it serves.
-pub(super) async fn first(server: &Arc<Server>) -> Round {
-    round(server).await
-}
-
 /// Keeps lease and endpoints until `leaving`, then takes this server's out.
-pub(super) async fn run(first: Round, server: Arc<Server>, leaving: CancellationToken) {
+pub(super) async fn run(first: Result<(), Status>, server: Arc<Server>, leaving: CancellationToken) {
     let mut done = first;
-    let mut leases = None;
+    // Upstream's servers see that another has come or gone at their next round only.
+    let mut leases = server.cache.leases();
     loop {
-        let pause = match &done {
-            Ok(None) => INTERVAL,
-            Ok(Some(revision)) => {
-                if leases.is_none() {
-                    // Without the watch others' coming and going is seen at the next round.
-                    leases = server.store.watch(LEASES, *revision).await.ok();
-                }
-                INTERVAL
-            }
-            Err(status) => {
-                tracing::warn!(status = status.message, "the endpoints of the Service kubernetes could not be kept");
-                RETRY
-            }
-        };
+        if let Err(status) = &done {
+            tracing::warn!(status = status.message, "the endpoints of the Service kubernetes could not be kept");
+        }
+        let pause = if done.is_ok() { INTERVAL } else { RETRY };
         tokio::select! {
             biased;
             () = leaving.cancelled() => break,
             () = tokio::time::sleep(pause) => {}
-            () = coming_or_going(&mut leases) => {}
+            _ = leases.changed() => {}
         }
         done = round(&server).await;
     }
@@ -73,38 +60,22 @@ pub(super) async fn run(first: Round, server: Arc<Server>, leaving: Cancellation
     }
 }
 
-/// Answers when a server's lease appears or disappears. Upstream's servers find out at their next round.
-async fn coming_or_going(leases: &mut Option<WatchStream>) {
-    let is_change = |event: &Event| match &event.change {
-        Change::Delete => true,
-        Change::Put { created, .. } => *created == event.revision,
-    };
-    while let Some(stream) = leases {
-        match stream.next().await {
-            Some(Ok(WatchItem::Events(events))) if events.iter().any(is_change) => return,
-            Some(Ok(_)) => {}
-            Some(Err(_)) | None => *leases = None,
-        }
-    }
-    pending().await
-}
-
-async fn round(server: &Arc<Server>) -> Round {
+/// Everything as it should be now. The first round comes before a server says that it serves.
+pub(super) async fn round(server: &Arc<Server>) -> Result<(), Status> {
     bootstrap::keep(server).await?;
     if !is_kept(server) {
-        return Ok(None);
+        return Ok(());
     }
     let own = server.config.advertise_address.to_string();
     renew(server, &own).await?;
-    let (addresses, revision) = living(server).await?;
+    let addresses = living(server).await?;
     // Having just written its own, a server that finds none must not tell everybody that there is none.
     if addresses.is_empty() {
         return Err(Status::internal(
             "no API server IP addresses were listed in storage, refusing to erase all endpoints",
         ));
     }
-    publish(server, &addresses).await?;
-    Ok(Some(revision))
+    publish(server, &addresses).await
 }
 
 async fn remove(server: &Arc<Server>) -> Result<(), Status> {
@@ -116,7 +87,7 @@ async fn remove(server: &Arc<Server>) -> Result<(), Status> {
             Err(error) => return Err(store_status(error)),
         }
     }
-    let (addresses, _) = living(server).await?;
+    let addresses = living(server).await?;
     publish(server, &addresses).await
 }
 
@@ -154,10 +125,10 @@ async fn renew(server: &Server, address: &str) -> Result<(), Status> {
 }
 
 /// The addresses of all servers that live, in order, each once.
-async fn living(server: &Server) -> Result<(Vec<String>, Revision), Status> {
+async fn living(server: &Server) -> Result<Vec<String>, Status> {
     let options = ListOptions { prefix: LEASES.into(), ..ListOptions::default() };
     let page = server.store.list(options).await.map_err(store_status)?;
-    Ok((addresses(&page.entries), page.revision))
+    Ok(addresses(&page.entries))
 }
 
 fn addresses(leases: &[Entry]) -> Vec<String> {
@@ -271,6 +242,8 @@ fn tree(value: &serde_json::Value) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use store::Revision;
+
     use super::*;
 
     fn of(text: serde_json::Value) -> Value {

@@ -36,7 +36,7 @@ impl Peers {
 
 pub(crate) async fn join(server: &Arc<Server>) {
     let peers = &server.peers;
-    peers.spawn(server, endpoints::run(endpoints::first(server).await, server.clone(), peers.leaving.clone()));
+    peers.spawn(server, endpoints::run(endpoints::round(server).await, server.clone(), peers.leaving.clone()));
     if let Some(host) = &server.config.host_name {
         let identity = identity::Identity::new(server.clone(), host);
         peers.spawn(server, identity.run(peers.leaving.clone()));

@@ -311,3 +311,42 @@ async fn a_token_of_one_server_is_good_at_the_others() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paged_list_goes_on_through_another_server() {
+    let cluster = Cluster::start().await;
+    for n in 0..25 {
+        let (status, answer) =
+            cluster.turn(n).post(MAPS, &json!({"metadata": {"name": format!("m-{n:02}")}}).to_string()).await;
+        assert_eq!(status, StatusCode::CREATED, "{answer}");
+    }
+    let (mut names, mut next, mut version) = (Vec::new(), String::new(), Value::Null);
+    for page in 0.. {
+        let (status, list) = cluster.turn(page).get(&format!("{MAPS}?limit=5&continue={next}")).await;
+        assert_eq!(status, StatusCode::OK, "{list}");
+        if page == 0 {
+            version = list["metadata"]["resourceVersion"].clone();
+            // What happens in the meantime is not in the list.
+            cluster.turn(1).delete(&format!("{MAPS}/m-07")).await;
+            cluster.turn(2).post(MAPS, r#"{"metadata":{"name":"m-08-late"}}"#).await;
+            cluster.turn(0).patch(&format!("{MAPS}/m-09"), "merge", r#"{"data":{"late":"yes"}}"#).await;
+        }
+        assert_eq!(list["metadata"]["resourceVersion"], version);
+        for item in list["items"].as_array().expect("items") {
+            assert_eq!(item.get("data"), None, "{item}");
+            names.push(item["metadata"]["name"].as_str().expect("a name").to_owned());
+        }
+        match list["metadata"]["continue"].as_str() {
+            Some(token) => next = token.to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!(names, (0..25).map(|n| format!("m-{n:02}")).collect::<Vec<_>>());
+    // The same state again, by its version.
+    let version = version.as_str().expect("a version").to_owned();
+    for server in cluster.each() {
+        let path = format!("{MAPS}?resourceVersion={version}&resourceVersionMatch=Exact");
+        let (status, list) = server.get(&path).await;
+        assert_eq!((status, list["items"].as_array().map(Vec::len)), (StatusCode::OK, Some(25)), "{list}");
+    }
+}
