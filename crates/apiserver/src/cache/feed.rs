@@ -49,6 +49,10 @@ impl Cache {
                 _ = cancel.cancelled() => return,
                 error = follow => error,
             };
+            // The store is closed right behind the server that ends.
+            if cancel.is_cancelled() {
+                return;
+            }
             tracing::warn!(%error, "watch on the store ended");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(2));

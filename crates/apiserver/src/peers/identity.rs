@@ -52,7 +52,6 @@ impl Identity {
                 () = sleep_until(collect_at) => {}
             }
         }
-        // Servers on one host share a lease: it is the last one's.
         self.report("removed", self.remove(|holder| holder == self.holder).await);
     }
 
@@ -108,7 +107,10 @@ fn renewed(before: &Value, host: &str, holder: &str, now: Timestamp) -> Value {
     let mut lease = before.clone();
     lease.set(&LABEL, COMPONENT);
     lease.set(&["metadata", "labels", "kubernetes.io/hostname"], host);
-    lease.set(&["spec", "holderIdentity"], holder);
+    // Servers on one host share a lease; it stays whose it is.
+    if lease.str_at(&["spec", "holderIdentity"]).is_empty() {
+        lease.set(&["spec", "holderIdentity"], holder);
+    }
     lease.set(&["spec", "leaseDurationSeconds"], DURATION_SECONDS);
     lease.set(&["spec", "renewTime"], api::time::format_micro(now));
     lease
@@ -163,5 +165,7 @@ mod tests {
         let after = |seconds: i64| now + SignedDuration::from_secs(seconds);
         assert!(!is_expired(&lease, after(3600)) && is_expired(&lease, after(3601)));
         assert!(is_expired(&Value::object(), now));
+        let other = renewed(&lease, "master", "another", after(10));
+        assert_eq!((other.str_at(&["spec", "holderIdentity"]), is_expired(&other, after(3601))), ("me", false));
     }
 }
