@@ -2,6 +2,7 @@
 
 mod clients;
 mod control_plane;
+mod ending;
 mod flags;
 mod harness;
 mod hostile;
