@@ -3,25 +3,12 @@
 
 mod policy;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use api::{
-    ResourceTable, Status, Value,
-    decode::{self, Defaults},
-    json,
-    model::Gvk,
-    status::Reason,
-};
-use http::HeaderMap;
+use api::{Status, Value, json, status::Reason};
 use jiff::Timestamp;
 
-use crate::{
-    Server,
-    auth::UserInfo,
-    negotiate::{Accept, Form, Format},
-    request::{Query, RequestInfo},
-    rest::{Call, Change, Scope},
-};
+use crate::{Server, own::Own};
 
 const OBJECTS: &str = include_str!("bootstrap/objects.yaml");
 
@@ -39,12 +26,22 @@ pub(crate) async fn run(server: &Arc<Server>) -> Result<(), Status> {
     Ok(())
 }
 
+/// Puts back what must always be there and was deleted (upstream: the controllers systemnamespaces and kubernetesservice).
+pub(crate) async fn keep(server: &Arc<Server>) -> Result<(), Status> {
+    for object in documents(OBJECTS)?.into_iter().chain(addresses(server)) {
+        if matches!(object.str_at(&["kind"]), "Namespace" | "Service") {
+            ensure(server, object, false).await?;
+        }
+    }
+    Ok(())
+}
+
 fn documents(text: &str) -> Result<Vec<Value>, Status> {
     let trees: Vec<serde_json::Value> = serde_saphyr::from_multiple(text).map_err(Status::internal)?;
     trees.iter().map(|tree| json::parse(tree.to_string().as_bytes()).map_err(Status::internal)).collect()
 }
 
-/// The `kubernetes` Service with its endpoints, and the range of service addresses.
+/// The `kubernetes` Service and the range of service addresses.
 fn addresses(server: &Server) -> Vec<Value> {
     let config = &server.config;
     let range = config.service_cluster_ip_range;
@@ -61,22 +58,8 @@ fn addresses(server: &Server) -> Vec<Value> {
                 "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": config.secure_port}],
             },
         }),
-        serde_json::json!({
-            "apiVersion": "v1", "kind": "Endpoints",
-            "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-            "subsets": [{"addresses": [{"ip": config.advertise_address}], "ports": [{"name": "https", "port": config.secure_port, "protocol": "TCP"}]}],
-        }),
-        serde_json::json!({
-            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-            "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
-            "addressType": "IPv4",
-            "endpoints": [{"addresses": [config.advertise_address], "conditions": {"ready": true}}],
-            "ports": [{"name": "https", "port": config.secure_port, "protocol": "TCP"}],
-        }),
     ];
-    // No endpoint may have the address of a loopback: a machine without a network has none.
-    let places = if config.advertise_address.is_loopback() { 2 } else { texts.len() };
-    texts[..places].iter().filter_map(|text| json::parse(text.to_string().as_bytes()).ok()).collect()
+    texts.iter().filter_map(|text| json::parse(text.to_string().as_bytes()).ok()).collect()
 }
 
 /// How requests are authenticated, for API servers behind this one and for components that authenticate as it does
@@ -106,65 +89,39 @@ fn system_config_map(name: &str) -> Value {
     object
 }
 
-/// Creates `object` where it is missing; where `reconcile` says so, or it says where this server is, completes it.
+/// How often a creation is tried again, and how long is waited in between: servers that start at once get in each other's way.
+const TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Creates `object` where it is missing; where `reconcile` says so, completes it.
 async fn ensure(server: &Arc<Server>, mut object: Value, reconcile: bool) -> Result<(), Status> {
-    let gvk = Gvk::of(object.str_at(&["apiVersion"]), object.str_at(&["kind"]));
-    // It is there whether it is served or not.
-    let resource = ResourceTable::builtin()
-        .by_kind(&gvk)
-        .cloned()
-        .ok_or_else(|| Status::internal(format!("no resource for {gvk:?}")))?;
-    decode::decode(server.model, resource.ty, &mut object, Defaults::On).map_err(Status::internal)?;
-    let user = UserInfo::apiserver();
     let (namespace, name) =
         (object.str_at(&["metadata", "namespace"]).to_owned(), object.str_at(&["metadata", "name"]).to_owned());
-    let key = resource.object_key(&namespace, &name);
-    let present = server.cache.shelf(&resource).and_then(|shelf| shelf.get(&key));
-    if present.is_some() {
-        if !reconcile && !matches!(&*resource.plural, "endpoints" | "endpointslices") {
-            return Ok(());
-        }
-        let change = Change {
-            server,
-            resource: ResourceTable::hub(&resource),
-            served: &resource,
-            subresource: "",
-            namespace: &namespace,
-            name: &name,
-            user: &user,
-            dry_run: false,
-            manager: Some(crate::rest::management::SERVER),
+    let own = Own::of(server, object.str_at(&["apiVersion"]), object.str_at(&["kind"]), &namespace)?;
+    own.complete(&mut object)?;
+    if own.cached(&name).is_some() {
+        return if reconcile { own.change(&name, |before| Ok(completed(before, &object))).await } else { Ok(()) };
+    }
+    for attempt in 1.. {
+        // The same from another server, in this moment, is as good.
+        let failure = match own.create(object.clone()).await {
+            Ok(()) => return Ok(()),
+            Err(status) if status.reason == Reason::AlreadyExists => return Ok(()),
+            Err(status) => status,
         };
-        change.run(Scope::Main, |before| Ok(completed(before, &object))).await?;
-        return Ok(());
+        if own.current(&name).await?.is_some() {
+            break;
+        }
+        if attempt == TRIES {
+            return Err(failure);
+        }
+        tracing::debug!(name, status = failure.message, "cannot be created yet");
+        tokio::time::sleep(PAUSE).await;
     }
-    let info = RequestInfo {
-        is_resource: true,
-        verb: "create",
-        group: gvk.group.into(),
-        version: gvk.version.into(),
-        namespace,
-        resource: resource.plural.to_string(),
-        ..RequestInfo::default()
-    };
-    let call = Call {
-        server,
-        info: &info,
-        query: &Query::default(),
-        headers: &HeaderMap::new(),
-        user: &user,
-        resource,
-        accept: Accept { format: Format::Json, form: Form::Object, pretty: false },
-        body: Default::default(),
-    };
-    call.own_new(&mut object, crate::rest::management::SERVER);
-    match call.create_object(object, false, &mut Vec::new()).await {
-        Err(status) if status.reason != Reason::AlreadyExists => Err(status),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
-/// `before` with what `wanted` has and it lacks: rules and subjects of roles, the addresses of endpoints.
+/// `before` with what `wanted` has and it lacks: rules and subjects of roles.
 fn completed(before: &Value, wanted: &Value) -> Value {
     let mut object = before.clone();
     if before.at(&AUTOUPDATE).and_then(Value::as_str) == Some("false") {
@@ -180,10 +137,8 @@ fn completed(before: &Value, wanted: &Value) -> Value {
             }
         }
     }
-    for name in ["subsets", "endpoints", "ports", "aggregationRule"] {
-        if let Some(value) = wanted.get(name) {
-            object.set(&[name], value.clone());
-        }
+    if let Some(rule) = wanted.get("aggregationRule") {
+        object.set(&["aggregationRule"], rule.clone());
     }
     for path in [&["metadata", "labels"][..], &["metadata", "annotations"], &["data"]] {
         for (key, value) in wanted.at(path).and_then(Value::as_object).into_iter().flat_map(|map| map.iter()) {

@@ -30,6 +30,12 @@ pub struct Config {
     /// The authorities whose client certificates are users, as PEM: told to extension API servers through the ConfigMap
     /// `extension-apiserver-authentication`.
     pub client_ca: Option<String>,
+    /// Who keeps the endpoints of the Service `kubernetes`.
+    pub endpoint_reconciler: EndpointReconciler,
+    /// Name of this host, under which the server keeps its identity lease; without, it keeps none.
+    pub host_name: Option<String>,
+    /// Whether tokens out of Secrets of type `bootstrap.kubernetes.io/token` are taken.
+    pub bootstrap_token_auth: bool,
     /// `v1.36.0`-like version that /version shows.
     pub git_version: String,
 }
@@ -49,9 +55,22 @@ impl Config {
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
             client_ca: None,
+            endpoint_reconciler: EndpointReconciler::default(),
+            host_name: None,
+            bootstrap_token_auth: false,
             git_version: "v1.36.0".into(),
         }
     }
+}
+
+/// `--endpoint-reconciler-type`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EndpointReconciler {
+    /// The servers themselves, each by a lease in the store.
+    #[default]
+    Lease,
+    /// Somebody else.
+    None,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

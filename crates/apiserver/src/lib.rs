@@ -17,7 +17,9 @@ mod filter;
 mod metrics;
 mod negotiate;
 mod nonresource;
+mod own;
 mod pages;
+mod peers;
 mod pipeline;
 mod request;
 mod rest;
@@ -37,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 pub use api::enablement::RuntimeConfig;
 pub use auth::UserInfo;
 pub use clock::{Clock, SystemClock};
-pub use config::{Config, KubeletAccess, ServiceAccountKeys};
+pub use config::{Config, EndpointReconciler, KubeletAccess, ServiceAccountKeys};
 
 /// A running API server, whatever carries requests to it.
 pub struct Server {
@@ -52,7 +54,11 @@ pub struct Server {
     pub(crate) authentication: auth::Authentication,
     pub(crate) authorization: auth::Authorization,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Ends everything.
     pub(crate) shutdown: CancellationToken,
+    /// Ends watches: with everything, or before.
+    pub(crate) watches: CancellationToken,
+    pub(crate) peers: peers::Peers,
     pub(crate) documents: nonresource::Documents,
     pub(crate) flights: pipeline::Flights,
     pub(crate) metrics: Arc<metrics::Metrics>,
@@ -81,7 +87,8 @@ pub enum StartError {
 }
 
 impl Server {
-    /// Loads the store, makes what every cluster starts with, and follows the store until `shutdown`.
+    /// Loads the store, makes what every cluster starts with, and follows the store until `shutdown`. An orderly end is
+    /// [`leave`](Self::leave), then [`end_watches`](Self::end_watches) with the listeners, then `shutdown`.
     pub async fn start(
         config: Config,
         store: Arc<dyn Store>,
@@ -112,7 +119,9 @@ impl Server {
             authentication,
             authorization,
             clock,
+            watches: shutdown.child_token(),
             shutdown,
+            peers: peers::Peers::default(),
             documents: nonresource::Documents::default(),
             flights: pipeline::Flights::default(),
             metrics,
@@ -120,6 +129,7 @@ impl Server {
             config,
         });
         bootstrap::run(&server).await.map_err(|status| StartError::Bootstrap(Box::new(status)))?;
+        peers::join(&server).await;
         tokio::spawn(definitions::run(server.clone()));
         tokio::spawn(alloc::repair::run(server.clone(), server.shutdown.clone()));
         Ok(server)

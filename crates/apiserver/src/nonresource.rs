@@ -117,7 +117,8 @@ async fn checks(server: &Server, path: &str) -> Vec<(&'static str, Result<(), St
     let mut checks = vec![("ping", Ok(())), ("log", Ok(())), ("etcd", store.clone())];
     if path == "/readyz" {
         let fed = server.cache.wait_until_current().await.map_err(|error| error.to_string());
-        checks.extend([("etcd-readiness", store), ("informer-sync", fed)]);
+        let stays = if server.peers.is_leaving() { Err("this server is shutting down".to_owned()) } else { Ok(()) };
+        checks.extend([("etcd-readiness", store), ("informer-sync", fed), ("shutdown", stays)]);
     }
     for (name, result) in &checks {
         server.metrics.checked(name, path.trim_start_matches('/'), result.is_ok());

@@ -1,6 +1,8 @@
 //! CertificateSigningRequests of kubelets approved, approved ones signed, old ones removed
 //! (upstream pkg/controller/certificates: approver, signer, cleaner).
 
+pub mod serving;
+
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -13,7 +15,6 @@ use client::{
         certificates::v1::{
             CertificateSigningRequest, CertificateSigningRequestCondition, CertificateSigningRequestStatus,
         },
-        core::v1::Node,
     },
 };
 use jiff::Timestamp;
@@ -37,6 +38,10 @@ pub const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
 pub const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 const LEGACY: &str = "kubernetes.io/legacy-unknown";
 
+/// When a request that its requester may not make is looked at again: soon while it is young.
+const LOOK_AGAIN_MIN: Duration = Duration::from_secs(1);
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(300);
+
 fn has(request: &CertificateSigningRequest, name: &str) -> bool {
     let conditions = request.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|condition| condition.type_ == name)
@@ -48,6 +53,11 @@ fn is_issued(request: &CertificateSigningRequest) -> bool {
         .as_ref()
         .and_then(|status| status.certificate.as_ref())
         .is_some_and(|certificate| !certificate.0.is_empty())
+}
+
+/// Nothing has been decided yet.
+fn is_open(request: &CertificateSigningRequest) -> bool {
+    !is_issued(request) && !has(request, "Approved") && !has(request, "Denied")
 }
 
 /// The subject a request asks for; `None` where it is no request.
@@ -86,32 +96,37 @@ fn name_text(name: &GeneralName) -> String {
     }
 }
 
+/// Exactly `purpose` and what every key is for; the latter without encipherment where the key cannot do it.
+fn usages_are(usages: &Option<Vec<String>>, purpose: &str) -> bool {
+    let usages: BTreeSet<&str> = usages.iter().flatten().map(String::as_str).collect();
+    let allowed = [
+        BTreeSet::from(["key encipherment", "digital signature", purpose]),
+        BTreeSet::from(["digital signature", purpose]),
+    ];
+    allowed.contains(&usages)
+}
+
+fn is_node(subject: &Subject) -> bool {
+    subject.organizations == ["system:nodes"] && subject.common_name.starts_with("system:node:")
+}
+
 /// A node's client certificate: its names, and no usage beyond (`IsKubeletClientCSR`).
 fn is_kubelet_client(request: &CertificateSigningRequest, subject: &Subject) -> bool {
-    let usages: BTreeSet<&str> = request.spec.usages.iter().flatten().map(String::as_str).collect();
-    let allowed = [
-        BTreeSet::from(["key encipherment", "digital signature", "client auth"]),
-        BTreeSet::from(["digital signature", "client auth"]),
-    ];
     request.spec.signer_name == KUBELET_CLIENT
-        && subject.organizations == ["system:nodes"]
-        && subject.common_name.starts_with("system:node:")
+        && is_node(subject)
         && subject.names.is_empty()
-        && allowed.contains(&usages)
+        && usages_are(&request.spec.usages, "client auth")
 }
 
-/// Approves kubelets' client certificates where the requester may have them, and serving certificates a node asks for
-/// itself, for no name but its own addresses. (Upstream leaves the latter to a person, who could check no more.)
+/// A node's serving certificate, for DNS names and addresses (`IsKubeletServingCSR`).
+fn is_kubelet_serving(usages: &Option<Vec<String>>, subject: &Subject) -> bool {
+    let names = &subject.names;
+    is_node(subject) && !names.is_empty() && !names.iter().any(|name| name == "?") && usages_are(usages, "server auth")
+}
+
+/// Approves kubelets' client certificates where the requester may have them.
 struct Approver {
     requests: Informer<CertificateSigningRequest>,
-    nodes: Informer<Node>,
-}
-
-/// Whether every name asked for is an address in the node's status.
-fn has_only_own_names(node: &Node, names: &[String]) -> bool {
-    let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
-    let own: BTreeSet<&str> = addresses.map(|address| address.address.as_str()).collect();
-    !names.is_empty() && names.iter().all(|name| own.contains(name.as_str()))
 }
 
 #[async_trait]
@@ -121,24 +136,12 @@ impl LiveController for Approver {
     }
 
     async fn plan(&self, key: &ObjectKey, context: &Context, client: &Client) -> client::Result<Plan> {
-        let open = |request: &Arc<CertificateSigningRequest>| {
-            !is_issued(request) && !has(request, "Approved") && !has(request, "Denied")
-        };
-        let Some(request) = self.requests.get("", &key.name).filter(open) else {
+        let Some(request) = self.requests.get("", &key.name).filter(|request| is_open(request)) else {
             return Ok(Plan::default());
         };
-        let Some(subject) = subject(&request) else {
+        let Some(subject) = subject(&request).filter(|subject| is_kubelet_client(&request, subject)) else {
             return Ok(Plan::default());
         };
-        if request.spec.signer_name == KUBELET_SERVING && refusal(&request).is_none() {
-            let node = self.nodes.get("", subject.common_name.trim_start_matches("system:node:"));
-            let is_own = node.is_some_and(|node| has_only_own_names(&node, &subject.names));
-            let message = "Auto approving kubelet serving certificate for the node's own addresses.";
-            return Ok(if is_own { approve(&request, message, context.now) } else { Plan::default() });
-        }
-        if !is_kubelet_client(&request, &subject) {
-            return Ok(Plan::default());
-        }
         let is_own = request.spec.username.as_deref() == Some(&subject.common_name);
         let candidates = [
             (is_own, "selfnodeclient", "Auto approving self kubelet client certificate after SubjectAccessReview."),
@@ -149,7 +152,11 @@ impl LiveController for Approver {
                 return Ok(approve(&request, message, context.now));
             }
         }
-        Ok(Plan::default())
+        // Who may what can still become known.
+        let mut plan = Plan::default();
+        let age = Duration::try_from(context.now.duration_since(created_at(&*request))).unwrap_or_default();
+        plan.requeue_after((age / 2).clamp(LOOK_AGAIN_MIN, LOOK_AGAIN_MAX));
+        Ok(plan)
     }
 }
 
@@ -209,12 +216,8 @@ fn refusal(request: &CertificateSigningRequest) -> Option<&'static str> {
     let only = |allowed: &[&str]| usages.iter().all(|usage| allowed.contains(usage));
     match request.spec.signer_name.as_str() {
         KUBELET_CLIENT if !is_kubelet_client(request, &subject) => Some("not a node client certificate"),
-        KUBELET_SERVING => {
-            let is_node = subject.organizations == ["system:nodes"] && subject.common_name.starts_with("system:node:");
-            let fits =
-                only(&["key encipherment", "digital signature", "server auth"]) && usages.contains("server auth");
-            let is_own = request.spec.username.as_deref() == Some(&subject.common_name);
-            (!(is_node && fits && is_own && !subject.names.is_empty())).then_some("not a node serving certificate")
+        KUBELET_SERVING if !is_kubelet_serving(&request.spec.usages, &subject) => {
+            Some("not a node serving certificate")
         }
         CLIENT
             if !(only(&["key encipherment", "digital signature", "client auth"]) && usages.contains("client auth")) =>
@@ -321,8 +324,7 @@ fn with_requests(
 
 pub fn register_approving(setup: &mut Setup) {
     let (requests, queue) = with_requests(setup, "certificatesigningrequest-approving-controller");
-    let nodes = setup.informer::<Node>();
-    setup.run(Approver { requests, nodes }, queue, 2);
+    setup.run(Approver { requests }, queue, 2);
 }
 
 pub fn register_signing(setup: &mut Setup) {

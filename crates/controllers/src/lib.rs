@@ -26,9 +26,10 @@
 //! # Not here
 //!
 //! HorizontalPodAutoscaler, dynamic provisioning and attach/detach of volumes, the ttl annotation of nodes, storage version
-//! migration, resource claims, cleaning of bootstrap and legacy tokens. Node lifecycle knows no zones.
+//! migration, resource claims, cleaning of legacy tokens. Node lifecycle knows no zones.
 
 pub mod aggregation;
+pub mod bootstrap;
 pub mod certificates;
 pub mod cronjob;
 pub mod daemonset;

@@ -1,8 +1,8 @@
 //! Every controller, by upstream's name. One line here starts it.
 
 use crate::{
-    aggregation, certificates, cronjob, daemonset, deployment, disruption, endpoints, garbage, job, manager::Setup,
-    namespace, namespace_content, node, quota, replicaset, statefulset, volume,
+    aggregation, bootstrap, certificates, cronjob, daemonset, deployment, disruption, endpoints, garbage, job,
+    manager::Setup, namespace, namespace_content, node, quota, replicaset, statefulset, volume,
 };
 
 pub struct Entry {
@@ -17,6 +17,10 @@ pub struct Entry {
 
 const fn on(name: &'static str, alias: &'static str, register: fn(&mut Setup)) -> Entry {
     Entry { name, alias, by_default: true, register }
+}
+
+const fn off(name: &'static str, alias: &'static str, register: fn(&mut Setup)) -> Entry {
+    Entry { name, alias, by_default: false, register }
 }
 
 pub const CONTROLLERS: &[Entry] = &[
@@ -44,6 +48,10 @@ pub const CONTROLLERS: &[Entry] = &[
     on("certificatesigningrequest-approving-controller", "csrapproving", certificates::register_approving),
     on("certificatesigningrequest-signing-controller", "csrsigning", certificates::register_signing),
     on("certificatesigningrequest-cleaner-controller", "csrcleaner", certificates::register_cleaner),
+    // Not upstream's: see the module.
+    off("kubelet-serving-csr-approver", "kubelet-serving-csr-approver", certificates::serving::register),
+    off("bootstrap-signer-controller", "bootstrapsigner", bootstrap::register_signer),
+    off("token-cleaner-controller", "tokencleaner", bootstrap::register_cleaner),
     on("clusterrole-aggregation-controller", "clusterrole-aggregation", aggregation::register),
     on("persistentvolume-binder-controller", "persistentvolume-binder", volume::binder::register),
     on("persistentvolumeclaim-protection-controller", "pvc-protection", volume::protection::register_claims),

@@ -37,6 +37,8 @@ pub struct ServeOptions {
     pub header_timeout: Duration,
     /// HTTP/2: upstream's `--http2-max-streams-per-connection` as it is by default.
     pub max_streams: u32,
+    /// HTTP/2: how likely a request makes its connection end once the requests on it have (upstream: `--goaway-chance`).
+    pub goaway_chance: f64,
     /// HTTP/2: a client that leaves a ping unanswered this long after this long without traffic is gone.
     pub ping_interval: Duration,
     pub ping_timeout: Duration,
@@ -51,6 +53,7 @@ impl Default for ServeOptions {
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(90),
             max_streams: 250,
+            goaway_chance: 0.0,
             ping_interval: Duration::from_secs(30),
             ping_timeout: Duration::from_secs(15),
             drain: Duration::from_secs(60),
@@ -216,8 +219,16 @@ where
         .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(shared.options.ping_interval)
         .keep_alive_timeout(shared.options.ping_timeout);
-    let cancel = shared.cancel.clone();
-    let service = service_fn(move |request| answer(request, peer.clone(), shared.clone()));
+    let chance = shared.options.goaway_chance;
+    // Ends this connection alone, where that can come about.
+    let cancel = if chance > 0.0 { shared.cancel.child_token() } else { shared.cancel.clone() };
+    let own = cancel.clone();
+    let service = service_fn(move |request| {
+        if chance > 0.0 && rand::random_bool(chance.min(1.0)) {
+            own.cancel();
+        }
+        answer(request, peer.clone(), shared.clone())
+    });
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {

@@ -5,13 +5,16 @@ pub(crate) mod repair;
 
 use std::{net::Ipv4Addr, sync::Arc};
 
-use api::{Resource, Status, Value, status::FieldError};
+use api::{
+    Resource, Status, Value,
+    status::{FieldError, Reason},
+};
 use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::{
     Server,
-    cache::Object,
+    cache::{Object, stored_tree},
     rest::{Change, store_status},
 };
 
@@ -28,9 +31,27 @@ pub(crate) struct Exchange {
     given_up: Reserved,
 }
 
+/// What has become of the write that reservations were made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Written,
+    Failed,
+    /// It may be committed yet: both stays reserved, and what nobody holds in the end [`repair`] frees.
+    Unknown,
+}
+
+impl Fate {
+    pub(crate) fn of(failure: &Status) -> Fate {
+        if failure.reason == Reason::Timeout { Fate::Unknown } else { Fate::Failed }
+    }
+}
+
 /// Where reservations are kept.
 const ADDRESSES: &str = "/registry/ipaddresses/";
 const PORTS: &str = "/registry/ranges/argosy-nodeports/";
+
+/// The Service that leads to the API servers.
+const KUBERNETES: &str = "default/kubernetes";
 
 /// How many candidates are tried before a range counts as full.
 const TRIES: u32 = 4096;
@@ -68,8 +89,12 @@ impl Server {
     }
 
     /// Once the write has been made (or not), what the object gave up is free, and not before: until then it holds it.
-    pub(crate) async fn settle(&self, exchange: Exchange, is_written: bool) {
-        self.release(if is_written { exchange.given_up } else { exchange.taken }).await;
+    pub(crate) async fn settle(&self, exchange: Exchange, fate: Fate) {
+        match fate {
+            Fate::Written => self.release(exchange.given_up).await,
+            Fate::Failed => self.release(exchange.taken).await,
+            Fate::Unknown => {}
+        }
     }
 
     /// Gives back what a deleted object held.
@@ -182,8 +207,7 @@ impl Allocation<'_> {
                     );
                     return Err(invalid(text, &detail));
                 }
-                if !self.reserve(&address_key(text), address_object(text, &self.owner, self.server.clock.now())).await?
-                {
+                if !self.reserve_own(text).await? {
                     return Err(invalid(
                         text,
                         &format!("failed to allocate IP {text}: provided IP is already allocated"),
@@ -285,6 +309,25 @@ impl Allocation<'_> {
             }
         }
         Err(Status::internal("failed to allocate a nodePort: range is full"))
+    }
+
+    /// The address that somebody chose. That of the API servers' own Service is reserved once for all of them, whoever of
+    /// them came first or was killed before the Service was there: nobody gives that reservation back.
+    async fn reserve_own(&mut self, address: &str) -> Result<bool, Status> {
+        let (key, value) = (address_key(address), address_object(address, &self.owner, self.server.clock.now()));
+        let is_shared = self.owner == KUBERNETES;
+        let is_free = self.reserve(&key, value).await?;
+        if is_shared {
+            self.reserved.keys.retain(|reserved| *reserved != key);
+        }
+        if is_free || !is_shared {
+            return Ok(is_free);
+        }
+        let holder = self.server.store.get(&key).await.map_err(store_status)?;
+        Ok(holder.and_then(|entry| stored_tree(&entry.value).ok()).is_some_and(|object| {
+            let parent = |field: &'static str| object.str_at(&["spec", "parentRef", field]).to_owned();
+            parent("resource") == "services" && format!("{}/{}", parent("namespace"), parent("name")) == KUBERNETES
+        }))
     }
 
     /// Whether `key` was free and is now ours.

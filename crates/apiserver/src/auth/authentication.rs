@@ -1,4 +1,5 @@
-//! Who asks: a client certificate that the cluster's CA signed, or a bearer token of a service account.
+//! Who asks: a client certificate that the cluster's CA signed, or a bearer token of a service account or of a machine that
+//! joins.
 
 use std::sync::Arc;
 
@@ -7,16 +8,47 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Extensions, HeaderMap, header};
 use net::{PeerCertificate, tls::UnverifiedCertificate};
 
-use super::{UserInfo, tokens::Tokens};
+use super::{
+    UserInfo,
+    bootstrap::BootstrapTokens,
+    tokens::{Tokens, Verified},
+};
 use crate::{Clock, Config, cache::Cache};
 
 pub struct Authentication {
     pub(crate) tokens: Tokens,
+    /// `None`: not taken.
+    bootstrap: Option<BootstrapTokens>,
 }
 
 impl Authentication {
     pub fn new(config: &Config, cache: Arc<Cache>, clock: Arc<dyn Clock>) -> Result<Authentication, String> {
-        Ok(Authentication { tokens: Tokens::new(&config.service_account, cache, clock)? })
+        let bootstrap = config.bootstrap_token_auth.then(|| BootstrapTokens::new(cache.clone(), clock.clone()));
+        Ok(Authentication { tokens: Tokens::new(&config.service_account, cache, clock)?, bootstrap })
+    }
+
+    /// Whose bearer token it is, and for which of `audiences` (or of this server's, where none are named). Why it is none is
+    /// for the log; `None` to those who showed it.
+    pub(crate) async fn verify(&self, token: &str, audiences: &[String]) -> Option<Verified> {
+        let own = self.tokens.default_audiences();
+        if let Some(bootstrap) = &self.bootstrap
+            && let Some(found) = bootstrap.verify(token).await
+        {
+            // It names no audience, so it is for this server.
+            let shared = own.iter().filter(|audience| audiences.is_empty() || audiences.contains(audience));
+            let shared: Vec<String> = shared.cloned().collect();
+            return match found {
+                Ok(user) => {
+                    Some(Verified { user, audiences: shared }).filter(|verified| !verified.audiences.is_empty())
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "bootstrap token refused");
+                    None
+                }
+            };
+        }
+        let verified = self.tokens.verify(token, audiences).await;
+        verified.inspect_err(|error| tracing::debug!(%error, "bearer token refused")).ok()
     }
 
     /// Credentials that are wrong are refused; a request without any is anonymous.
@@ -38,13 +70,7 @@ impl Authentication {
             }
             return Ok(UserInfo::anonymous());
         };
-        match self.tokens.verify(&token, &[]).await {
-            Ok(verified) => Ok(verified.user),
-            Err(error) => {
-                tracing::debug!(%error, "bearer token refused");
-                Err(Status::unauthorized())
-            }
-        }
+        self.verify(&token, &[]).await.map(|verified| verified.user).ok_or_else(Status::unauthorized)
     }
 }
 

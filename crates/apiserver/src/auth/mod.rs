@@ -2,6 +2,7 @@
 
 mod authentication;
 mod authorization;
+mod bootstrap;
 mod impersonation;
 pub(crate) mod keyset;
 pub(crate) mod node;

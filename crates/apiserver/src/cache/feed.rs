@@ -9,7 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use api::Resource;
 
-use super::{Cache, Object, PREFIX, Shelf, object::BadValue, place, shelf::Applied};
+use super::{
+    Cache, LEASES, Object, PREFIX, Shelf,
+    object::BadValue,
+    place,
+    shelf::{Applied, Snapshot},
+};
 
 const PAGE: usize = 500;
 
@@ -49,6 +54,7 @@ impl Cache {
             shelf.replace(loaded.remove(&shelf.resource.storage).unwrap_or_default(), revision);
         }
         self.revision.send_replace(revision);
+        self.leases.send_modify(|count| *count += 1);
         Ok(revision)
     }
 
@@ -61,6 +67,10 @@ impl Cache {
                 _ = cancel.cancelled() => return,
                 error = follow => error,
             };
+            // The store is closed right behind the server that ends.
+            if cancel.is_cancelled() {
+                return;
+            }
             tracing::warn!(%error, "watch on the store ended");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(2));
@@ -115,6 +125,9 @@ impl Cache {
         for (shelf, changes) in batches {
             shelf.apply(changes);
         }
+        if events.iter().any(is_lease_change) {
+            self.leases.send_modify(|count| *count += 1);
+        }
     }
 
     /// Begins to serve the objects of a resource: those that are stored already are there when this is done. In the place of
@@ -123,7 +136,7 @@ impl Cache {
         let shelf = Arc::new(Shelf::opening(resource.clone()));
         let key = resource.storage.clone();
         self.opening.write().insert(key.clone(), shelf.clone());
-        let listed = self.list(&shelf).await;
+        let listed = self.list(&shelf, None).await;
         let mut opening = self.opening.write();
         opening.remove(&key);
         let (objects, revision) = listed?;
@@ -140,10 +153,20 @@ impl Cache {
         former.into_iter().for_each(|former| former.close());
     }
 
-    async fn list(&self, shelf: &Shelf) -> store::Result<(OrdMap<Arc<str>, Arc<Object>>, Revision)> {
+    /// A resource's objects as they were at `revision`, which is not after what this cache has seen.
+    pub async fn view_at(&self, shelf: &Shelf, revision: Revision) -> store::Result<Snapshot> {
+        let (objects, revision) = self.list(shelf, Some(revision)).await?;
+        Ok(Snapshot { objects, revision })
+    }
+
+    async fn list(
+        &self,
+        shelf: &Shelf,
+        at: Option<Revision>,
+    ) -> store::Result<(OrdMap<Arc<str>, Arc<Object>>, Revision)> {
         let prefix = shelf.resource.storage_prefix();
         let mut objects = OrdMap::new();
-        let revision = each(&*self.store, &prefix, |entry| {
+        let revision = each_at(&*self.store, &prefix, at, |entry| {
             let key = entry.key.strip_prefix(&*prefix).unwrap_or_default();
             let object = Object::loaded(&shelf.resource, &shelf.fields, key, entry.modified, &entry.value);
             if let Some(object) = readable(object) {
@@ -160,6 +183,7 @@ pub(crate) async fn each(store: &dyn Store, prefix: &str, visit: impl FnMut(&Ent
     each_at(store, prefix, None, visit).await
 }
 
+/// The same at a given revision.
 async fn each_at(
     store: &dyn Store,
     prefix: &str,
@@ -178,6 +202,14 @@ async fn each_at(
             _ => return Ok(page.revision),
         }
     }
+}
+
+fn is_lease_change(event: &store::Event) -> bool {
+    let comes_or_goes = match &event.change {
+        Change::Delete => true,
+        Change::Put { created, .. } => *created == event.revision,
+    };
+    comes_or_goes && event.key.starts_with(LEASES)
 }
 
 fn change(shelf: &Shelf, key: &str, event: &store::Event) -> Option<Applied> {

@@ -23,6 +23,9 @@ pub use shelf::{Event, EventKind, Shelf, Snapshot, WatchCursor, frame};
 /// Where every key of the API begins, as upstream lays its keys out.
 pub const PREFIX: &str = "/registry/";
 
+/// Where API servers keep their leases: no resource, but whoever keeps the endpoints wants to know when they change.
+pub const LEASES: &str = "/registry/masterleases/";
+
 type Shelves = HashMap<Arc<str>, Arc<Shelf>>;
 
 pub struct Cache {
@@ -32,6 +35,8 @@ pub struct Cache {
     /// Those that are being filled.
     opening: RwLock<Shelves>,
     revision: watch::Sender<Revision>,
+    /// Counts how often a key under [`LEASES`] has come or gone.
+    leases: watch::Sender<u64>,
 }
 
 /// The cache did not reach a revision in time.
@@ -58,6 +63,7 @@ impl Cache {
             shelves: RwLock::default(),
             opening: RwLock::default(),
             revision: watch::Sender::new(Revision(0)),
+            leases: watch::Sender::new(0),
         };
         for resource in resources.filter(|resource| resource.is_stored() && resource.is_storage_version()) {
             cache.add_shelf(resource);
@@ -87,6 +93,11 @@ impl Cache {
 
     pub fn revision(&self) -> Revision {
         *self.revision.borrow()
+    }
+
+    /// Changes when an API server's lease has come or gone.
+    pub fn leases(&self) -> watch::Receiver<u64> {
+        self.leases.subscribe()
     }
 
     /// Answers once everything up to `want` can be read here.

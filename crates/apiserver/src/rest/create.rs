@@ -6,6 +6,7 @@ use http::StatusCode;
 use super::{Answer, Call, management::Management, options::WriteOptions, write};
 use crate::{
     admission::{Operation, Review},
+    alloc::Fate,
     cache::Object,
     negotiate, strategy,
 };
@@ -98,7 +99,7 @@ impl Call<'_> {
         warnings.extend(strategy.warnings(resource, &object));
         let reserved = self.server.before_create(resource, &self.info.namespace, &name, &mut object, dry_run).await?;
         let stored = write::insert(self.server, resource, &self.info.namespace, &name, object, dry_run).await;
-        if stored.is_err() {
+        if stored.as_ref().is_err_and(|status| Fate::of(status) == Fate::Failed) {
             self.server.release(reserved).await;
         }
         stored

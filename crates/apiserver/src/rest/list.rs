@@ -11,9 +11,9 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use store::Revision;
 
-use super::{Answer, Call, list_options::ListOptions, read::parse_version, respond};
+use super::{Answer, Call, list_options::ListOptions, read::parse_version, respond, store_status};
 use crate::{
-    cache::{Object, Snapshot},
+    cache::{Object, Shelf, Snapshot},
     filter::Filter,
     negotiate::{Form, Format},
 };
@@ -123,20 +123,37 @@ impl Call<'_> {
             let is_exact = matching == "Exact" || matching.is_empty() && limit > 0 && !matches!(version, "" | "0");
             if is_exact && parse_version(version)? != snapshot.revision {
                 let gone = || Status::expired("The resourceVersion for the provided list is too old.");
-                (self.server.pages.at(&shelf, parse_version(version)?).ok_or_else(gone)?, None)
+                (self.view_at(&shelf, parse_version(version)?, gone).await?, None)
             } else {
                 (snapshot, None)
             }
         } else {
             let at = Continue::decode(token)
                 .ok_or_else(|| Status::bad_request("continue key is not valid: it was not made by this server"))?;
-            (self.server.pages.at(&shelf, at.revision).ok_or_else(too_old)?, Some(at.after))
+            // Another server may have begun this list.
+            self.wait_for_version(&at.revision.to_string()).await?;
+            (self.view_at(&shelf, at.revision, too_old).await?, Some(at.after))
         };
         let page = cut(&snapshot, &self.namespace_prefix(), after.as_deref(), limit, filter);
         if page.next.is_some() {
             self.server.pages.keep(&shelf, &snapshot);
         }
         Ok(page)
+    }
+
+    /// The objects as they were at `revision`: from what is kept, else from the store's history.
+    async fn view_at(&self, shelf: &Shelf, revision: Revision, gone: fn() -> Status) -> Result<Snapshot, Status> {
+        if let Some(view) = self.server.pages.at(shelf, revision) {
+            return Ok(view);
+        }
+        match self.server.cache.view_at(shelf, revision).await {
+            Ok(view) => {
+                self.server.pages.keep(shelf, &view);
+                Ok(view)
+            }
+            Err(store::Error::Compacted { .. }) => Err(gone()),
+            Err(error) => Err(store_status(error)),
+        }
     }
 
     fn head(&self, page: &Page) -> Vec<u8> {

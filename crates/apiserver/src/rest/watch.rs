@@ -131,7 +131,7 @@ impl Watch {
             let cursor = self.cursor.as_mut()?;
             tokio::select! {
                 biased;
-                _ = self.server.shutdown.cancelled() => return None,
+                _ = self.server.watches.cancelled() => return None,
                 events = cursor.next(BATCH) => {
                     // Fallen behind: the end of the stream makes the client start over.
                     for event in events? {

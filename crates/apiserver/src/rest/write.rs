@@ -21,6 +21,7 @@ use super::{
 use crate::{
     Server,
     admission::{Operation, Review},
+    alloc::Fate,
     auth::UserInfo,
     cache::{Object, Shelf, stored_bytes},
     strategy,
@@ -281,7 +282,12 @@ impl Change<'_> {
         }
         let exchange = self.server.before_update(self, &before, &mut object).await?;
         let committed = self.commit(old, &before, object).await;
-        self.server.settle(exchange, committed.is_ok()).await;
+        let fate = match &committed {
+            Ok(_) => Fate::Written,
+            Err(Attempt::Raced) => Fate::Failed,
+            Err(Attempt::Fail(status)) => Fate::of(status),
+        };
+        self.server.settle(exchange, fate).await;
         committed
     }
 

@@ -15,14 +15,14 @@ use store::{
 use crate::harness::{self, Harness};
 
 /// A member of its own, without TLS on the loopback; ends with the test.
-struct Member {
+pub struct Member {
     process: Child,
     url: String,
     _dir: tempfile::TempDir,
 }
 
 impl Member {
-    fn start() -> Member {
+    pub fn start() -> Member {
         let free = || {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
             format!("http://{}", listener.local_addr().expect("an address"))
@@ -40,7 +40,7 @@ impl Member {
         Member { process, url, _dir: dir }
     }
 
-    async fn store(&self) -> Arc<dyn Store> {
+    pub async fn store(&self) -> Arc<dyn Store> {
         Arc::new(Etcd::connect(EtcdOptions::new([&*self.url])).await.expect("a connection"))
     }
 }

@@ -107,6 +107,10 @@ impl Harness {
         self.call(Method::GET, path, "", "").await
     }
 
+    pub async fn put(&self, path: &str, object: &Value) -> (StatusCode, Value) {
+        self.call(Method::PUT, path, "application/json", object.to_string()).await
+    }
+
     pub async fn post(&self, path: &str, body: &str) -> (StatusCode, Value) {
         self.call(Method::POST, path, "application/json", body.to_owned()).await
     }

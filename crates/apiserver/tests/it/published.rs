@@ -183,7 +183,7 @@ async fn health_is_told_check_by_check() {
         ("/livez?verbose", "[+]ping ok\n[+]log ok\n[+]etcd ok\nlivez check passed\n"),
         (
             "/readyz?verbose&exclude=etcd&exclude=none",
-            "[+]ping ok\n[+]log ok\n[+]etcd excluded: ok\n[+]etcd-readiness ok\n[+]informer-sync ok\n\
+            "[+]ping ok\n[+]log ok\n[+]etcd excluded: ok\n[+]etcd-readiness ok\n[+]informer-sync ok\n[+]shutdown ok\n\
              warn: some health checks cannot be excluded: no matches for \"none\"\nreadyz check passed\n",
         ),
         ("/readyz/informer-sync", "ok"),

@@ -8,8 +8,8 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use apiserver::{Config, KubeletAccess, RuntimeConfig, Server, ServiceAccountKeys, SystemClock};
-use clap::Args;
+use apiserver::{Config, EndpointReconciler, KubeletAccess, RuntimeConfig, Server, ServiceAccountKeys, SystemClock};
+use clap::{Args, ValueEnum};
 use cluster::{
     layout::{Layout, Settings},
     machine,
@@ -22,15 +22,17 @@ use net::{
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
-use super::{KUBERNETES_VERSION, read, storage::StorageFlags};
+use super::{KUBERNETES_VERSION, host_name, read, storage::StorageFlags};
 use crate::{
     flags::{GoDuration, PortRange},
     listeners,
     logging::LogFlags,
 };
 
-/// How long requests may go on after the end was asked for.
-const DRAIN: Duration = Duration::from_secs(5);
+/// How long requests may go on once nothing new is taken (upstream: `--request-timeout`).
+const DRAIN: Duration = Duration::from_secs(60);
+/// The same where the whole cluster ends with the server: nobody else could answer.
+const DRAIN_OF_ALL: Duration = Duration::from_secs(5);
 
 #[derive(Args, Clone, Debug)]
 pub struct Flags {
@@ -64,6 +66,15 @@ pub struct Flags {
     /// Writing requests at a time
     #[arg(long, default_value_t = 200, help_heading = "Serving")]
     max_mutating_requests_inflight: usize,
+    /// Who keeps the endpoints of the Service `kubernetes`: the servers, each by a lease, or somebody else
+    #[arg(long, value_enum, default_value_t, help_heading = "Serving")]
+    endpoint_reconciler_type: ReconcilerType,
+    /// How long to serve on after SIGTERM, while /readyz fails already and before connections are no longer taken
+    #[arg(long, default_value = "0s", help_heading = "Serving")]
+    shutdown_delay_duration: GoDuration,
+    /// How likely a request makes its HTTP/2 connection end, so that clients spread over the servers: 0 to 0.02
+    #[arg(long, default_value_t = 0.0, help_heading = "Serving")]
+    goaway_chance: f64,
 
     /// Authorities whose client certificates are users
     #[arg(long, help_heading = "Identity")]
@@ -80,6 +91,9 @@ pub struct Flags {
     /// Audiences that tokens for this server name; the issuer where nothing is said
     #[arg(long, value_delimiter = ',', help_heading = "Identity")]
     api_audiences: Vec<String>,
+    /// Take tokens out of Secrets of type bootstrap.kubernetes.io/token in kube-system
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set, help_heading = "Identity")]
+    enable_bootstrap_token_auth: bool,
     /// Authorizers; Node and RBAC always both decide
     #[arg(long, value_delimiter = ',', default_value = "Node,RBAC", help_heading = "Identity")]
     authorization_mode: Vec<String>,
@@ -105,11 +119,22 @@ pub struct Flags {
     pub log: LogFlags,
 }
 
+/// `--endpoint-reconciler-type`
+#[derive(ValueEnum, Clone, Copy, Debug, Default)]
+enum ReconcilerType {
+    #[default]
+    Lease,
+    None,
+}
+
 /// What a server is started with, beyond its own configuration.
 struct Serving {
     storage: StorageFlags,
     bind_address: IpAddr,
     tls: ServerTls,
+    options: ServeOptions,
+    /// How long it serves on after it was told to end.
+    delay: Duration,
 }
 
 /// An API server that answers.
@@ -117,7 +142,11 @@ pub struct Plane {
     pub server: Arc<Server>,
     /// Cancelled when serving ended without having been told to.
     pub failed: CancellationToken,
+    /// Ends the listener.
+    serving: CancellationToken,
+    /// Ends the server behind it.
     stop: CancellationToken,
+    delay: Duration,
     task: tokio::task::JoinHandle<()>,
     store: Arc<dyn Store>,
 }
@@ -129,22 +158,26 @@ impl Plane {
         let store = serving.storage.open().await?;
         let stop = CancellationToken::new();
         let server = Server::start(config, store.clone(), Arc::new(SystemClock), stop.clone()).await?;
-        let options = ServeOptions { drain: DRAIN, ..ServeOptions::default() };
-        let serve = serve_tls(listener, tls, listeners::api(server.clone()), options, stop.clone());
+        let listening = CancellationToken::new();
+        let serve = serve_tls(listener, tls, listeners::api(server.clone()), serving.options, listening.clone());
         let failed = CancellationToken::new();
         let guard = failed.clone().drop_guard();
         let task = tokio::spawn(async move {
             let _guard = guard;
             serve.await;
         });
-        Ok(Plane { server, failed, stop, task, store })
+        Ok(Plane { server, failed, serving: listening, stop, delay: serving.delay, task, store })
     }
 
-    /// Ends watches, lets requests end, closes the store.
+    /// Says that it ends and has nobody led here any more; after the delay takes no new connections, ends watches, lets
+    /// requests end; then closes the store (upstream's order: `apiserver/pkg/server/genericapiserver.go`, RunWithContext).
     pub async fn stop(self) -> anyhow::Result<()> {
-        self.stop.cancel();
+        tokio::join!(self.server.leave(), tokio::time::sleep(self.delay));
+        self.serving.cancel();
+        self.server.end_watches();
         // A panic was logged when it happened.
         let _ = self.task.await;
+        self.stop.cancel();
         self.store.close().await.context("closing the store")
     }
 }
@@ -200,13 +233,21 @@ impl Flags {
             max_requests_inflight: self.max_requests_inflight,
             max_mutating_requests_inflight: self.max_mutating_requests_inflight,
             client_ca: self.client_ca_file.as_deref().map(text).transpose()?,
+            endpoint_reconciler: match self.endpoint_reconciler_type {
+                ReconcilerType::Lease => EndpointReconciler::Lease,
+                ReconcilerType::None => EndpointReconciler::None,
+            },
+            host_name: Some(host_name()),
+            bootstrap_token_auth: self.enable_bootstrap_token_auth,
             git_version: KUBERNETES_VERSION.into(),
         };
         let tls = ServerTls {
             identity: Identity::files(self.tls_cert_file, self.tls_private_key_file),
             client_cas: self.client_ca_file.into_iter().map(Pem::File).collect(),
         };
-        Ok((config, Serving { storage: self.storage, bind_address: self.bind_address, tls }))
+        let options = ServeOptions { drain: DRAIN, goaway_chance: self.goaway_chance, ..ServeOptions::default() };
+        let delay = self.shutdown_delay_duration.0;
+        Ok((config, Serving { storage: self.storage, bind_address: self.bind_address, tls, options, delay }))
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -217,6 +258,9 @@ impl Flags {
         }
         if self.service_account_key_file.is_empty() {
             bail!("--service-account-key-file is needed to check service account tokens");
+        }
+        if !(0.0..=0.02).contains(&self.goaway_chance) {
+            bail!("--goaway-chance can not be less than 0 or greater than 0.02");
         }
         Ok(())
     }
@@ -252,6 +296,8 @@ pub async fn all_in_one(layout: &Layout, settings: &Settings, pki: &Pki) -> anyh
         service_cluster_ip_range: settings.service_cidr.to_string().parse().map_err(anyhow::Error::msg)?,
         kubelet: Some(kubelet_access(&client.0, &client.1, Some(&ca))?),
         client_ca: Some(text(&ca)?),
+        host_name: Some(settings.node_name.clone()),
+        bootstrap_token_auth: true,
         git_version: KUBERNETES_VERSION.into(),
         ..Config::new(settings.node_ip, settings.ports.apiserver, keys)
     };
@@ -260,5 +306,7 @@ pub async fn all_in_one(layout: &Layout, settings: &Settings, pki: &Pki) -> anyh
         client_cas: vec![Pem::File(ca)],
     };
     let bind_address = Ipv4Addr::UNSPECIFIED.into();
-    Plane::start(config, Serving { storage: StorageFlags::embedded(layout.store_dir()), bind_address, tls }).await
+    let storage = StorageFlags::embedded(layout.store_dir());
+    let options = ServeOptions { drain: DRAIN_OF_ALL, ..ServeOptions::default() };
+    Plane::start(config, Serving { storage, bind_address, tls, options, delay: Duration::ZERO }).await
 }

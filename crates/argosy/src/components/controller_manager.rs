@@ -155,7 +155,9 @@ pub fn all_in_one(supervisor: &Supervisor, settings: &Settings, pki: &Pki, serve
     let ca = pki.cert("ca");
     let root_ca_pem = String::from_utf8(std::fs::read(&ca)?)?;
     let signer = ClusterSigner::boxed(pki::Signer::load(&ca, &pki.key("ca"))?, SIGNING_DURATION);
+    let beyond = ["bootstrap-signer-controller", "token-cleaner-controller", "kubelet-serving-csr-approver"];
     let config = ControllerManagerConfig {
+        controllers: ["*"].into_iter().chain(beyond).map(str::to_owned).collect(),
         cluster_cidr: settings.cluster_cidr.to_string(),
         node_cidr_mask_size: settings.pod_cidr.prefix(),
         service_cidr: settings.service_cidr.to_string(),

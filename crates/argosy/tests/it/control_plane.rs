@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -70,6 +70,12 @@ impl ControlPlane {
             process.kill().expect("killed");
             process.wait().expect("waited");
         }
+    }
+
+    /// Waits until the process has ended by itself.
+    pub async fn wait(&mut self) -> ExitStatus {
+        let mut process = self.process.take().expect("started");
+        tokio::task::spawn_blocking(move || process.wait()).await.expect("waited").expect("waited")
     }
 
     /// The end of the log.

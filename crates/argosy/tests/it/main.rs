@@ -3,6 +3,7 @@
 mod clients;
 mod contest;
 mod control_plane;
+mod ending;
 mod faults;
 mod flags;
 mod harness;

@@ -12,6 +12,9 @@ use crate::{
 const ETCD_CLIENTS: u16 = 2379;
 const ETCD_PEERS: u16 = 2380;
 
+/// Those that are on by default, and what nodes need that join by token.
+const CONTROLLERS: &str = "*,bootstrap-signer-controller,token-cleaner-controller,kubelet-serving-csr-approver";
+
 /// What a unit runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
@@ -188,6 +191,7 @@ impl Cluster<'_> {
                 file("tls-private-key-file", pki.key("apiserver")),
                 file("client-ca-file", pki.cert("ca")),
                 flag("authorization-mode", "Node,RBAC"),
+                "--enable-bootstrap-token-auth=true".into(),
                 flag("service-account-issuer", format!("https://kubernetes.default.svc.{}", topology.cluster_domain)),
                 file("service-account-key-file", pki.service_account_public()),
                 file("service-account-signing-key-file", pki.service_account_key()),
@@ -208,6 +212,7 @@ impl Cluster<'_> {
             vec![
                 file("kubeconfig", self.layout.kubeconfig("controller-manager")),
                 "--leader-elect=true".into(),
+                flag("controllers", CONTROLLERS),
                 "--allocate-node-cidrs=true".into(),
                 flag("cluster-cidr", topology.cluster_cidr),
                 flag("service-cluster-ip-range", topology.service_cidr),

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     pki::{Authority, identity},
-    setup::{client, get, handler, options, serve, start, text},
+    setup::{client, get, handler, options, serve, start, start_with, text},
 };
 
 #[tokio::test]
@@ -38,6 +38,27 @@ async fn requests_at_once_share_an_http2_connection() {
     // Past a hundred at once there is another connection, and not one per request.
     let many = connections(join_all((0..250).map(|_| get(&client, "/"))).await);
     assert!((2..=3).contains(&many.len()), "{many:?}");
+}
+
+#[tokio::test]
+async fn an_http2_connection_ends_by_chance_and_its_requests_do_not() {
+    let authority = Authority::new("cluster");
+    let handle = handler(|request| async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        text(request.extensions().get::<SocketAddr>().unwrap().to_string())
+    });
+    for (goaway_chance, spread) in [(0.0, false), (1.0, true)] {
+        let options = ServeOptions { goaway_chance, ..ServeOptions::default() };
+        let server = start_with(&authority, handle.clone(), options).await;
+        let client = client(server.address, &authority, None);
+        let mut connections = BTreeSet::new();
+        for _ in 0..10 {
+            connections.insert(get(&client, "/").await.unwrap().1);
+            // The client learns of it a moment later.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(connections.len() > 5, spread, "{connections:?}");
+    }
 }
 
 #[tokio::test]

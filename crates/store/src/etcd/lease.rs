@@ -1,7 +1,7 @@
 //! Leases for time to live. As upstream's apiserver/pkg/storage/etcd3/lease_manager.go: writes with nearly the same time to
 //! live share a lease, since leases are dear to etcd, so that a key may live 5% (at most a minute) longer than asked.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::{sync::Mutex, time::Instant};
 
@@ -14,7 +14,8 @@ const OBJECTS_MAX: usize = 1000;
 
 pub(super) struct Leases {
     client: Arc<Client>,
-    shared: Mutex<Option<Lease>>,
+    /// The newest for each time to live, of which there are few: what is short-lived must not end the sharing of what is not.
+    shared: Mutex<HashMap<Duration, Lease>>,
 }
 
 #[derive(Clone, Debug)]
@@ -26,32 +27,31 @@ struct Lease {
 
 impl Leases {
     pub fn new(client: Arc<Client>) -> Leases {
-        Leases { client, shared: Mutex::new(None) }
+        Leases { client, shared: Mutex::default() }
     }
 
     /// A lease for one more key that is to live `ttl`.
     pub async fn lease(&self, ttl: Duration) -> Result<i64> {
         let mut shared = self.shared.lock().await;
         let now = Instant::now();
-        if let Some(lease) = shared.as_mut().filter(|lease| lease.fits(now, ttl)) {
+        let granted = granted(ttl);
+        shared.retain(|_, lease| lease.expires > now);
+        if let Some(lease) = shared.get_mut(&granted).filter(|lease| lease.fits(now, ttl)) {
             lease.objects += 1;
             return Ok(lease.id);
         }
-        let granted = granted(ttl);
         let request = proto::LeaseGrantRequest { ttl: signed(granted.as_secs()) };
         // Granting twice costs etcd an unused lease for a while and nobody else anything.
         let answer: proto::LeaseGrantResponse =
             self.client.read("/etcdserverpb.Lease/LeaseGrant", request, self.client.options.timeouts.request).await?;
-        *shared = Some(Lease { id: answer.id, expires: now + granted, objects: 1 });
+        shared.insert(granted, Lease { id: answer.id, expires: now + granted, objects: 1 });
         Ok(answer.id)
     }
 
     /// The lease is no more.
     pub fn forget(&self, id: i64) {
-        if let Ok(mut shared) = self.shared.try_lock()
-            && shared.as_ref().is_some_and(|lease| lease.id == id)
-        {
-            *shared = None;
+        if let Ok(mut shared) = self.shared.try_lock() {
+            shared.retain(|_, lease| lease.id != id);
         }
     }
 }

@@ -37,6 +37,13 @@ async fn leases_run_out_are_shared_and_are_replaced_when_they_are_gone() {
     let again = store.create("/registry/a", Bytes::new(), LONG).await.unwrap();
     assert_eq!(again.0, gone[0].revision.0 + 1);
     assert_eq!(admin.leases().await.len(), 1);
+
+    // What lives shorter has a lease of its own, and does not end the sharing of the other.
+    for name in ["d", "e"] {
+        store.create(&format!("/registry/{name}"), Bytes::new(), Some(Duration::from_secs(100))).await.unwrap();
+        store.create(&format!("/registry/long-{name}"), Bytes::new(), LONG).await.unwrap();
+    }
+    assert_eq!(admin.leases().await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
