@@ -13,5 +13,6 @@ mod layout;
 mod layouts;
 mod lifecycle;
 mod machine;
+mod moving;
 mod record;
 mod tour;
