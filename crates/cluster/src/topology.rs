@@ -112,6 +112,9 @@ pub struct Topology {
     pub service_cidr: Cidr,
     pub dns_ip: Ipv4Addr,
     pub cluster_domain: String,
+    /// What evicts pods, as the kubelet's `--eviction-hard` spells it; without it, thresholds that suit one machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eviction_hard: Option<String>,
 }
 
 /// Why a topology cannot be used.
@@ -152,6 +155,7 @@ impl Topology {
             service_cidr: usual.service_cidr,
             dns_ip: Ipv4Addr::new(10, 96, 0, 10),
             cluster_domain: usual.cluster_domain,
+            eviction_hard: None,
         }
     }
 

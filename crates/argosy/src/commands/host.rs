@@ -30,8 +30,8 @@ use crate::{
 };
 
 /// How long a component may take to end by itself.
-const STOP_GRACE: Duration = Duration::from_secs(10);
-const STOP_LIMIT: Duration = Duration::from_secs(15);
+const STOP_GRACE: Duration = Duration::from_secs(15);
+const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// What is still written when the starter goes away with its end of the socket.
 const LAST_WORDS: Duration = Duration::from_millis(10);
 
@@ -108,8 +108,8 @@ async fn run_host(flags: &RunFlags, reporter: &Reporter) -> anyhow::Result<()> {
     let _lock = Lock::take(&layout.lock_file())?;
     let own = Process::current().context("this process is not in /proc")?;
     supervise::write_pid_file(&layout.pid_file(SUPERVISOR), &own)?;
-    let supervisor = Supervisor::new(CancellationToken::new());
-    let started = bring_up(&supervisor, &topology, &host, &layout);
+    let supervisors = Supervisors { etcd: new_supervisor(), others: new_supervisor() };
+    let started = bring_up(&supervisors, &topology, &host, &layout);
     let outcome = tokio::select! {
         outcome = started => outcome,
         () = cancel.cancelled() => Ok(()),
@@ -118,22 +118,40 @@ async fn run_host(flags: &RunFlags, reporter: &Reporter) -> anyhow::Result<()> {
         reporter.ready();
         cancel.cancelled().await;
     }
-    supervisor.stop(STOP_LIMIT).await;
+    // The API server's last writes may go to the member beside it.
+    supervisors.others.stop(STOP_LIMIT).await;
+    supervisors.etcd.stop(STOP_LIMIT).await;
     cluster::files::remove(&layout.pid_file(SUPERVISOR))?;
     outcome
 }
 
-async fn bring_up(supervisor: &Supervisor, topology: &Topology, host: &Host, layout: &Layout) -> anyhow::Result<()> {
+/// etcd ends after everything else.
+struct Supervisors {
+    etcd: Supervisor,
+    others: Supervisor,
+}
+
+impl Supervisors {
+    fn of(&self, unit: &Unit) -> &Supervisor {
+        if unit.name == "etcd" { &self.etcd } else { &self.others }
+    }
+}
+
+fn new_supervisor() -> Supervisor {
+    Supervisor::new(CancellationToken::new())
+}
+
+async fn bring_up(supervisors: &Supervisors, topology: &Topology, host: &Host, layout: &Layout) -> anyhow::Result<()> {
     let (of_node, others): (Vec<Unit>, Vec<Unit>) =
         units(topology, host, layout).into_iter().partition(|unit| unit.after.contains(&containerd::NAME));
-    others.into_iter().try_for_each(|unit| keep(supervisor, layout, unit))?;
+    others.into_iter().try_for_each(|unit| keep(supervisors.of(&unit), layout, unit))?;
     if host.node {
         let started = containerd::start(layout, PAUSE_IMAGE).await?;
         let store = ImageStore { cri: &started.cri, socket: layout.containerd_socket() };
         store.ensure_built_in(layout, &TOOLS).await?;
-        node::keep_containerd(supervisor, layout, started);
+        node::keep_containerd(&supervisors.others, layout, started);
     }
-    of_node.into_iter().try_for_each(|unit| keep(supervisor, layout, unit))
+    of_node.into_iter().try_for_each(|unit| keep(supervisors.of(&unit), layout, unit))
 }
 
 /// Runs a unit again whenever it has ended.

@@ -26,6 +26,8 @@ pub enum Command {
     Stop(HostFlags),
     /// Switch it on again
     Start(HostFlags),
+    /// End its components in order and start them again, with this binary; its pods go on
+    Restart(HostFlags),
     /// Pull its network cable; everything on it goes on
     Cut(HostFlags),
     /// Put the cable back
@@ -88,6 +90,14 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
                 }
                 start(hosts, host).await?;
                 done(host, "is on")
+            })
+            .await
+        }
+        Command::Restart(flags) => {
+            with(&flags, async |hosts, host| {
+                hosts.end_components(host).await?;
+                start(hosts, host).await?;
+                done(host, "is restarted")
             })
             .await
         }

@@ -18,7 +18,7 @@ use cluster::{
 use tokio::process::Command;
 
 /// How long a host's components may take to end by themselves.
-const STOP_GRACE: Duration = Duration::from_secs(20);
+const STOP_GRACE: Duration = Duration::from_secs(45);
 
 /// A cluster of several hosts below a data folder.
 pub struct Hosts<'a> {
@@ -66,10 +66,16 @@ impl Hosts<'_> {
         followed.with_context(|| format!("starting {}", host.name))
     }
 
+    /// Ends a host's components in order; its pods go on.
+    pub async fn end_components(&self, host: &Host) -> anyhow::Result<()> {
+        let pid_file = self.host_layout(host).pid_file(SUPERVISOR);
+        Ok(supervise::stop_by_pid_file(&pid_file, STOP_GRACE).await.map(drop)?)
+    }
+
     /// Ends everything on a host; pods get `grace` seconds.
     pub async fn stop(&self, host: &Host, grace: u64) -> anyhow::Result<()> {
         let layout = self.host_layout(host);
-        supervise::stop_by_pid_file(&layout.pid_file(SUPERVISOR), STOP_GRACE).await?;
+        self.end_components(host).await?;
         for unit in topology::units(self.topology, host, &layout) {
             // Those whose supervisor was killed.
             supervise::stop_by_pid_file(&layout.pid_file(unit.name), STOP_GRACE).await?;

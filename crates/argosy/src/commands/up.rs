@@ -95,8 +95,12 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let layout = flags.data.layout()?;
     if flags.topology.is_some() || Topology::load(&layout)?.is_some() {
         let (shape, workers) = (flags.topology, flags.workers);
-        let timeout = Duration::from_secs(flags.timeout);
-        return topology::up::run(&layout, Wanted { shape, workers, timeout, verbosity: flags.verbosity }).await;
+        let (timeout, verbosity) = (Duration::from_secs(flags.timeout), flags.verbosity);
+        let eviction_hard = flags.settings.eviction_hard;
+        if let Some(thresholds) = &eviction_hard {
+            hard_eviction(thresholds)?;
+        }
+        return topology::up::run(&layout, Wanted { shape, workers, eviction_hard, timeout, verbosity }).await;
     }
     if let Some(supervisor) = supervise::status(&layout)?.supervisor {
         return already_up(&layout, &flags, supervisor.pid).await;

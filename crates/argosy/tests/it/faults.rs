@@ -35,7 +35,10 @@ fn whatever_ends_nothing_is_lost() {
     let record = Record::start(&all, &all[BALANCED - 1..]);
     record.until_writing(all.len(), LATEST);
     let started = restarts(&layout);
-    let contest = Contest::start(&[&all[BALANCED..], &all[BALANCED..]].concat(), CONTEST_PAUSE);
+    // For a longer run: so many operations of clients that contend, under faults all the time.
+    let wanted = std::env::var("ARGOSY_OPERATIONS").map_or(0, |text| text.parse().expect("a number of operations"));
+    let pause = if wanted == 0 { CONTEST_PAUSE } else { Duration::ZERO };
+    let contest = Contest::start(&[&all[BALANCED..], &all[BALANCED..]].concat(), pause);
 
     let mut slowest = Vec::new();
     let mut survive = |what: String, fault: &dyn Fn()| {
@@ -61,6 +64,17 @@ fn whatever_ends_nothing_is_lost() {
     layout.must(&["node", "start", &masters[0]]);
     layout.until_whole(WHOLE);
 
+    for master in masters.iter().cycle().take_while(|_| contest.operations() < wanted) {
+        for process in ["etcd", "kube-apiserver"] {
+            layout.kill(master, process);
+            layout.until_whole(WHOLE);
+        }
+        layout.must(&["node", "cut", master]);
+        crate::harness::pause(AGAIN);
+        layout.must(&["node", "heal", master]);
+        layout.until_whole(WHOLE);
+    }
+    rolls(&layout, &record, &masters);
     workers_go_on(&layout);
     another_leads(&layout);
     assert_eq!(restarts(&layout), started, "no pod was restarted");
@@ -83,6 +97,18 @@ fn whatever_ends_nothing_is_lost() {
 /// How often each container was started again.
 fn restarts(layout: &Layout) -> String {
     layout.kubectl("get pods -l app=hello -o jsonpath={range.items[*]}{.metadata.name}={.status.containerStatuses[0].restartCount};{end}")
+}
+
+/// One master after the other ends in order and comes back, as with a new binary: whoever tries once more notices nothing.
+fn rolls(layout: &Layout, record: &Record, masters: &[String]) {
+    let before = record.failed_twice(BALANCED);
+    for master in masters {
+        let begin = std::time::Instant::now();
+        layout.must(&["node", "restart", master]);
+        println!("{master} restarted in order in {:?}", begin.elapsed());
+        layout.until_whole(WHOLE);
+    }
+    assert_eq!(record.failed_twice(BALANCED), before, "requests failed that were tried twice");
 }
 
 fn workers_go_on(layout: &Layout) {

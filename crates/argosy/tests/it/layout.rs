@@ -20,7 +20,9 @@ impl Layout {
         assert!(rustix::process::geteuid().is_root(), "these tests make networks: run them as root (`sudo make test`)");
         let layout = Layout { dir: PathBuf::from(format!("/var/lib/argosy-test-{shape}")) };
         layout.argosy(&["down", "--purge", "--grace=0"]);
-        let up = layout.argosy(&["up", "--topology", shape, "--timeout=120"]);
+        // The disk of a machine that tests run on is as full as it is.
+        let eviction = "--eviction-hard=memory.available<50Mi";
+        let up = layout.argosy(&["up", "--topology", shape, "--timeout=120", eviction]);
         assert!(up.status.success(), "up failed: {}\n{}", text(&up), layout.logs());
         layout
     }

@@ -38,6 +38,8 @@ struct Shared {
     stop: AtomicBool,
     /// Milliseconds after `begin` at which the newest acknowledged write of each writer was begun.
     acknowledged_ms: Vec<AtomicU64>,
+    /// How often each writer's second try, on a connection of its own, failed as well.
+    failed_twice: Vec<AtomicU64>,
 }
 
 pub struct Record {
@@ -76,6 +78,7 @@ impl Record {
             begin: Instant::now(),
             stop: AtomicBool::new(false),
             acknowledged_ms: writers.iter().map(|_| AtomicU64::new(0)).collect(),
+            failed_twice: writers.iter().map(|_| AtomicU64::new(0)).collect(),
         });
         let writers = writers.iter().cloned().enumerate();
         let writers = writers.map(|(number, file)| runtime.spawn(write(shared.clone(), number, file))).collect();
@@ -93,6 +96,11 @@ impl Record {
             self.shared.acknowledged_ms[..writers].iter().all(writes).then_some(())
         });
         now.elapsed()
+    }
+
+    /// How often requests of the first `writers` failed that were tried a second time.
+    pub fn failed_twice(&self, writers: usize) -> u64 {
+        self.shared.failed_twice[..writers].iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     pub fn stop(self) -> Recorded {
@@ -143,7 +151,7 @@ async fn write(shared: Arc<Shared>, number: usize, file: PathBuf) -> Vec<State> 
         }
         // Nobody knows whether it was carried out. What there is must be what was acknowledged, or this very write.
         client = open(&file);
-        let found = read(&shared, &mut client, &file, &name).await;
+        let found = read(&shared, number, &mut client, &file, &name).await;
         match (&before, found) {
             (_, Err(())) => break,
             (None, Ok(None)) => {}
@@ -162,13 +170,22 @@ async fn write(shared: Arc<Shared>, number: usize, file: PathBuf) -> Vec<State> 
 }
 
 /// Asks until it is told; an error where the test ends before that.
-async fn read(shared: &Shared, client: &mut Client, file: &PathBuf, name: &str) -> Result<Option<State>, ()> {
+async fn read(
+    shared: &Shared,
+    number: usize,
+    client: &mut Client,
+    file: &PathBuf,
+    name: &str,
+) -> Result<Option<State>, ()> {
     let path = format!("{MAPS}/{name}");
     while !shared.stop.load(Ordering::Relaxed) {
         match tokio::time::timeout(PATIENCE, client.raw(Method::GET, &path, None, Bytes::new())).await {
             Ok(Ok(answer)) => return Ok(Some(state(&serde_json::from_slice(&answer).expect("JSON")))),
             Ok(Err(error)) if error.is_not_found() => return Ok(None),
-            _ => *client = open(file),
+            _ => {
+                shared.failed_twice[number].fetch_add(1, Ordering::Relaxed);
+                *client = open(file);
+            }
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -322,6 +322,16 @@ fn nginx_conf(topology: &Topology, layout: &Layout) -> String {
     )
 }
 
+/// A disk that is nine tenths full is ordinary where several nodes share it.
+const EVICTION_HARD: &str =
+    "memory.available<100Mi,nodefs.available<5%,nodefs.inodesFree<5%,imagefs.available<5%,imagefs.inodesFree<5%";
+
+/// `SIGNAL<AMOUNT,…` as lines of the configuration.
+fn eviction(thresholds: &str) -> String {
+    let line = |(signal, amount): (&str, &str)| format!("  {signal}: {amount}\n");
+    thresholds.split(',').filter_map(|threshold| threshold.split_once('<')).map(line).collect()
+}
+
 fn kubelet_yaml(topology: &Topology, host: &Host, layout: &Layout) -> String {
     let pki = Pki::new(layout.pki_dir());
     let resolv_conf = ["/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"].into_iter();
@@ -331,8 +341,7 @@ fn kubelet_yaml(topology: &Topology, host: &Host, layout: &Layout) -> String {
         "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nclusterDNS:\n- {dns}\nclusterDomain: {domain}\n\
          containerRuntimeEndpoint: {runtime}\nstaticPodPath: {manifests}\npodLogsDir: {logs}\ncgroupRoot: {cgroup}\n\
          tlsCertFile: {cert}\ntlsPrivateKeyFile: {key}\nauthentication:\n  x509:\n    clientCAFile: {ca}\n\
-         evictionHard:\n  memory.available: 100Mi\n  nodefs.available: 5%\n  nodefs.inodesFree: 5%\n  imagefs.available: 5%\n  \
-         imagefs.inodesFree: 5%\nimageGCHighThresholdPercent: 95\nimageGCLowThresholdPercent: 90\n{resolv_conf}",
+         evictionHard:\n{eviction}imageGCHighThresholdPercent: 95\nimageGCLowThresholdPercent: 90\n{resolv_conf}",
         dns = topology.dns_ip,
         domain = topology.cluster_domain,
         runtime = layout.containerd_endpoint(),
@@ -342,6 +351,7 @@ fn kubelet_yaml(topology: &Topology, host: &Host, layout: &Layout) -> String {
         cert = pki.cert("kubelet").display(),
         key = pki.key("kubelet").display(),
         ca = pki.cert("ca").display(),
+        eviction = eviction(topology.eviction_hard.as_deref().unwrap_or(EVICTION_HARD)),
         resolv_conf = resolv_conf.take(1).collect::<String>(),
     )
 }

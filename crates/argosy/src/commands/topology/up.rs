@@ -23,6 +23,8 @@ pub struct Wanted {
     /// `None`: what is in the data folder.
     pub shape: Option<Shape>,
     pub workers: Option<u8>,
+    /// What evicts pods, where it is not what is usual.
+    pub eviction_hard: Option<String>,
     pub timeout: Duration,
     pub verbosity: u8,
 }
@@ -81,7 +83,8 @@ async fn resolve(layout: &Layout, wanted: &Wanted) -> anyhow::Result<Topology> {
                 bail!("the cluster has {workers} workers: `argosy node join` and `argosy node remove` change that");
             }
             check(layout, &kept)?;
-            Ok(kept)
+            let eviction_hard = wanted.eviction_hard.clone().or(kept.eviction_hard.clone());
+            Ok(Topology { eviction_hard, ..kept })
         }
         (None, Some(shape)) => {
             if Settings::load(layout)?.is_some() {
@@ -92,7 +95,8 @@ async fn resolve(layout: &Layout, wanted: &Wanted) -> anyhow::Result<Topology> {
             }
             // Any network will do to see what is missing; a real one is claimed when nothing is.
             check(layout, &Topology::new(shape, wanted.workers, Cidr::v4([10, 89, 0, 0], 24))?)?;
-            Ok(Topology::new(shape, wanted.workers, lab::claim_network().await?)?)
+            let topology = Topology::new(shape, wanted.workers, lab::claim_network().await?)?;
+            Ok(Topology { eviction_hard: wanted.eviction_hard.clone(), ..topology })
         }
         (None, None) => bail!("no layout is named"),
     }
