@@ -29,6 +29,15 @@ fn task(api: &Api, limit: Duration) -> Bootstrap {
     Bootstrap { node_name: "n1".into(), cert_dir: folder.join("pki"), kubeconfig, limit }
 }
 
+/// What comes of the work while requests are answered so.
+async fn answered<T>(api: &Api, condition: &str, life: Life, work: impl Future<Output = T>) -> T {
+    let answers = async {
+        api.answer(condition, &[life]).await;
+        std::future::pending::<T>().await
+    };
+    tokio::select! { outcome = work => outcome, never = answers => never }
+}
+
 async fn run(task: &Bootstrap, bootstrap: &Path) -> Result<(), CertificateError> {
     let config = client::kubeconfig::load(bootstrap).expect("a kubeconfig");
     task.run(&client(bootstrap), &config, &SystemClock).await
@@ -57,7 +66,7 @@ async fn a_bootstrap_credential_becomes_the_nodes_own() {
     let api = Api::start().await;
     let task = task(&api, Duration::from_secs(20));
     let bootstrap = api.bootstrap_kubeconfig();
-    let (done, ()) = tokio::join!(run(&task, &bootstrap), api.answer("Approved", &[YEAR]));
+    let done = answered(&api, "Approved", YEAR, run(&task, &bootstrap)).await;
     done.expect("a certificate");
 
     assert_eq!(who(&client(&task.kubeconfig)).await.0, "system:node:n1");
@@ -82,7 +91,7 @@ async fn what_is_refused_leaves_nothing_behind() {
     let api = Api::start().await;
     let task = task(&api, Duration::from_secs(20));
     let bootstrap = api.bootstrap_kubeconfig();
-    let (denied, ()) = tokio::join!(run(&task, &bootstrap), api.answer("Denied", &[YEAR]));
+    let denied = answered(&api, "Denied", YEAR, run(&task, &bootstrap)).await;
     let Err(CertificateError::Denied { reason, message, .. }) = denied else { panic!("{denied:?}") };
     assert_eq!((reason.as_str(), message.as_str()), ("Tested", "by the test"));
     assert_eq!((files(&task.cert_dir), task.kubeconfig.exists()), (Vec::new(), false));
@@ -101,7 +110,7 @@ async fn a_certificate_from_the_future_means_that_the_clock_is_wrong() {
     let clock = client::ManualClock::new(jiff::Timestamp::now() - jiff::SignedDuration::from_mins(10));
     let bootstrap = api.bootstrap_kubeconfig();
     let (config, from) = (client::kubeconfig::load(&bootstrap).expect("a kubeconfig"), client(&bootstrap));
-    let (early, ()) = tokio::join!(task.run(&from, &config, &clock), api.answer("Approved", &[YEAR]));
+    let early = answered(&api, "Approved", YEAR, task.run(&from, &config, &clock)).await;
     assert!(matches!(early, Err(CertificateError::NotYetValid { .. })), "{early:?}");
     assert_eq!((files(&task.cert_dir), task.kubeconfig.exists()), (Vec::new(), false));
 }
@@ -113,7 +122,7 @@ async fn a_request_that_waits_is_taken_up_by_the_next_start() {
     let early = run(&task(&api, Duration::from_millis(300)), &bootstrap).await;
     assert!(matches!(early, Err(CertificateError::NotApproved { .. })), "{early:?}");
     let task = task(&api, Duration::from_secs(20));
-    let (done, ()) = tokio::join!(run(&task, &bootstrap), api.answer("Approved", &[YEAR]));
+    let done = answered(&api, "Approved", YEAR, run(&task, &bootstrap)).await;
     done.expect("a certificate");
     assert_eq!(api.requests().await.len(), 1);
     assert_eq!(files(&task.cert_dir).len(), 2, "the key of the request is no longer kept by itself");
@@ -124,7 +133,7 @@ async fn a_running_client_takes_the_certificate_that_replaces_its_own() {
     let api = Api::start().await;
     let task = task(&api, Duration::from_secs(20));
     let bootstrap = api.bootstrap_kubeconfig();
-    let (done, ()) = tokio::join!(run(&task, &bootstrap), api.answer("Approved", &[DUE]));
+    let done = answered(&api, "Approved", DUE, run(&task, &bootstrap)).await;
     done.expect("a certificate");
     let node = client(&task.kubeconfig);
     let before = who(&node).await;
@@ -140,7 +149,7 @@ async fn a_running_client_takes_the_certificate_that_replaces_its_own() {
         ready,
     };
     let manager = tokio::spawn(manager.run());
-    api.answer("Approved", &[DUE, YEAR]).await;
+    api.answer("Approved", &[YEAR]).await;
     when_ready.wait_for(|ready| *ready).await.expect("ready");
     let renewed = |facts: &Facts| facts.not_after.duration_since(jiff::Timestamp::now()).as_hours() > 1;
     for _ in 0..500 {
@@ -198,7 +207,7 @@ async fn a_serving_certificate_follows_the_nodes_addresses() {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(11)).await;
     tokio::time::resume();
-    api.answer("Approved", &[YEAR, YEAR]).await;
+    api.answer("Approved", &[YEAR]).await;
     for _ in 0..500 {
         if store.current().expect("readable").is_some_and(|facts| facts.ip_addresses.len() == 2) {
             manager.abort();

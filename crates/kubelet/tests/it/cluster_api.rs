@@ -1,7 +1,6 @@
 //! An API server with a cluster's certificates that listens on a port of its own, and who approves and signs requests.
 
 use std::{
-    collections::BTreeSet,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -24,6 +23,7 @@ use cluster::{
     pki::{self, CsrPolicy, Pki, Signer, Usage},
 };
 use http_body_util::BodyExt;
+use kubelet::certificate::request::{Outcome, outcome};
 use net::{
     server::{Handler, ServeOptions, serve_tls},
     tls::{Identity, Pem, ServerTls, server_config},
@@ -127,19 +127,17 @@ impl Api {
         requests.list(&ListParams::default()).await.expect("a list").items
     }
 
-    /// Gives every open request this condition, and a certificate with the first of `lives` that is left where it is
-    /// `Approved`; ends with the lives.
+    /// Gives one open request after the other this condition, and a certificate of the next of `lives` where it is
+    /// `Approved`.
     pub async fn answer(&self, condition: &str, lives: &[Life]) {
-        let mut answered: BTreeSet<String> = BTreeSet::new();
         for life in lives {
             let request = loop {
-                let open = self.requests().await.into_iter().find(|request| !answered.contains(request.name()));
+                let open = self.requests().await.into_iter().find(|request| outcome(request) == Outcome::Pending);
                 match open {
                     Some(request) => break request,
                     None => tokio::time::sleep(Duration::from_millis(20)).await,
                 }
             };
-            answered.insert(request.name().to_owned());
             self.answer_one(request, condition, *life).await;
         }
     }
