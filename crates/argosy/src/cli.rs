@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::Path};
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    commands::{agent, bench, dns, down, hello, image, server, status, store, up},
+    commands::{agent, bench, certs, dns, down, hello, image, server, status, store, token, up},
     components::{apiserver, controller_manager, kubelet, proxy, scheduler},
     flags,
 };
@@ -33,6 +33,12 @@ pub enum Command {
     Server(server::Flags),
     /// Run a node of another machine's cluster in the foreground
     Agent(Box<agent::Flags>),
+    /// Tokens that other machines join with: create, list, delete
+    #[command(subcommand)]
+    Token(token::Command),
+    /// The certificates of the data folder: check, renew
+    #[command(subcommand)]
+    Certs(certs::Command),
     /// Images in the node's containerd
     #[command(subcommand)]
     Image(image::Command),
