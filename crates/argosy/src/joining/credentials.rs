@@ -98,7 +98,7 @@ pub async fn keep(
 
 fn load(layout: &Layout) -> Result<Kubeconfig, JoinError> {
     let path = layout.kubeconfig("kubelet");
-    files_of::load(&path).map_err(|source| JoinError::Request { server: path.display().to_string(), source })
+    files_of::load(&path).map_err(|cause| JoinError::Request { server: path.display().to_string(), cause })
 }
 
 fn authority(cluster: &Cluster) -> Vec<u8> {
@@ -121,7 +121,7 @@ fn check_same(kept: &Kubeconfig, invitation: &Invitation) -> Result<(), JoinErro
 fn token_client(config: &Kubeconfig) -> Result<Client, JoinError> {
     let server = config.cluster()?.server.clone();
     Client::from_kubeconfig(config, &clients::user_agent("argosy"))
-        .map_err(|source| JoinError::Request { server, source })
+        .map_err(|cause| JoinError::Request { server, cause })
 }
 
 /// Whether the token is good, and nobody has the node's name (kubeadm's `join`: a Ready node of that name).
@@ -143,6 +143,6 @@ fn refused(error: client::Error, invitation: &Invitation) -> JoinError {
     match error.reason() {
         Some(api::status::Reason::Unauthorized) => JoinError::Token { id },
         Some(api::status::Reason::Forbidden) => JoinError::NotAllowed { id, status: error.to_string() },
-        _ => JoinError::Request { server: invitation.server.clone(), source: error },
+        _ => JoinError::Request { server: invitation.server.clone(), cause: error },
     }
 }

@@ -81,7 +81,7 @@ async fn ask(
     let mut config = kubeconfig(cluster, User::default());
     config.allow_insecure = allow_insecure;
     let client = Client::from_kubeconfig(&config, &clients::user_agent("argosy"));
-    let client = client.map_err(|source| JoinError::Request { server: server.clone(), source })?;
+    let client = client.map_err(|cause| JoinError::Request { server: server.clone(), cause })?;
     let path = format!("/api/v1/namespaces/{PUBLIC_NAMESPACE}/configmaps/{CLUSTER_INFO}");
     let fetched = tokio::time::timeout(ANSWER_LIMIT, fetch(&client, &server, &path)).await;
     let late =

@@ -12,9 +12,9 @@ use rustls::CertificateError as Verification;
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     #[error(
-        "no answer from {server}: {source}. Check --server, and that the API server runs and its port can be reached from here"
+        "no answer from {server}: {cause}. Check --server, and that the API server runs and its port can be reached from here"
     )]
-    NoAnswer { server: String, source: TransportError },
+    NoAnswer { server: String, cause: TransportError },
     #[error("{server} answers and is no Kubernetes API server: check the address and port of --server")]
     NotKubernetes { server: String },
     #[error(
@@ -24,9 +24,9 @@ pub enum JoinError {
     #[error(transparent)]
     Distrust(#[from] DistrustError),
     #[error(
-        "{server} has no certificate of the cluster's authority ({source}): --server leads elsewhere, or somebody answers in its place"
+        "{server} has no certificate of the cluster's authority ({cause}): --server leads elsewhere, or somebody answers in its place"
     )]
-    Impostor { server: String, source: TransportError },
+    Impostor { server: String, cause: TransportError },
     #[error(
         "the certificate of {server} does not name that address: join with an address that it names, or give the API server's certificate this one too"
     )]
@@ -56,8 +56,8 @@ pub enum JoinError {
     NodeTaken { name: String },
     #[error("cannot get the node's certificate: {0}")]
     Certificate(#[from] CertificateError),
-    #[error("asking {server}: {source}")]
-    Request { server: String, source: client::Error },
+    #[error("asking {server}: {cause}")]
+    Request { server: String, cause: client::Error },
     #[error(
         "this machine has no certificate of a cluster in {}: pass --server, --token and --ca-cert-hash, \
          which `argosy token create --print-join-command` on the control plane prints", path.display()
@@ -80,7 +80,7 @@ pub enum JoinError {
 pub fn unreachable(server: &str, source: TransportError, here: Timestamp) -> JoinError {
     let server = server.to_owned();
     match verification(&source) {
-        None => JoinError::NoAnswer { server, source },
+        None => JoinError::NoAnswer { server, cause: source },
         Some(
             Verification::NotValidYet
             | Verification::NotValidYetContext { .. }
@@ -90,7 +90,7 @@ pub fn unreachable(server: &str, source: TransportError, here: Timestamp) -> Joi
         Some(Verification::NotValidForName | Verification::NotValidForNameContext { .. }) => {
             JoinError::ServerName { server }
         }
-        Some(_) => JoinError::Impostor { server, source },
+        Some(_) => JoinError::Impostor { server, cause: source },
     }
 }
 
