@@ -5,6 +5,7 @@ mod control_plane;
 mod flags;
 mod harness;
 mod hostile;
+mod joining;
 mod kill;
 mod lifecycle;
 mod machine;
