@@ -5,7 +5,9 @@ use std::{ffi::OsString, path::Path};
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    commands::{agent, bench, deploy, dns, down, hello, host, image, network, nodes, server, status, store, up},
+    commands::{
+        agent, bench, certs, deploy, dns, down, hello, host, image, network, nodes, server, status, store, token, up,
+    },
     components::{apiserver, controller_manager, kubelet, proxy, scheduler},
     flags,
 };
@@ -33,6 +35,12 @@ pub enum Command {
     Server(server::Flags),
     /// Run a node of another machine's cluster in the foreground
     Agent(Box<agent::Flags>),
+    /// Tokens that other machines join with: create, list, delete
+    #[command(subcommand)]
+    Token(token::Command),
+    /// The certificates of the data folder: check, renew
+    #[command(subcommand)]
+    Certs(certs::Command),
     /// Hosts of a cluster of several: stop, start, cut off, join
     #[command(subcommand)]
     Node(nodes::Command),

@@ -7,6 +7,7 @@ mod commands;
 mod components;
 mod display;
 mod flags;
+mod joining;
 mod listeners;
 mod logging;
 mod memory;

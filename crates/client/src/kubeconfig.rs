@@ -168,16 +168,18 @@ impl Kubeconfig {
             .ok_or_else(|| KubeconfigError::Missing { what: "context", name: self.current_context.clone() })
     }
 
+    /// The cluster of the current context.
+    pub fn cluster(&self) -> Result<&Cluster, KubeconfigError> {
+        let name = &self.context()?.cluster;
+        let found = self.clusters.iter().find(|cluster| cluster.name == *name).map(|named| &named.cluster);
+        found.ok_or_else(|| KubeconfigError::Missing { what: "cluster", name: name.clone() })
+    }
+
     /// How to reach the server of the current context as its user.
     pub fn https_options(&self) -> Result<HttpsOptions, KubeconfigError> {
         let context = self.context()?;
         let missing = |what, name: &str| KubeconfigError::Missing { what, name: name.to_owned() };
-        let cluster = &self
-            .clusters
-            .iter()
-            .find(|cluster| cluster.name == context.cluster)
-            .ok_or_else(|| missing("cluster", &context.cluster))?
-            .cluster;
+        let cluster = self.cluster()?;
         let user = match self.users.iter().find(|user| user.name == context.user) {
             Some(user) => user.user.clone(),
             None if context.user.is_empty() => User::default(),

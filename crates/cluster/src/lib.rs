@@ -4,6 +4,7 @@
 pub mod containerd;
 pub mod files;
 pub mod images;
+pub mod joining;
 pub mod lab;
 pub mod layout;
 pub mod machine;

@@ -8,6 +8,7 @@ mod issue;
 mod kubeconfig;
 mod signer;
 mod spec;
+mod survey;
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -15,6 +16,7 @@ use std::time::SystemTime;
 pub use kubeconfig::{KubeconfigTarget, kubeconfig, write_kubeconfigs};
 pub use signer::{CsrPolicy, SignError, Signer, sign_csr};
 pub use spec::{Authority, CertSpec, Identity, Roles, San, Usage};
+pub use survey::{RenewError, State, Survey};
 
 use crate::files::{self, FileError, fail};
 

@@ -21,6 +21,11 @@ use tokio_util::sync::CancellationToken;
 use volumes::{KernelMounter, Layout, ObjectSource, VolumeConfig, VolumeManager};
 
 use crate::{
+    certificate::{
+        Purpose, Template,
+        manager::{CertificateManager, TemplateSource},
+        store::CertificateStore,
+    },
     cgroups::{Cgroups, Enforcement, Hierarchy, Resources},
     config::{NodeFacts, dns::ResolvConf},
     cri::{GrpcRuntime, Runtime},
@@ -81,6 +86,12 @@ pub struct KubeletConfig {
     pub eviction: EvictionConfig,
     /// Images that are never collected: what no registry could give back.
     pub kept_images: KeptImages,
+    /// Where certificates are kept that the kubelet asks for itself.
+    pub cert_dir: PathBuf,
+    /// The client certificate in `cert_dir` is replaced before it ends.
+    pub rotate_certificates: bool,
+    /// The certificate to serve with is asked of the cluster and kept in `cert_dir`; files that `serving` names are not used.
+    pub server_tls_bootstrap: bool,
     /// `None`: no HTTPS API.
     pub serving: Option<Serving>,
 }
@@ -123,6 +134,9 @@ impl Default for KubeletConfig {
             image_gc: ImageGcPolicy::default(),
             eviction: EvictionConfig::default(),
             kept_images: KeptImages { names: vec!["localhost/argosy/".into()], file: None },
+            cert_dir: "/var/lib/kubelet/pki".into(),
+            rotate_certificates: false,
+            server_tls_bootstrap: false,
             serving: None,
         }
     }
@@ -181,10 +195,11 @@ impl Kubelet {
         let manager = PodManager::new(node, client, found, sources, changes.clone(), cancel.clone());
         let access = Arc::new(Access { table: manager.table(), node: parts.node.clone() });
         let stats = serve::statistics(&config, &parts.node, access.clone());
+        let certificates = parts.keep_certificates(&config, &cancel);
         if let Some(serving) = &config.serving {
             let stats = stats.clone().ok_or(serve::ServeError::NoCgroups)?;
-            let client = parts.client.clone();
-            serve::start(serving, &config, &parts.node, access, stats, client, cancel.clone()).await?;
+            let server = serve::server(&config, &parts.node, access, stats, parts.client.clone());
+            serve::start(serving, server, certificates, cancel.clone()).await?;
         }
         parts.keep_house(&config, manager.table(), stats, &cancel);
         parts.start(&config, &changes, &cancel);
@@ -287,6 +302,35 @@ impl Parts {
         Ok(Parts { client, node: Arc::new(node), reporter, factory, collector: Arc::new(collector), clock })
     }
 
+    /// Starts what keeps the kubelet's own certificates fresh. Gives the one to serve with, where it is asked of the cluster.
+    fn keep_certificates(&self, config: &KubeletConfig, cancel: &CancellationToken) -> Option<serve::Requested> {
+        let start = |purpose, template: TemplateSource| {
+            let store = CertificateStore::new(&config.cert_dir, purpose);
+            let (ready, when_ready) = tokio::sync::watch::channel(false);
+            let requested = serve::Requested { pem: store.current_path(), when_ready };
+            let (client, clock) = (self.client.clone(), self.clock.clone());
+            let manager = CertificateManager { client, store, template, clock, ready };
+            tokio::spawn(cancel.clone().run_until_cancelled_owned(manager.run()));
+            requested
+        };
+        let name = config.node_name.clone();
+        if config.rotate_certificates {
+            let client = Template::client(&name);
+            start(Purpose::Client, Box::new(move || Some(client.clone())));
+        }
+        if !config.server_tls_bootstrap || config.serving.is_none() {
+            return None;
+        }
+        // What the API server says of the node, since that is what a request is compared with.
+        let nodes = self.factory.informer_with::<NodeObject>(this_node(config, "metadata.name"));
+        let template = move || {
+            let node = nodes.get("", &name)?;
+            let addresses = node.status.as_ref().and_then(|status| status.addresses.as_deref());
+            Template::serving(&name, addresses.unwrap_or_default())
+        };
+        Some(start(Purpose::Serving, Box::new(template)))
+    }
+
     /// Starts what tends the node as a whole.
     fn keep_house(
         &self,
@@ -318,8 +362,7 @@ impl Parts {
 
     /// Starts everything that feeds the manager.
     fn start(&self, config: &KubeletConfig, changes: &mpsc::UnboundedSender<Change>, cancel: &CancellationToken) {
-        let this_node = |field: &str| ListParams::fields(format!("{field}={}", config.node_name));
-        let nodes = self.factory.informer_with::<NodeObject>(this_node("metadata.name"));
+        let nodes = self.factory.informer_with::<NodeObject>(this_node(config, "metadata.name"));
         let sender = changes.clone();
         let runtime = self.node.runtime.clone();
         let cidr: Mutex<Option<String>> = Mutex::new(None);
@@ -341,7 +384,7 @@ impl Parts {
             }
             let _ = sender.send(Change::Node(node));
         });
-        let pods = self.factory.informer_with::<Pod>(this_node("spec.nodeName"));
+        let pods = self.factory.informer_with::<Pod>(this_node(config, "spec.nodeName"));
         let services = self.factory.informer::<Service>();
         let (sender, pods_seen) = (changes.clone(), pods.clone());
         self.factory.start(cancel.clone());
@@ -374,6 +417,11 @@ impl Parts {
         tokio::spawn(recover::watch(self.node.clone(), self.clock.clone(), changes.clone(), cancel.clone()));
         tokio::spawn(self.reporter.clone().run(cancel.clone()));
     }
+}
+
+/// The objects with this node's name in a field.
+fn this_node(config: &KubeletConfig, field: &str) -> ListParams {
+    ListParams::fields(format!("{field}={}", config.node_name))
 }
 
 fn node_config(config: &KubeletConfig, address: &str) -> NodeConfig {

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod admission;
 pub mod allocation;
+pub mod certificate;
 pub mod cgroups;
 pub mod config;
 pub mod cri;

@@ -1,6 +1,6 @@
 //! Starts the kubelet's HTTPS API over the workers.
 
-use std::{fs, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use client::{Client, kinds::core::v1::Pod};
@@ -9,12 +9,11 @@ use net::{
     server::{ServeOptions, serve_tls},
     tls::{Identity, Pem, ServerTls, TlsError, server_config},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use volumes::Layout;
 
 use crate::{
-    access::PodAccess,
     cri::RuntimeError,
     kubelet::{KubeletConfig, Serving},
     manager::Access,
@@ -71,7 +70,9 @@ fn configz(config: &KubeletConfig) -> serde_json::Value {
         "podLogsDir": config.pod_logs_dir,
         "podPidsLimit": config.pod_pids_limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(-1)),
         "registerNode": config.register_node,
+        "rotateCertificates": config.rotate_certificates,
         "seccompDefault": config.seccomp_default,
+        "serverTLSBootstrap": config.server_tls_bootstrap,
         "allowedUnsafeSysctls": config.allowed_unsafe_sysctls,
         "staticPodPath": config.static_pod_path,
         "systemReserved": config.system_reserved,
@@ -98,33 +99,60 @@ pub fn statistics(config: &KubeletConfig, node: &Arc<Node>, access: Arc<Access>)
     })))
 }
 
-/// Listens, and serves in the background until `cancel`.
-pub async fn start(
-    serving: &Serving,
+/// A certificate that is asked of the cluster, with its key in one file.
+pub struct Requested {
+    pub pem: PathBuf,
+    /// `true` once it is there.
+    pub when_ready: watch::Receiver<bool>,
+}
+
+/// The API over the workers.
+pub fn server(
     config: &KubeletConfig,
     node: &Arc<Node>,
     access: Arc<Access>,
     stats: Arc<StatsCollector>,
     client: Client,
-    cancel: CancellationToken,
-) -> Result<(), ServeError> {
-    let address = std::net::SocketAddr::new(serving.address, serving.port);
-    let listener = TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
-    let tls = server_config(ServerTls {
-        identity: Identity::files(&serving.tls_cert_file, &serving.tls_private_key_file),
-        client_cas: vec![Pem::File(serving.client_ca_file.clone())],
-    })?;
-    let access: Arc<dyn PodAccess> = access;
+) -> KubeletServer {
     let clock = node.clock.clone();
-    let now: Arc<dyn Fn() -> Timestamp + Send + Sync> = Arc::new(move || clock.now());
-    let server = KubeletServer {
+    KubeletServer {
         authority: Authority::new(client, &config.node_name),
         access,
         facts: Arc::new(Facts { node: node.clone(), configuration: configz(config) }),
         stats,
         node_log_dir: "/var/log".into(),
-        now,
+        now: Arc::new(move || clock.now()),
+    }
+}
+
+/// Listens, and serves in the background until `cancel`; where the certificate is still to come, from then on.
+pub async fn start(
+    serving: &Serving,
+    server: KubeletServer,
+    requested: Option<Requested>,
+    cancel: CancellationToken,
+) -> Result<(), ServeError> {
+    let address = std::net::SocketAddr::new(serving.address, serving.port);
+    let listener = TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
+    let client_cas = vec![Pem::File(serving.client_ca_file.clone())];
+    let (handler, options) = (server.handler(), ServeOptions::default());
+    let Some(mut requested) = requested else {
+        let identity = Identity::files(&serving.tls_cert_file, &serving.tls_private_key_file);
+        let tls = server_config(ServerTls { identity, client_cas })?;
+        tokio::spawn(serve_tls(listener, tls, handler, options, cancel));
+        return Ok(());
     };
-    tokio::spawn(serve_tls(listener, tls, server.handler(), ServeOptions::default(), cancel));
+    tokio::spawn(async move {
+        // Ends without having been told when the kubelet does.
+        match cancel.run_until_cancelled(requested.when_ready.wait_for(|ready| *ready)).await {
+            Some(Ok(_)) => {}
+            _ => return,
+        }
+        let identity = Identity::files(&requested.pem, &requested.pem);
+        match server_config(ServerTls { identity, client_cas }) {
+            Ok(tls) => serve_tls(listener, tls, handler, options, cancel).await,
+            Err(error) => tracing::error!(%error, "cannot serve the kubelet's API"),
+        }
+    });
     Ok(())
 }

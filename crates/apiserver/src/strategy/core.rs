@@ -182,6 +182,11 @@ impl Strategy for SigningRequests {
         &["spec.signerName"]
     }
 
+    /// `ValidateCertificateRequestName`: kubelets name theirs by a hash in base64.
+    fn name_rule(&self) -> NameRule {
+        NameRule::PathSegment
+    }
+
     fn counts_generations(&self, _resource: &Resource) -> bool {
         false
     }

@@ -3,13 +3,16 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use ::kubelet::KubeletConfig;
+use anyhow::bail;
 use clap::Args;
-use client::{Client, kinds::core::v1::Node};
+use client::{Client, SystemClock, kinds::core::v1::Node};
 use cluster::{
     containerd::{self, network},
     images::{ImageStore, PAUSE_IMAGE},
+    joining::{pin::CaPin, token::BootstrapToken},
     layout::{Cidr, Layout, Settings},
     machine,
+    pki::Pki,
     supervise::Lock,
 };
 use tokio_util::sync::CancellationToken;
@@ -22,6 +25,7 @@ use crate::{
         kubelet::{self, Options},
         proxy,
     },
+    joining::{Invitation, credentials},
     logging::LogFlags,
     node,
     supervisor::Supervisor,
@@ -34,9 +38,21 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 pub struct Flags {
     #[command(flatten)]
     data: DataFlags,
-    /// Where the API server is, and who this node is
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: PathBuf,
+    /// The API server of the cluster to join, as `argosy token create --print-join-command` prints it
+    #[arg(long, value_name = "URL", requires = "token", help_heading = "Joining")]
+    server: Option<String>,
+    /// The bootstrap token to join with; later starts do without
+    #[arg(long, requires = "server", help_heading = "Joining")]
+    token: Option<BootstrapToken>,
+    /// Hash of the cluster's authority: sha256:HEX
+    #[arg(long, value_name = "HASH", value_delimiter = ',', requires = "token", help_heading = "Joining")]
+    ca_cert_hash: Vec<CaPin>,
+    /// Trust whoever knows the token, without --ca-cert-hash
+    #[arg(long, requires = "token", conflicts_with = "ca_cert_hash", help_heading = "Joining")]
+    unsafe_skip_ca_verification: bool,
+    /// Where the API server is and who this node is, instead of joining
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["server", "token"])]
+    kubeconfig: Option<PathBuf>,
     /// Range of all pods' addresses
     #[arg(long, value_name = "CIDR", default_value = "10.244.0.0/16")]
     cluster_cidr: Cidr,
@@ -48,9 +64,10 @@ pub struct Flags {
 
 pub async fn run(flags: Flags, cancel: CancellationToken) -> anyhow::Result<()> {
     let layout = flags.data.layout()?;
-    let _lock = Lock::take(&layout.lock_file())?;
-    let client = clients::remote(&flags.kubeconfig, "argosy")?;
     let settings = settings(&flags)?;
+    let Some(joined) = cancel.run_until_cancelled(join(&flags, &layout, &settings)).await else { return Ok(()) };
+    let (kubeconfig, _lock) = joined?;
+    let client = clients::remote(&kubeconfig, "argosy")?;
     let kubelet = kubelet_config(&flags, &layout, &settings)?;
     let supervisor = Supervisor::new(cancel.child_token());
     if settings.runtime_endpoint.is_none() {
@@ -65,6 +82,32 @@ pub async fn run(flags: Flags, cancel: CancellationToken) -> anyhow::Result<()> 
     cancel.cancelled().await;
     supervisor.stop(STOP_LIMIT).await;
     Ok(())
+}
+
+/// The node's kubeconfig, got from the cluster where there is none yet. What can be found out without writing anything is
+/// found out before the data folder is made.
+async fn join(flags: &Flags, layout: &Layout, settings: &Settings) -> anyhow::Result<(PathBuf, Lock)> {
+    if let Some(kubeconfig) = &flags.kubeconfig {
+        return Ok((kubeconfig.clone(), Lock::take(&layout.lock_file())?));
+    }
+    let (name, invitation) = (&settings.node_name, invitation(flags)?);
+    credentials::check_folder(layout)?;
+    let bootstrap = credentials::prepare(layout, invitation.as_ref(), name, &SystemClock).await?;
+    let lock = Lock::take(&layout.lock_file())?;
+    credentials::keep(layout, bootstrap.as_ref(), invitation.as_ref(), name, &SystemClock).await?;
+    Ok((layout.kubeconfig("kubelet"), lock))
+}
+
+fn invitation(flags: &Flags) -> anyhow::Result<Option<Invitation>> {
+    let (Some(server), Some(token)) = (&flags.server, &flags.token) else { return Ok(None) };
+    if flags.ca_cert_hash.is_empty() && !flags.unsafe_skip_ca_verification {
+        bail!(
+            "--ca-cert-hash is needed: it says which cluster this is, and `argosy token create --print-join-command` prints it \
+             (--unsafe-skip-ca-verification does without, and trusts whoever knows the token)"
+        );
+    }
+    let server = server.trim_end_matches('/').to_owned();
+    Ok(Some(Invitation { server, token: token.clone(), pins: flags.ca_cert_hash.clone() }))
 }
 
 fn settings(flags: &Flags) -> anyhow::Result<Settings> {
@@ -91,6 +134,12 @@ fn kubelet_config(flags: &Flags, layout: &Layout, settings: &Settings) -> anyhow
     options.resolv_conf = options.resolv_conf.or_else(node::resolv_conf);
     if options.cluster_dns.is_empty() {
         options.cluster_dns.push(settings.dns_ip.to_string());
+    }
+    if flags.kubeconfig.is_none() {
+        options.cert_dir.get_or_insert_with(|| credentials::cert_dir(layout));
+        options.rotate_certificates.get_or_insert(true);
+        options.rotate_server_certificates.get_or_insert(options.tls_cert_file.is_none());
+        options.client_ca_file.get_or_insert_with(|| Pki::new(layout.pki_dir()).cert("ca"));
     }
     Ok(KubeletConfig { pod_logs_dir: layout.log_dir().join("pods"), ..options.into_config()? })
 }

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod bench;
+pub mod certs;
 pub mod deploy;
 pub mod dns;
 pub mod down;
@@ -13,6 +14,7 @@ pub mod nodes;
 pub mod server;
 pub mod status;
 pub mod store;
+pub mod token;
 pub mod topology;
 pub mod up;
 
@@ -54,6 +56,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Server(flags) => server::run(flags).await,
         Command::Background(flags) => server::run_in_background(flags).await,
         Command::Agent(flags) => component(&flags.log.clone(), |cancel| agent::run(*flags, cancel)).await,
+        Command::Token(command) => token::run(command).await,
+        Command::Certs(command) => certs::run(command),
         Command::Bench(command) => bench::run(command).await,
         Command::Store(command) => store::run(command).await,
         Command::Deploy(flags) => deploy::run(&flags),

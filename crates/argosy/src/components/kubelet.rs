@@ -1,16 +1,28 @@
 //! kubelet.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use client::{Client, apimachinery::pkg::api::resource::Quantity, kinds::core::v1::Taint};
+use client::{Client, Clock, SystemClock, apimachinery::pkg::api::resource::Quantity, kinds::core::v1::Taint};
 use cluster::machine;
-use kubelet::{Kubelet, KubeletConfig, Serving};
+use kubelet::{
+    Kubelet, KubeletConfig, Serving,
+    certificate::{
+        Purpose,
+        bootstrap::{Bootstrap, WAIT_LIMIT, is_still_valid},
+        store::CertificateStore,
+    },
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{kubelet_file::KubeletFile, kubelet_limits::LimitFlags, remote_client};
 use crate::{
+    clients,
     flags::{KeyValues, TaintFlag},
     logging::LogFlags,
     supervisor::Supervisor,
@@ -96,6 +108,15 @@ pub struct Options {
     /// Authorities whose client certificates are users
     #[arg(long)]
     pub client_ca_file: Option<PathBuf>,
+    /// Folder of the certificates that the kubelet asks for itself [default: /var/lib/kubelet/pki]
+    #[arg(long)]
+    pub cert_dir: Option<PathBuf>,
+    /// Replace the client certificate before it ends
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub rotate_certificates: Option<bool>,
+    /// Ask the cluster for the certificate to serve with, and replace it before it ends
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub rotate_server_certificates: Option<bool>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -103,6 +124,9 @@ pub struct Flags {
     /// Where the API server is, and who this is
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
+    /// A kubeconfig to ask for a client certificate with, while that of --kubeconfig is missing or has expired
+    #[arg(long)]
+    bootstrap_kubeconfig: Option<PathBuf>,
     #[command(flatten)]
     options: Options,
     #[command(flatten)]
@@ -111,8 +135,36 @@ pub struct Flags {
 
 /// The kubelet as a process of its own, until `cancel`.
 pub async fn run(flags: Flags, cancel: CancellationToken) -> anyhow::Result<()> {
+    let config = flags.options.into_config()?;
+    if let Some(bootstrap) = &flags.bootstrap_kubeconfig {
+        let Some(kubeconfig) = &flags.kubeconfig else {
+            bail!("--bootstrap-kubeconfig needs --kubeconfig: its result")
+        };
+        match cancel.run_until_cancelled(first_certificate(&config, bootstrap, kubeconfig)).await {
+            Some(outcome) => outcome?,
+            None => return Ok(()),
+        }
+    }
     let client = remote_client("kubelet", &flags.kubeconfig)?;
-    Ok(Kubelet::run(flags.options.into_config()?, client, cancel).await?)
+    Ok(Kubelet::run(config, client, cancel).await?)
+}
+
+/// Asks for a client certificate with the bootstrap kubeconfig, where there is none that is valid.
+async fn first_certificate(config: &KubeletConfig, bootstrap: &Path, kubeconfig: &Path) -> anyhow::Result<()> {
+    let name = || format!("--bootstrap-kubeconfig {}", bootstrap.display());
+    let task = Bootstrap {
+        node_name: config.node_name.clone(),
+        cert_dir: config.cert_dir.clone(),
+        kubeconfig: kubeconfig.to_owned(),
+        limit: WAIT_LIMIT,
+    };
+    // As upstream: what is no longer needed may be gone.
+    if is_still_valid(kubeconfig, SystemClock.now())? {
+        return Ok(());
+    }
+    let from = client::kubeconfig::load(bootstrap).with_context(name)?;
+    let client = Client::from_kubeconfig(&from, &clients::user_agent("kubelet")).with_context(name)?;
+    task.run(&client, &from, &SystemClock).await.with_context(name)
 }
 
 /// Runs the kubelet as a part of this process.
@@ -134,7 +186,12 @@ impl Options {
             None => KubeletFile::default(),
         };
         let default = KubeletConfig::default();
-        let serving = self.serving(&file)?;
+        let cert_dir = match self.cert_dir.as_deref().map(std::path::absolute) {
+            Some(dir) => dir.context("--cert-dir")?,
+            None => default.cert_dir,
+        };
+        let server_tls_bootstrap = self.rotate_server_certificates.or(file.server_tls_bootstrap).unwrap_or(false);
+        let serving = self.serving(&file, server_tls_bootstrap.then_some(&*cert_dir))?;
         let node_name = match self.hostname_override {
             Some(name) => name.trim().to_lowercase(),
             None => machine::node_name()?,
@@ -172,6 +229,9 @@ impl Options {
             } else {
                 self.allowed_unsafe_sysctls
             },
+            cert_dir,
+            rotate_certificates: self.rotate_certificates.or(file.rotate_certificates).unwrap_or(false),
+            server_tls_bootstrap,
             serving,
             ..KubeletConfig::default()
         };
@@ -179,11 +239,16 @@ impl Options {
         Ok(config)
     }
 
-    fn serving(&self, file: &KubeletFile) -> anyhow::Result<Option<Serving>> {
+    fn serving(&self, file: &KubeletFile, requested: Option<&Path>) -> anyhow::Result<Option<Serving>> {
         let certificate = self.tls_cert_file.as_ref().or(file.tls_cert_file.as_ref());
         let key = self.tls_private_key_file.as_ref().or(file.tls_private_key_file.as_ref());
         let authority = self.client_ca_file.as_ref().or(file.authentication.x509.client_ca_file.as_ref());
+        let own = requested.map(|dir| CertificateStore::new(dir, Purpose::Serving).current_path());
+        let (certificate, key) = if own.is_some() { (own.as_ref(), own.as_ref()) } else { (certificate, key) };
         let (certificate, key, client_ca_file) = match (certificate, key, authority) {
+            (_, _, None) if own.is_some() => {
+                bail!("--rotate-server-certificates (serverTLSBootstrap) needs --client-ca-file")
+            }
             (None, None, _) => return Ok(None),
             (Some(certificate), Some(key), Some(authority)) => (certificate, key, authority),
             _ => bail!("serving needs all of --tls-cert-file, --tls-private-key-file and --client-ca-file"),

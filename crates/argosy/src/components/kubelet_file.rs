@@ -47,6 +47,9 @@ pub struct KubeletFile {
     pub seccomp_default: Option<bool>,
     pub container_runtime_endpoint: Option<String>,
     pub pod_logs_dir: Option<PathBuf>,
+    pub rotate_certificates: Option<bool>,
+    #[serde(rename = "serverTLSBootstrap")]
+    pub server_tls_bootstrap: Option<bool>,
     #[serde(flatten)]
     pub limits: LimitFields,
     #[serde(flatten)]
@@ -118,10 +121,11 @@ mod tests {
     fn what_upstream_calls_a_field_is_read() {
         let text = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nclusterDNS: [10.96.0.10]\n\
                     cgroupsPerQOS: false\nauthentication: {x509: {clientCAFile: /ca.crt}}\nregisterWithTaints:\n\
-                    - {key: a, effect: NoSchedule}\nsystemReserved: {cpu: 100m}\n";
+                    - {key: a, effect: NoSchedule}\nsystemReserved: {cpu: 100m}\nserverTLSBootstrap: true\n";
         let file = KubeletFile::parse(text).expect("valid");
         assert_eq!(file.cluster_dns, ["10.96.0.10"]);
         assert_eq!(file.cgroups_per_qos, Some(false));
+        assert_eq!(file.server_tls_bootstrap, Some(true));
         assert_eq!(file.authentication.x509.client_ca_file, Some("/ca.crt".into()));
         assert_eq!(file.register_with_taints[0].effect, "NoSchedule");
         assert_eq!(file.system_reserved.expect("reserved")["cpu"], "100m");

@@ -8,6 +8,7 @@ mod faults;
 mod flags;
 mod harness;
 mod hostile;
+mod joining;
 mod kill;
 mod layout;
 mod layouts;

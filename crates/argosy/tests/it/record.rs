@@ -182,7 +182,8 @@ async fn read(
         match tokio::time::timeout(PATIENCE, client.raw(Method::GET, &path, None, Bytes::new())).await {
             Ok(Ok(answer)) => return Ok(Some(state(&serde_json::from_slice(&answer).expect("JSON")))),
             Ok(Err(error)) if error.is_not_found() => return Ok(None),
-            _ => {
+            failed => {
+                println!("a second try failed as well: {failed:?}");
                 shared.failed_twice[number].fetch_add(1, Ordering::Relaxed);
                 *client = open(file);
             }

@@ -7,7 +7,7 @@ use rcgen::{
 };
 
 use super::inspect::{self, Facts};
-use super::{Authority, CertSpec, Pki, PkiError, Reason, San};
+use super::{Authority, CertSpec, Pki, PkiError, Reason, San, Usage};
 use crate::files;
 
 const DAY_S: u64 = 24 * 3600;
@@ -63,6 +63,19 @@ pub(super) fn ensure_authority(
     Ok((LoadedAuthority { facts, issuer }, reason))
 }
 
+/// An authority that is there with its key; `None` where one of the two is not.
+pub(super) fn load_authority(pki: &Pki, authority: Authority) -> Result<Option<LoadedAuthority>, PkiError> {
+    let (cert, key) = (pki.cert(authority.name()), pki.key(authority.name()));
+    let (Some(pem), Some(key_pem)) = (files::read_optional(&cert)?, files::read_optional(&key)?) else {
+        return Ok(None);
+    };
+    let key = parse_key(&key_pem).map_err(|source| PkiError::Key { path: key, source })?;
+    let facts = inspect::facts(&pem).ok_or(PkiError::Certificate { path: cert })?;
+    let issue_error = |source| PkiError::Issue { name: authority.name().to_owned(), source };
+    let issuer = Issuer::from_ca_cert_pem(&String::from_utf8_lossy(&pem), key).map_err(issue_error)?;
+    Ok(Some(LoadedAuthority { facts, issuer }))
+}
+
 fn authority_params(authority: Authority, now: SystemTime) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = subject(authority.common_name(), None);
@@ -77,21 +90,48 @@ fn authority_params(authority: Authority, now: SystemTime) -> CertificateParams 
 /// Makes a new key and a certificate for it. The key is written first: a crash in between leaves a pair that does not
 /// fit, which the next start replaces.
 pub(super) fn issue(pki: &Pki, spec: &CertSpec, authority: &LoadedAuthority, now: SystemTime) -> Result<(), PkiError> {
-    let issue_error = |source| PkiError::Issue { name: spec.name.to_owned(), source };
+    let subject = subject(&spec.common_name, spec.organization);
+    sign_new(pki, spec.name, subject, &spec.sans, spec.usages, authority, now)
+}
+
+/// The same for what a certificate that is there says.
+pub(super) fn reissue(
+    pki: &Pki,
+    name: &str,
+    old: &Facts,
+    authority: &LoadedAuthority,
+    now: SystemTime,
+) -> Result<(), PkiError> {
+    let usages = [(old.client, Usage::Client), (old.serving, Usage::Serving)];
+    let usages: Vec<Usage> = usages.into_iter().filter(|(has, _)| *has).map(|(_, usage)| usage).collect();
+    let subject = subject(&old.common_name, old.organizations.first().map(String::as_str));
+    sign_new(pki, name, subject, &old.sans, &usages, authority, now)
+}
+
+fn sign_new(
+    pki: &Pki,
+    name: &str,
+    subject: DistinguishedName,
+    sans: &[San],
+    usages: &[Usage],
+    authority: &LoadedAuthority,
+    now: SystemTime,
+) -> Result<(), PkiError> {
+    let issue_error = |source| PkiError::Issue { name: name.to_owned(), source };
     let mut params = CertificateParams::default();
-    params.distinguished_name = subject(&spec.common_name, spec.organization);
-    params.subject_alt_names = spec.sans.iter().map(san_type).collect::<Result<_, _>>().map_err(issue_error)?;
+    params.distinguished_name = subject;
+    params.subject_alt_names = sans.iter().map(san_type).collect::<Result<_, _>>().map_err(issue_error)?;
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = spec.usages.iter().map(|u| u.purpose()).collect();
+    params.extended_key_usages = usages.iter().map(|u| u.purpose()).collect();
     params.use_authority_key_identifier_extension = true;
     let end = (now + Duration::from_secs(CERTIFICATE_DAYS * DAY_S))
         .min(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(authority.facts.not_after).unwrap_or(0)));
     params.not_before = (now - BACKDATE).into();
     params.not_after = end.into();
-    let key = new_key(pki, spec.name)?;
+    let key = new_key(pki, name)?;
     let cert = params.signed_by(&key, &authority.issuer).map_err(issue_error)?;
-    files::write_atomic(&pki.cert(spec.name), cert.pem().as_bytes(), 0o644)?;
+    files::write_atomic(&pki.cert(name), cert.pem().as_bytes(), 0o644)?;
     Ok(())
 }
 

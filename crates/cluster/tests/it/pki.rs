@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use cluster::layout::Layout;
 use cluster::pki::{
-    CsrPolicy, Identity, KubeconfigTarget, Pki, PkiError, Reason, Roles, San, SignError, Signer, Usage,
-    write_kubeconfigs,
+    CsrPolicy, Identity, KubeconfigTarget, Pki, PkiError, Reason, RenewError, Roles, San, SignError, Signer, State,
+    Usage, write_kubeconfigs,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -247,4 +247,45 @@ fn requests_are_signed_by_the_rules_of_their_signer() {
         let outcome = signer.sign(malformed, CsrPolicy::Any, &[Usage::Client], DAY, now);
         assert!(matches!(outcome, Err(SignError::Malformed)), "{outcome:?}");
     }
+}
+
+#[test]
+fn a_renewed_certificate_is_for_the_same_and_reaches_the_kubeconfigs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let layout = Layout::new(folder.path());
+    let pki = Pki::new(layout.pki_dir());
+    let then = SystemTime::now() - 345 * DAY;
+    pki.ensure(&identity([192, 0, 2, 7]), then).expect("made");
+    let target = KubeconfigTarget { cluster: "c".into(), server: "https://192.0.2.7:6443".into() };
+    write_kubeconfigs(&layout, &pki, &target, None).expect("written");
+    let state = |name: &str| {
+        let all = pki.survey(SystemTime::now()).expect("a survey");
+        all.into_iter().find(|survey| survey.name == name).expect("there").state
+    };
+    assert_eq!((state("ca"), state("admin"), state("apiserver")), (State::Good, State::Expiring, State::Expiring));
+    let names = |text: String| {
+        text.lines().filter(|line| line.contains("DNS:") || line.contains("Subject:")).collect::<String>()
+    };
+    let (old, old_names) = (fs::read(layout.kubeconfig("admin")).expect("there"), names(text(&pki.cert("apiserver"))));
+
+    for name in ["admin", "apiserver"] {
+        pki.renew(name, layout.root(), SystemTime::now()).expect("renewed");
+        assert_eq!(state(name), State::Good, "{name}");
+        let verified =
+            openssl(&["verify", "-CAfile", &pki.cert("ca").to_string_lossy(), &pki.cert(name).to_string_lossy()]);
+        assert!(verified.0, "{}", verified.1);
+    }
+    assert_eq!(names(text(&pki.cert("apiserver"))), old_names);
+    assert_ne!(fs::read(layout.kubeconfig("admin")).expect("there"), old);
+    let rewritten = fs::read(layout.kubeconfig("admin")).expect("there");
+    write_kubeconfigs(&layout, &pki, &target, None).expect("written");
+    assert_eq!(fs::read(layout.kubeconfig("admin")).expect("there"), rewritten, "as a start would write it");
+
+    let refused = |name: &str| pki.renew(name, layout.root(), SystemTime::now()).expect_err(name);
+    assert!(matches!(refused("ca"), RenewError::Authority { .. }));
+    assert!(matches!(refused("../x"), RenewError::Unknown { .. }));
+    fs::remove_file(pki.key("ca")).expect("removed");
+    assert!(matches!(refused("admin"), RenewError::Foreign { .. }));
+    fs::write(pki.cert("admin"), "nothing").expect("written");
+    assert_eq!(state("admin"), State::Unreadable);
 }
