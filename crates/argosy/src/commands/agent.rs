@@ -1,23 +1,27 @@
 //! `argosy agent`: this machine as a node of a cluster whose API server runs elsewhere.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use ::kubelet::KubeletConfig;
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
-use client::{Client, SystemClock, kinds::core::v1::Node};
+use client::{Client, SystemClock};
 use cluster::{
-    containerd::{self, network},
+    containerd, files,
     images::{ImageStore, PAUSE_IMAGE},
     joining::{pin::CaPin, token::BootstrapToken},
     layout::{Cidr, Layout, Settings},
     machine,
     pki::Pki,
-    supervise::Lock,
+    supervise::{self, Lock, Process, SUPERVISOR},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::DataFlags;
+use super::{DataFlags, network};
 use crate::{
     cli::TOOLS,
     clients,
@@ -67,18 +71,34 @@ pub async fn run(flags: Flags, cancel: CancellationToken) -> anyhow::Result<()> 
     let settings = settings(&flags)?;
     let Some(joined) = cancel.run_until_cancelled(join(&flags, &layout, &settings)).await else { return Ok(()) };
     let (kubeconfig, _lock) = joined?;
-    let client = clients::remote(&kubeconfig, "argosy")?;
-    let kubelet = kubelet_config(&flags, &layout, &settings)?;
+    // What `argosy down` goes by, when the node is to be taken off the machine.
+    settings.save(&layout)?;
+    let pid_file = layout.pid_file(SUPERVISOR);
+    supervise::write_pid_file(&pid_file, &Process::current().context("this process is not in /proc")?)?;
+    let outcome = run_node(&flags, &layout, &settings, &kubeconfig, cancel).await;
+    files::remove(&pid_file)?;
+    outcome
+}
+
+async fn run_node(
+    flags: &Flags,
+    layout: &Layout,
+    settings: &Settings,
+    kubeconfig: &Path,
+    cancel: CancellationToken,
+) -> anyhow::Result<()> {
+    let client = clients::remote(kubeconfig, "argosy")?;
+    let kubelet = kubelet_config(flags, layout, settings)?;
     let supervisor = Supervisor::new(cancel.child_token());
     if settings.runtime_endpoint.is_none() {
-        let started = containerd::start(&layout, PAUSE_IMAGE).await?;
+        let started = containerd::start(layout, PAUSE_IMAGE).await?;
         let store = ImageStore { cri: &started.cri, socket: layout.containerd_socket() };
-        store.ensure_built_in(&layout, &TOOLS).await?;
-        node::keep_containerd(&supervisor, &layout, started);
-        keep_network(&supervisor, &layout, settings.clone(), client.clone());
+        store.ensure_built_in(layout, &TOOLS).await?;
+        node::keep_containerd(&supervisor, layout, started);
+        keep_network(&supervisor, layout, settings.clone(), client.clone());
     }
     kubelet::keep(&supervisor, kubelet, client.clone());
-    proxy::keep(&supervisor, proxy::config(&settings)?, client);
+    proxy::keep(&supervisor, proxy::config(settings)?, client);
     cancel.cancelled().await;
     supervisor.stop(STOP_LIMIT).await;
     Ok(())
@@ -121,6 +141,8 @@ fn settings(flags: &Flags) -> anyhow::Result<Settings> {
     };
     let mut settings = Settings::new(name, address);
     settings.cluster_cidr = flags.cluster_cidr;
+    // Its own part is what the controllers give it.
+    settings.pod_cidr = flags.cluster_cidr;
     settings.runtime_endpoint = flags.kubelet.container_runtime_endpoint.clone();
     Ok(settings)
 }
@@ -144,33 +166,11 @@ fn kubelet_config(flags: &Flags, layout: &Layout, settings: &Settings) -> anyhow
     Ok(KubeletConfig { pod_logs_dir: layout.log_dir().join("pods"), ..options.into_config()? })
 }
 
-/// Sets the pod network up once the controllers have given this node its part of the addresses.
+/// Sets the pod network up once the controllers have given this node its part of the addresses, and keeps it.
 fn keep_network(supervisor: &Supervisor, layout: &Layout, settings: Settings, client: Client) {
     let layout = layout.clone();
     supervisor.run("pod network", move |cancel: CancellationToken| {
         let (layout, settings, client) = (layout.clone(), settings.clone(), client.clone());
-        async move {
-            let Some(range) = cancel.run_until_cancelled(pod_cidr(&client, &settings.node_name)).await else {
-                return Ok(());
-            };
-            let range = range?;
-            let settings = Settings { pod_cidr: range, ..settings };
-            network::write_conflist(&layout, &settings, range)?;
-            network::set_up(&settings, range).await?;
-            tracing::info!(%range, "pod network is up");
-            cancel.cancelled().await;
-            Ok(())
-        }
+        async move { network::keep(&layout, &settings, client, &settings.node_name, cancel).await }
     });
-}
-
-async fn pod_cidr(client: &Client, name: &str) -> anyhow::Result<Cidr> {
-    const PAUSE: Duration = Duration::from_millis(500);
-    loop {
-        let found = client.all::<Node>().find(name).await?;
-        if let Some(range) = found.and_then(|node| node.spec).and_then(|spec| spec.pod_cidr) {
-            return Ok(range.parse()?);
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
 }

@@ -5,7 +5,7 @@
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
-use client::{InformerFactory, Kind, kinds::core::v1::Node};
+use client::{Client, InformerFactory, Kind, kinds::core::v1::Node};
 use cluster::{
     containerd::network,
     layout::{Cidr, Layout, Settings},
@@ -48,7 +48,18 @@ pub async fn run(flags: Flags, cancel: CancellationToken) -> anyhow::Result<()> 
         Some(settings) => settings,
         None => Settings { cluster_cidr: flags.cluster_cidr, ..Settings::new(&*name, machine::node_ip()?) },
     };
-    let factory = InformerFactory::new(clients::remote(&flags.kubeconfig, "argosy-network")?);
+    keep(&layout, &settings, clients::remote(&flags.kubeconfig, "argosy-network")?, &name, cancel).await
+}
+
+/// Makes and keeps the pod network of the node `name`, until `cancel`.
+pub async fn keep(
+    layout: &Layout,
+    settings: &Settings,
+    client: Client,
+    name: &str,
+    cancel: CancellationToken,
+) -> anyhow::Result<()> {
+    let factory = InformerFactory::new(client);
     let nodes = factory.informer::<Node>();
     let changed = Arc::new(Notify::new());
     let tell = changed.clone();
@@ -57,11 +68,11 @@ pub async fn run(flags: Flags, cancel: CancellationToken) -> anyhow::Result<()> 
     cancel.run_until_cancelled(factory.wait_for_sync()).await;
     let mut own = None;
     while !cancel.is_cancelled() {
-        let plan = Plan::new(&name, &nodes.list());
+        let plan = Plan::new(name, &nodes.list());
         if plan.own != own
             && let Some(range) = plan.own
         {
-            set_up(&layout, &settings, range).await?;
+            set_up(layout, settings, range).await?;
             own = Some(range);
         }
         if routes::apply(&plan.routes).await? {

@@ -28,11 +28,17 @@ impl Layout {
     }
 
     pub fn argosy(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("the binary runs")
+    }
+
+    /// The binary on this cluster's data folder.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_argosy"));
         // Behind the command: what follows `--` is not ours.
         let (own, rest) =
             arguments.split_at(arguments.iter().position(|word| *word == "--").unwrap_or(arguments.len()));
-        command.args(own).arg("--data-dir").arg(&self.dir).args(rest).output().expect("the binary runs")
+        command.args(own).arg("--data-dir").arg(&self.dir).args(rest);
+        command
     }
 
     /// Succeeds, or shows what was said.

@@ -84,7 +84,47 @@ fn from_up_to_down(shape: &str, masters: usize, nodes: usize) {
         text(&layout.try_kubectl(&by_name)).contains("Hello from").then_some(())
     });
     assert!(layout.kubectl(&format!("logs {pod}")).contains("answering on port"));
+    if shape == "single" {
+        a_machine_joins_by_token(&layout);
+    }
     ends_without_a_trace(&layout);
+}
+
+/// On the network of the master, which is no node here.
+fn a_machine_joins_by_token(layout: &Layout) {
+    let dir = layout.dir.join("joined");
+    let (dir, binary) = (dir.to_string_lossy(), env!("CARGO_BIN_EXE_argosy"));
+    let command = layout.must(&["token", "create", "--print-join-command"]);
+    let words: Vec<&str> = command.split_whitespace().skip(1).collect();
+    let wrong = words
+        .iter()
+        .map(|word| if word.contains('.') && !word.contains(':') { "abcdef.0123456789abcdef" } else { word });
+    let run = |words: Vec<&str>| {
+        let own = ["--data-dir", &dir, "--hostname-override=joined", "--cgroup-root=/argosy-test-joined"];
+        let eviction = "--eviction-hard=memory.available<50Mi";
+        let command = [&["node", "exec", "master-1", "--", binary], &words[..], &own, &[eviction]].concat();
+        layout.command(&command)
+    };
+    let refused = run(wrong.collect()).output().expect("it runs");
+    assert!(!refused.status.success() && text(&refused).contains("token"), "{}", text(&refused));
+    assert!(!layout.dir.join("joined").exists(), "nothing half-done is left behind");
+
+    let log = fs::File::create(layout.dir.join("joined.log")).expect("a log");
+    let mut agent = run(words).stderr(log).spawn().expect("it runs");
+    eventually("the machine joins", Duration::from_secs(60), || {
+        let ended = agent.try_wait().expect("waited");
+        assert!(ended.is_none(), "{}", fs::read_to_string(layout.dir.join("joined.log")).expect("a log"));
+        layout.try_kubectl("wait node/joined --for=condition=Ready --timeout=1s").status.success().then_some(())
+    });
+    layout.kubectl("rollout status daemonset/hello --timeout=60s");
+    // Through the certificate that the cluster gave it to serve with.
+    eventually("its pod can be asked", Duration::from_secs(30), || {
+        let pods = "get pods -l app=hello --field-selector=spec.nodeName=joined -o jsonpath={.items[0].metadata.name}";
+        let pod = layout.kubectl(pods);
+        text(&layout.try_kubectl(&format!("logs {pod}"))).contains("answering on port").then_some(())
+    });
+    layout.must(&["node", "exec", "master-1", "--", binary, "down", "--purge", "--data-dir", &dir]);
+    assert!(agent.wait().expect("waited").success());
 }
 
 /// From a node, through the Service, until each of its pods has answered.

@@ -24,6 +24,8 @@ const OBJECTS: usize = 4;
 /// A request or a watch without a word for this long is given up, and tried again on a connection of its own.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(50);
+/// Upstream's servers ask for a second.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 /// One state of one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -178,12 +180,12 @@ async fn read(
     name: &str,
 ) -> Result<Option<State>, ()> {
     let path = format!("{MAPS}/{name}");
+    tokio::time::sleep(RETRY_AFTER).await;
     while !shared.stop.load(Ordering::Relaxed) {
         match tokio::time::timeout(PATIENCE, client.raw(Method::GET, &path, None, Bytes::new())).await {
             Ok(Ok(answer)) => return Ok(Some(state(&serde_json::from_slice(&answer).expect("JSON")))),
             Ok(Err(error)) if error.is_not_found() => return Ok(None),
-            failed => {
-                println!("a second try failed as well: {failed:?}");
+            _ => {
                 shared.failed_twice[number].fetch_add(1, Ordering::Relaxed);
                 *client = open(file);
             }
