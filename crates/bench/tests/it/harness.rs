@@ -87,6 +87,7 @@ impl Harness {
 fn certificates(layout: &Layout, port: u16) -> Pki {
     let pki = Pki::new(layout.pki_dir());
     let identity = pki::Identity {
+        roles: pki::Roles::ALL_IN_ONE,
         node_name: "node".into(),
         node_ips: vec![Ipv4Addr::LOCALHOST.into()],
         kubernetes_service_ip: Ipv4Addr::new(10, 96, 0, 1).into(),
