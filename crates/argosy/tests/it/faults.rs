@@ -7,7 +7,7 @@ use crate::{
     contest::{Contest, violations},
     harness::{eventually, text},
     layout::Layout,
-    record::{Record, list},
+    record::{Again, Record, list},
 };
 
 /// With one member gone the API answers writes again within this time.
@@ -43,9 +43,9 @@ fn whatever_ends_nothing_is_lost() {
     let mut slowest = Vec::new();
     let mut survive = |what: String, fault: &dyn Fn()| {
         fault();
-        let took = record.until_writing(BALANCED, LATEST);
-        println!("{what}: every writer writes again after {took:?}");
-        slowest.push((took, what));
+        let Again { first, all } = record.until_writing(BALANCED, LATEST);
+        println!("{what}: the API answers writes after {first:?}, every writer writes again after {all:?}");
+        slowest.push((first, what));
     };
     for process in ["etcd", "kube-apiserver"] {
         for master in &masters {
@@ -74,6 +74,7 @@ fn whatever_ends_nothing_is_lost() {
         layout.must(&["node", "heal", master]);
         layout.until_whole(WHOLE);
     }
+    a_full_disk(&layout, &record, &masters[1]);
     rolls(&layout, &record, &masters);
     workers_go_on(&layout);
     another_leads(&layout);
@@ -97,6 +98,70 @@ fn whatever_ends_nothing_is_lost() {
 /// How often each container was started again.
 fn restarts(layout: &Layout) -> String {
     layout.kubectl("get pods -l app=hello -o jsonpath={range.items[*]}{.metadata.name}={.status.containerStatuses[0].restartCount};{end}")
+}
+
+/// etcd's folder of one master as a disk of its own, small enough to be filled.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(folder: PathBuf) -> SmallDisk {
+        let kept = folder.with_extension("kept");
+        std::fs::rename(&folder, &kept).expect("moved");
+        std::fs::create_dir(&folder).expect("made");
+        run("mount", &["-t", "tmpfs", "-o", "size=400m,mode=0700", "tmpfs", &folder.to_string_lossy()]);
+        run("cp", &["-a", &format!("{}/.", kept.display()), &folder.to_string_lossy()]);
+        SmallDisk(folder)
+    }
+
+    /// Leaves not a byte.
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.0.join("filler")).expect("created");
+        let block = vec![0; 1 << 16];
+        while std::io::Write::write_all(&mut file, &block).is_ok() {}
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.0.join("filler")).expect("removed");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Whatever still has files open there lets go of it later.
+        run("umount", &["--lazy", &self.0.to_string_lossy()]);
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let status = std::process::Command::new(program).args(arguments).status().expect("it runs");
+    assert!(status.success(), "{program} {arguments:?}");
+}
+
+fn a_full_disk(layout: &Layout, record: &Record, master: &str) {
+    layout.must(&["node", "stop", master]);
+    let disk = SmallDisk::mount(layout.dir.join("hosts").join(master).join("etcd"));
+    layout.must(&["node", "start", master]);
+    layout.until_whole(WHOLE);
+    disk.fill();
+    // etcd writes into room that it has set aside, and notices when that ends: with the next file of its log at the latest.
+    layout.kill(master, "etcd");
+    for _ in 0..3 {
+        let took = record.until_writing(BALANCED, LATEST);
+        println!("{master} with a full disk: every writer writes after {:?}", took.all);
+        crate::harness::pause(Duration::from_secs(1));
+    }
+    disk.free();
+    layout.until_whole(WHOLE);
+    layout.must(&["node", "stop", master]);
+    let folder = disk.0.clone();
+    let back = folder.with_extension("kept");
+    std::fs::remove_dir_all(&back).expect("removed");
+    run("cp", &["-a", &folder.to_string_lossy(), &back.to_string_lossy()]);
+    drop(disk);
+    std::fs::remove_dir(&folder).expect("empty again");
+    std::fs::rename(&back, &folder).expect("moved back");
+    layout.must(&["node", "start", master]);
+    layout.until_whole(WHOLE);
 }
 
 /// One master after the other ends in order and comes back, as with a new binary: whoever tries once more notices nothing.

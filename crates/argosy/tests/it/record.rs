@@ -51,6 +51,13 @@ pub struct Record {
     watchers: Vec<JoinHandle<Vec<State>>>,
 }
 
+/// How long it took after a fault until writes were answered again.
+#[derive(Clone, Copy, Debug)]
+pub struct Again {
+    pub first: Duration,
+    pub all: Duration,
+}
+
 /// What was recorded.
 pub struct Recorded {
     pub acknowledged: Vec<State>,
@@ -88,16 +95,20 @@ impl Record {
         Record { runtime, shared, writers, watchers }
     }
 
-    /// Waits until each of the first `writers` has had a write acknowledged that it began after this call. Returns how long
-    /// that took.
-    pub fn until_writing(&self, writers: usize, limit: Duration) -> Duration {
+    /// Waits until each of the first `writers` has had a write acknowledged that it began after this call.
+    pub fn until_writing(&self, writers: usize, limit: Duration) -> Again {
         let now = Instant::now();
         let from = u64::try_from((now - self.shared.begin).as_millis()).expect("a short test");
+        let mut first = None;
         crate::harness::eventually("every writer writes again", limit, || {
-            let writes = |newest: &AtomicU64| newest.load(Ordering::Relaxed) > from;
-            self.shared.acknowledged_ms[..writers].iter().all(writes).then_some(())
+            let writes = |newest: &&AtomicU64| newest.load(Ordering::Relaxed) > from;
+            let count = self.shared.acknowledged_ms[..writers].iter().filter(writes).count();
+            if count > 0 {
+                first.get_or_insert(now.elapsed());
+            }
+            (count == writers).then_some(())
         });
-        now.elapsed()
+        Again { first: first.unwrap_or_default(), all: now.elapsed() }
     }
 
     /// How often requests of the first `writers` failed that were tried a second time.

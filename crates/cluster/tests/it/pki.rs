@@ -116,7 +116,7 @@ fn only_what_no_longer_fits_is_issued_again() {
         list.into_iter().map(|(n, _)| n).collect::<Vec<_>>()
     };
     let reissued = names(pki.ensure(&moved, start).expect("re-issued"), Reason::Names);
-    assert_eq!(reissued, ["apiserver", "kubelet", "components"]);
+    assert_eq!(reissued, ["apiserver", "components", "kubelet"]);
 
     fs::remove_file(pki.cert("admin")).expect("removed");
     assert_eq!(names(pki.ensure(&moved, start).expect("made"), Reason::Missing), ["admin"]);

@@ -137,7 +137,7 @@ impl Client {
     pub async fn revision(&self) -> Result<u64, Denial> {
         let key = self.options.keys().theirs_of(&format!("{}/", self.options.replaces))?;
         let range = proto::RangeRequest { key, count_only: true, ..Default::default() };
-        let answer: proto::RangeResponse = self.read(RANGE, range, self.options.timeouts.request).await?;
+        let answer: proto::RangeResponse = self.read(RANGE, range, self.options.timeouts.read).await?;
         Ok(revision_of(answer.header))
     }
 

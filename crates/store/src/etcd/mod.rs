@@ -85,6 +85,9 @@ impl std::fmt::Debug for User {
 pub struct Timeouts {
     /// To connect to one member and hear who it is.
     pub connect: Duration,
+    /// For one member to answer a read of one key. Shorter than for writes, as another member can be asked: etcd before 3.5
+    /// can lose a read that comes while a leader is elected, and then answers after seven seconds only.
+    pub read: Duration,
     /// For one member to answer.
     pub request: Duration,
     /// For one member to answer a list.
@@ -97,6 +100,7 @@ impl Default for Timeouts {
     fn default() -> Timeouts {
         Timeouts {
             connect: Duration::from_secs(2),
+            read: Duration::from_secs(2),
             request: Duration::from_secs(4),
             list: Duration::from_secs(30),
             patience: Duration::from_secs(6),
@@ -288,7 +292,7 @@ impl Etcd {
         let key = self.keys.theirs_of(&format!("{}/", self.client.options.replaces))?;
         let request = proto::RangeRequest { key, revision: signed(revision.0), count_only: true, ..Default::default() };
         let answer: Result<proto::RangeResponse, Denial> =
-            self.client.read(RANGE, request, self.client.options.timeouts.request).await;
+            self.client.read(RANGE, request, self.client.options.timeouts.read).await;
         match answer {
             Ok(answer) => Ok(Revision(revision_of(answer.header))),
             Err(Denial::Refused(failure)) if failure.code == Code::OutOfRange => Err(self.out_of_range(revision).await),
@@ -344,8 +348,7 @@ fn signed(number: u64) -> i64 {
 impl Store for Etcd {
     async fn get(&self, key: &str) -> Result<Option<Entry>> {
         let request = proto::RangeRequest { key: self.keys.theirs_of(key)?, ..Default::default() };
-        let answer: proto::RangeResponse =
-            self.client.read(RANGE, request, self.client.options.timeouts.request).await?;
+        let answer: proto::RangeResponse = self.client.read(RANGE, request, self.client.options.timeouts.read).await?;
         Ok(answer.kvs.into_iter().next().and_then(|kv| self.entry(kv)))
     }
 

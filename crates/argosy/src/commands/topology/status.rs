@@ -101,7 +101,8 @@ async fn show(hosts: &Hosts<'_>, host: &Host, seen: &Seen) -> anyhow::Result<boo
         let ready = seen.ready.get(&host.name).copied().unwrap_or_default();
         good &= ready;
         let pods = seen.pods.get(&host.name).copied().unwrap_or_default();
-        boxes.push(format!("{}, {pods} pods", if ready { "node Ready" } else { "node not Ready" }));
+        let plural = if pods == 1 { "" } else { "s" };
+        boxes.push(format!("{}, {pods} pod{plural}", if ready { "node Ready" } else { "node not Ready" }));
     }
     let lab = hosts.lab();
     let place = match (hosts.is_running(host)?, lab.is_connected(host)) {

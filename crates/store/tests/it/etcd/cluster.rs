@@ -170,6 +170,7 @@ impl Cluster {
             // A machine that is busy with other tests is slow; those that are about time have their own.
             timeouts: Timeouts {
                 connect: Duration::from_secs(5),
+                read: Duration::from_secs(10),
                 request: Duration::from_secs(10),
                 patience: Duration::from_secs(20),
                 ..Timeouts::default()

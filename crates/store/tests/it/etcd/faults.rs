@@ -211,7 +211,12 @@ fn put(event: &Event) -> (Revision, Bytes) {
 
 async fn cluster_store(cluster: &Cluster) -> Arc<Etcd> {
     let options = EtcdOptions { replaces: String::new(), ..cluster.options() };
-    let timeouts = Timeouts { connect: Duration::from_secs(1), request: Duration::from_secs(2), ..options.timeouts };
+    let timeouts = Timeouts {
+        connect: Duration::from_secs(1),
+        read: Duration::from_secs(2),
+        request: Duration::from_secs(2),
+        ..options.timeouts
+    };
     Arc::new(Etcd::connect(EtcdOptions { timeouts, ..options }).await.unwrap())
 }
 
@@ -283,7 +288,7 @@ async fn without_a_majority_writes_are_refused_within_a_bound_and_come_back_by_t
     let cluster = Cluster::three();
     let options = EtcdOptions { replaces: String::new(), ..cluster.options() };
     let patience = Duration::from_secs(1);
-    let timeouts = Timeouts { connect: patience, request: patience, patience, ..options.timeouts };
+    let timeouts = Timeouts { connect: patience, read: patience, request: patience, patience, ..options.timeouts };
     cluster_store(&cluster).await;
     let store = Etcd::connect(EtcdOptions { timeouts, ..options }).await.unwrap();
     let mut last = store.create("/a", Bytes::from_static(b"0"), None).await.unwrap();
