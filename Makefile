@@ -55,8 +55,10 @@ test: setup-tests
 	cargo test --workspace --locked
 	$(MAKE) --no-print-directory test-e2e
 
+# Faults come last and alone: how fast a cluster of three masters recovers says nothing while four others are started.
 test-e2e: setup-tests
-	$(if $(SUDO),sudo -E) env "PATH=$$PATH" cargo test --locked -p argosy --test it
+	$(if $(SUDO),sudo -E) env "PATH=$$PATH" cargo test --locked -p argosy --test it -- --skip faults::
+	$(if $(SUDO),sudo -E) env "PATH=$$PATH" cargo test --locked -p argosy --test it -- faults:: --nocapture
 
 lint:
 	cargo fmt --all --check

@@ -15,7 +15,7 @@ pub enum Error {
     #[error("{0}")]
     Transport(#[from] TransportError),
     /// No way to the server could be made of the configuration.
-    #[error("{0}")]
+    #[error(transparent)]
     Kubeconfig(#[from] KubeconfigError),
     /// An answer that is not what was asked for.
     #[error("cannot decode {what}: {message}")]

@@ -18,13 +18,13 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 #[derive(Debug, thiserror::Error)]
 pub enum KubeconfigError {
-    #[error("cannot read kubeconfig {}: {source}", path.display())]
+    #[error("cannot read kubeconfig {}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("cannot parse kubeconfig {}: {source}", path.display())]
+    #[error("cannot parse kubeconfig {}", path.display())]
     Parse { path: PathBuf, source: Box<serde_saphyr::Error> },
     #[error("kubeconfig has no {what} {name:?}")]
     Missing { what: &'static str, name: String },
-    #[error("kubeconfig: {field} is not base64: {source}")]
+    #[error("kubeconfig: {field} is not base64")]
     Base64 { field: &'static str, source: base64::DecodeError },
     #[error("kubeconfig: server {server:?} is not an https URL of a host without path")]
     Server { server: String },
