@@ -4,12 +4,17 @@ use std::{
     fs,
     path::PathBuf,
     process::{Command, Output},
+    sync::{PoisonError, RwLock},
     time::Duration,
 };
 
 use serde_json::Value;
 
 use crate::harness::{eventually, kubectls, text};
+
+/// Held for reading while a cluster finds a network, and for writing from the end of one until nothing of it was seen to
+/// be left: a network that is free again is the next one's.
+pub static NETWORKS: RwLock<()> = RwLock::new(());
 
 pub struct Layout {
     pub dir: PathBuf,
@@ -22,7 +27,9 @@ impl Layout {
         layout.argosy(&["down", "--purge", "--grace=0"]);
         // The disk of a machine that tests run on is as full as it is.
         let eviction = "--eviction-hard=memory.available<50Mi";
+        let claiming = NETWORKS.read().unwrap_or_else(PoisonError::into_inner);
         let up = layout.argosy(&["up", "--topology", shape, "--timeout=120", eviction]);
+        drop(claiming);
         assert!(up.status.success(), "up failed: {}\n{}", text(&up), layout.logs());
         layout
     }

@@ -1,11 +1,11 @@
 //! Each of the four layouts: up from one command, pods on every node that every node reaches through a Service, and down
 //! without a trace.
 
-use std::{collections::BTreeSet, fs, process::Command, time::Duration};
+use std::{collections::BTreeSet, fs, process::Command, sync::PoisonError, time::Duration};
 
 use crate::{
     harness::{eventually, text},
-    layout::Layout,
+    layout::{Layout, NETWORKS},
 };
 
 /// One pod on every node, and a Service in front of all.
@@ -141,6 +141,7 @@ fn every_pod_answers(layout: &Layout, host: &str, address: &str, pods: &BTreeSet
 
 fn ends_without_a_trace(layout: &Layout) {
     let (dir, prefix) = (layout.dir.to_string_lossy().into_owned(), layout.prefix());
+    let _no_other_begins = NETWORKS.write().unwrap_or_else(PoisonError::into_inner);
     layout.must(&["down", "--purge"]);
     assert!(!layout.dir.exists());
     let of_run = |program: &str, arguments: &[&str]| {
