@@ -19,7 +19,6 @@ mod supervisor;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    memory::limit_arenas();
     let cli = match cli::parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
@@ -29,6 +28,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(cores).enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => {
+            runtime.spawn(memory::give_back());
             let outcome = runtime.block_on(commands::run(cli));
             // What still runs now is a blocking call that nobody waits for.
             runtime.shutdown_background();

@@ -1,45 +1,43 @@
-//! Keeps the process small: few allocator arenas, and freed memory given back while there is nothing to do.
+//! The allocator, which keeps the process quick and small: jemalloc, told to give freed memory back to the machine.
 
-use std::time::Duration;
+use std::{
+    ffi::{CStr, c_char},
+    ptr,
+    time::Duration,
+};
 
-use tokio_util::sync::CancellationToken;
+use tikv_jemalloc_sys::mallctl;
+use tikv_jemallocator::Jemalloc;
 
-/// Between two returns of free memory.
-const TRIM_EVERY: Duration = Duration::from_secs(60);
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
-#[cfg(target_env = "gnu")]
-mod malloc {
-    /// `M_ARENA_MAX` of `malloc.h`.
-    pub const ARENA_MAX: i32 = -8;
-    unsafe extern "C" {
-        pub fn mallopt(parameter: i32, value: i32) -> i32;
-        pub fn malloc_trim(pad: usize) -> i32;
+/// An arena for each core, shared by the threads that run there; caches of threads that hold a request's buffers too; what
+/// was freed goes back after a second. `_RJEM_MALLOC_CONF` in the environment says otherwise.
+#[unsafe(export_name = "_rjem_malloc_conf")]
+pub static CONF: Option<&'static c_char> = {
+    const TEXT: &[u8] = b"percpu_arena:percpu,tcache_max:65536,dirty_decay_ms:1000,muzzy_decay_ms:0\0";
+    // SAFETY: jemalloc reads the text from its first byte to the zero that ends it.
+    Some(unsafe { &*TEXT.as_ptr().cast::<c_char>() })
+};
+
+/// Between two looks at what was freed: jemalloc itself looks when memory is asked for, which an idle process does not do.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Gives back what has been free for long enough, for ever.
+pub async fn give_back() {
+    loop {
+        tokio::time::sleep(EVERY).await;
+        // Takes milliseconds where there is much, which no worker thread should lose.
+        let _ = tokio::task::spawn_blocking(decay_all).await;
     }
 }
 
-/// glibc gives every thread an arena of its own, up to eight per core, and what one has freed no other uses. Call before
-/// the first thread starts.
-pub fn limit_arenas() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt takes plain numbers; no other thread runs yet.
+fn decay_all() {
+    /// 4096 is `MALLCTL_ARENAS_ALL` of `jemalloc.h`.
+    const NAME: &CStr = c"arena.4096.decay";
+    // SAFETY: the name ends with a zero, and this operation neither takes nor returns a value.
     unsafe {
-        malloc::mallopt(malloc::ARENA_MAX, 2);
-    }
-}
-
-/// Gives free memory back to the machine now.
-pub fn trim() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim locks each arena for itself.
-    unsafe {
-        malloc::malloc_trim(0);
-    }
-}
-
-/// Does so every minute: most of what a start needs is free soon after it.
-pub async fn trim_regularly(cancel: CancellationToken) {
-    while cancel.run_until_cancelled(tokio::time::sleep(TRIM_EVERY)).await.is_some() {
-        // Takes a few milliseconds, which no worker thread should lose.
-        let _ = tokio::task::spawn_blocking(trim).await;
+        mallctl(NAME.as_ptr(), ptr::null_mut(), ptr::null_mut(), ptr::null_mut(), 0);
     }
 }

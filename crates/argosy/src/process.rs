@@ -21,7 +21,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     addons, clients,
     components::{apiserver as api, controller_manager, scheduler},
-    memory,
     node::{self, Machine},
     supervisor::Supervisor,
 };
@@ -74,10 +73,6 @@ async fn run_locked(
     };
     if let (Ok(()), false) = (&outcome, cancel.is_cancelled()) {
         ready();
-        supervisor.run("memory", |token| async move {
-            memory::trim_regularly(token).await;
-            Ok(())
-        });
     }
     let outcome = match outcome {
         Ok(()) => tokio::select! {
