@@ -70,6 +70,7 @@ pub async fn run(layout: &Layout, wanted: Wanted) -> anyhow::Result<()> {
 async fn resolve(layout: &Layout, wanted: &Wanted) -> anyhow::Result<Topology> {
     let purge = "`argosy down --purge` makes way for a new one";
     match (Topology::load(layout)?, wanted.shape) {
+        (Some(kept), _) if !kept.lab => bail!("{} holds what `argosy deploy` has written", layout.root().display()),
         (Some(kept), shape) => {
             if shape.is_some_and(|shape| shape != kept.shape) {
                 bail!("{} holds a cluster of the layout {}: {purge}", layout.root().display(), kept.shape);
