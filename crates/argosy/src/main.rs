@@ -15,6 +15,7 @@ mod node;
 mod process;
 mod signals;
 mod supervisor;
+mod units;
 
 use std::process::ExitCode;
 

@@ -6,7 +6,7 @@ use ::kubelet::{KubeletConfig, Serving, housekeeping::images::KeptImages, images
 use anyhow::{Context, anyhow};
 use apiserver::Server;
 use client::{
-    Client,
+    Client, DeleteParams,
     kinds::{coordination::v1::Lease, core::v1::Node},
 };
 use cluster::{
@@ -176,6 +176,15 @@ pub async fn wait_ready(client: &Client, name: &str, since: Option<Timestamp>) -
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Deletes the node; that it is not there is success.
+pub async fn forget(client: &Client, name: &str) -> anyhow::Result<()> {
+    let nodes = client.all::<Node>();
+    if nodes.find(name).await?.is_some() {
+        nodes.delete(name, &DeleteParams::default()).await?;
+    }
+    Ok(())
 }
 
 fn renewed_after(lease: &Lease, since: Timestamp) -> bool {

@@ -25,8 +25,14 @@ use crate::{
     pki::{Identity, Roles, San},
 };
 
+const ETCD_CLIENTS: u16 = 2379;
+const ETCD_PEERS: u16 = 2380;
+
 /// More workers would not fit below the network's last addresses.
 pub const WORKERS_MAX: u8 = 99;
+
+/// etcd asks each of its members before it writes: more than these make it slower, and hardly safer.
+pub const MASTERS_MAX: u8 = 9;
 
 /// The layout's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,8 +65,13 @@ impl Shape {
         matches!(self, Shape::SingleSchedulable | Shape::HaSchedulable)
     }
 
+    /// With nginx in front of them.
+    pub fn has_several_masters(self) -> bool {
+        self.masters() > 1
+    }
+
     fn default_workers(self) -> u8 {
-        if self.masters() == 1 { 1 } else { 3 }
+        if self.has_several_masters() { 3 } else { 1 }
     }
 }
 
@@ -95,6 +106,40 @@ pub struct Host {
     /// containerd, kubelet, kube-proxy and the pod network.
     #[serde(default)]
     pub node: bool,
+    /// A master whose etcd member was added to a cluster that ran already.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub joined: bool,
+    /// A master that is about to join or to go: nginx and the other API servers do without it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub apart: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+impl Host {
+    fn new(name: impl Into<String>, address: Ipv4Addr) -> Host {
+        let (balancer, master, node, joined, apart) = (false, false, false, false, false);
+        Host { name: name.into(), address, balancer, master, node, joined, apart }
+    }
+
+    /// Where etcd's clients reach the member of this master.
+    pub fn etcd_clients(&self) -> String {
+        format!("https://{}:{ETCD_CLIENTS}", self.address)
+    }
+
+    /// Where the other members reach it. It is what a member is known by before it has been started.
+    pub fn etcd_peers(&self) -> String {
+        format!("https://{}:{ETCD_PEERS}", self.address)
+    }
+
+    /// The master whose member is at a peer URL of etcd; `None` where no layout has made it.
+    pub fn of_peer_url(name: &str, url: &str) -> Option<Host> {
+        let address = url.strip_prefix("https://")?.strip_suffix(&format!(":{ETCD_PEERS}"))?.parse().ok()?;
+        Some(Host { master: true, ..Host::new(name, address) })
+    }
 }
 
 /// All machines of a cluster. Kept in its data folder.
@@ -134,6 +179,12 @@ pub enum TopologyError {
     NoHost { name: String, hosts: String },
     #[error("at most {WORKERS_MAX} workers are possible")]
     TooManyWorkers,
+    #[error("at most {MASTERS_MAX} masters are possible")]
+    TooManyMasters,
+    #[error("the layout {0} has one master, and nothing in front of it that would spread requests over several: {ha} has", ha = Shape::Ha)]
+    OneMaster(Shape),
+    #[error("{0} are new masters: etcd takes one after the other; deploy and start one of them first")]
+    SeveralNew(String),
     #[error("the layout {shape} needs {wanted}")]
     Machines { shape: Shape, wanted: &'static str },
     #[error("{first} and {second} have the same name or address")]
@@ -159,31 +210,41 @@ impl Topology {
         }
     }
 
-    /// A layout of machines that there are, by name and address.
+    /// A layout of machines that there are, by name and address. With what was deployed before, masters that it does not
+    /// know join the cluster that the others make.
     pub fn of_machines(
         shape: Shape,
         balancer: Option<(String, Ipv4Addr)>,
         masters: Vec<(String, Ipv4Addr)>,
         workers: Vec<(String, Ipv4Addr)>,
+        before: Option<&Topology>,
     ) -> Result<Topology, TopologyError> {
-        let several = shape.masters() > 1;
-        let enough = if several { masters.len() >= 3 && masters.len() % 2 == 1 } else { masters.len() == 1 };
+        let several = shape.has_several_masters();
+        let enough = match (several, before) {
+            (false, _) => masters.len() == 1,
+            (true, None) => masters.len() >= 3 && masters.len() % 2 == 1,
+            // While masters are exchanged or added, one after the other.
+            (true, Some(_)) => !masters.is_empty(),
+        };
         if !enough || balancer.is_some() != several {
             let wanted = if several { "three masters or five, and a balancer" } else { "one master and no balancer" };
             return Err(TopologyError::Machines { shape, wanted });
         }
-        let network = Cidr::new(masters[0].1.into(), 24);
-        let host = |(name, address): (String, Ipv4Addr), balancer, master, node| Host {
-            name,
-            address,
-            balancer,
-            master,
-            node,
+        let network = before.map_or_else(|| Cidr::new(masters[0].1.into(), 24), |before| before.network);
+        let known = |name: &str| before.and_then(|before| before.masters().find(|host| host.name == name));
+        let master = |(name, address): (String, Ipv4Addr)| {
+            let joined = known(&name).map_or(before.is_some(), |host| host.joined);
+            Host { master: true, node: shape.is_schedulable(), joined, ..Host::new(name, address) }
         };
-        let hosts = (balancer.into_iter().map(|machine| host(machine, true, false, false)))
-            .chain(masters.into_iter().map(|machine| host(machine, false, true, shape.is_schedulable())))
-            .chain(workers.into_iter().map(|machine| host(machine, false, false, true)));
+        let hosts = (balancer.into_iter().map(|(name, address)| Host { balancer: true, ..Host::new(name, address) }))
+            .chain(masters.into_iter().map(master))
+            .chain(workers.into_iter().map(|(name, address)| Host { node: true, ..Host::new(name, address) }));
         let topology = Topology { hosts: hosts.collect(), ..Topology::without_hosts(shape, network, false) };
+        let new: Vec<&str> =
+            topology.masters().map(|host| host.name.as_str()).filter(|name| known(name).is_none()).collect();
+        if before.is_some() && new.len() > 1 {
+            return Err(TopologyError::SeveralNew(new.join(" and ")));
+        }
         for (at, host) in topology.hosts.iter().enumerate() {
             let same = |other: &&Host| other.name == host.name || other.address == host.address;
             if let Some(other) = topology.hosts[..at].iter().find(same) {
@@ -202,9 +263,9 @@ impl Topology {
         let mut topology = Topology::without_hosts(shape, network, true);
         let host = |name: &str, address, balancer, master, node| {
             let address = topology.place(address)?;
-            Some(Host { name: name.to_owned(), address, balancer, master, node })
+            Some(Host { balancer, master, node, ..Host::new(name, address) })
         };
-        let balancer = (shape.masters() > 1).then(|| host("balancer", 10, true, false, false));
+        let balancer = shape.has_several_masters().then(|| host("balancer", 10, true, false, false));
         let masters = (1..=shape.masters())
             .map(|number| host(&format!("master-{number}"), 10 + number, false, true, shape.is_schedulable()));
         let workers = workers.unwrap_or(shape.default_workers());
@@ -229,14 +290,35 @@ impl Topology {
         let number = (1..=WORKERS_MAX).find(|number| !taken(&format!("worker-{number}")));
         let place = number.and_then(|number| Some((number, self.place(100 + number)?)));
         let (number, address) = place.ok_or(TopologyError::TooManyWorkers)?;
-        let name = format!("worker-{number}");
-        let host = Host { name, address, balancer: false, master: false, node: true };
+        let host = Host { node: true, ..Host::new(format!("worker-{number}"), address) };
         self.hosts.push(host.clone());
+        Ok(host)
+    }
+
+    /// Adds another master, which gets the lowest number that is free, and is still apart.
+    pub fn add_master(&mut self) -> Result<Host, TopologyError> {
+        if !self.shape.has_several_masters() {
+            return Err(TopologyError::OneMaster(self.shape));
+        }
+        let taken = |name: &str| self.hosts.iter().any(|host| host.name == name);
+        let number = (1..=MASTERS_MAX).find(|number| !taken(&format!("master-{number}")));
+        let place = number.and_then(|number| Some((number, self.place(10 + number)?)));
+        let (number, address) = place.ok_or(TopologyError::TooManyMasters)?;
+        let (name, node) = (format!("master-{number}"), self.shape.is_schedulable());
+        let host = Host { master: true, node, joined: true, apart: true, ..Host::new(name, address) };
+        // Masters are shown together.
+        let behind = self.hosts.iter().rposition(|host| host.master).map_or(self.hosts.len(), |last| last + 1);
+        self.hosts.insert(behind, host.clone());
         Ok(host)
     }
 
     pub fn masters(&self) -> impl Iterator<Item = &Host> {
         self.hosts.iter().filter(|host| host.master)
+    }
+
+    /// The masters that nginx and the API servers count on.
+    pub fn serving(&self) -> impl Iterator<Item = &Host> {
+        self.masters().filter(|host| !host.apart)
     }
 
     pub fn nodes(&self) -> impl Iterator<Item = &Host> {

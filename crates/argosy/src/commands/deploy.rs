@@ -66,21 +66,45 @@ impl FromStr for Machine {
 
 pub fn run(flags: &Flags) -> anyhow::Result<()> {
     let machine = |machine: &Machine| (machine.0.clone(), machine.1);
+    let out = std::path::absolute(&flags.out)?;
+    let before = Topology::load(&Layout::new(&out))?;
     let topology = Topology::of_machines(
         flags.topology,
         flags.balancer.as_ref().map(machine),
         flags.master.iter().map(machine).collect(),
         flags.worker.iter().map(machine).collect(),
+        before.as_ref(),
     )?;
-    let out = std::path::absolute(&flags.out)?;
     for host in &topology.hosts {
         Deployment { flags, topology: &topology, host, root: out.join(&host.name) }.write(&out)?;
         println!("{:<12} {:<15} {}", host.name, host.address, out.join(&host.name).display());
+    }
+    // What the next run goes by: masters that are not in it then join a cluster that is there.
+    topology.save(&Layout::new(&out))?;
+    if let Some(before) = &before {
+        tell_changes(before, &topology);
     }
     println!("\n  export KUBECONFIG={}", out.join("admin.kubeconfig").display());
     println!("\nKeep {} in a safe place: it holds the cluster's keys.", out.join("pki").display());
     println!("How the folders get to their machines: docs/install.md");
     Ok(())
+}
+
+/// Masters are more than files to etcd.
+fn tell_changes(before: &Topology, now: &Topology) {
+    let missing = |of: &Topology, from: &Topology| -> Vec<Host> {
+        of.masters().filter(|host| from.masters().all(|other| other.name != host.name)).cloned().collect()
+    };
+    for host in missing(now, before) {
+        println!("\n{} is new: before its etcd is started, on another master:", host.name);
+        println!("  argosy store member add {} --etcd-servers https://127.0.0.1:2379", host.etcd_peers());
+        println!("and once it runs:");
+        println!("  argosy store member promote {} --etcd-servers https://127.0.0.1:2379", host.name);
+    }
+    for host in missing(before, now) {
+        println!("\n{} goes: first of all, on another master:", host.name);
+        println!("  argosy store member remove {} --etcd-servers https://127.0.0.1:2379", host.name);
+    }
 }
 
 /// One machine's folder.

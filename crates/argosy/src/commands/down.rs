@@ -32,7 +32,7 @@ pub struct Flags {
 
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let layout = flags.data.layout()?;
-    if let Some(topology) = Topology::load(&layout)? {
+    if let Some(topology) = Topology::load(&layout)?.filter(|topology| topology.lab) {
         need_root()?;
         super::topology::down::run(&layout, &topology, flags.grace).await?;
         return purge(&flags, &layout, true);

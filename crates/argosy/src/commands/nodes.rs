@@ -3,20 +3,20 @@
 use std::{ffi::OsString, os::unix::process::CommandExt, time::Duration};
 
 use anyhow::bail;
-use clap::{Args, Subcommand};
-use client::{DeleteParams, kinds::core::v1::Node};
+use clap::{Args, Subcommand, ValueEnum};
 use cluster::{
     layout::Layout,
-    supervise::log_tail,
+    supervise::{Lock, log_tail},
     topology::{Host, Topology},
 };
 use jiff::Timestamp;
 
-use super::{DataFlags, topology::Hosts};
+use super::{
+    DataFlags,
+    topology::{Hosts, START_LIMIT, masters},
+};
 use crate::{clients, node};
 
-/// How long a host may take to start.
-const START_LIMIT: Duration = Duration::from_secs(120);
 /// How many lines of a log are shown.
 const LINES: usize = 100;
 
@@ -32,9 +32,9 @@ pub enum Command {
     Cut(HostFlags),
     /// Put the cable back
     Heal(HostFlags),
-    /// Add a worker
+    /// Add a worker, or a master
     Join(JoinFlags),
-    /// Take a worker out of the cluster, with its data
+    /// Take a worker or a master out of the cluster, with its data
     Remove(HostFlags),
     /// Run a command on a host's network
     Exec(ExecFlags),
@@ -52,8 +52,21 @@ pub struct HostFlags {
 
 #[derive(Args, Clone, Debug)]
 pub struct JoinFlags {
+    /// What it is to be
+    #[arg(long, value_enum, default_value_t = Role::Worker)]
+    role: Role,
+    /// How long it may take until it serves, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = START_LIMIT.as_secs())]
+    timeout: u64,
     #[command(flatten)]
     data: DataFlags,
+}
+
+/// What a machine is to be in a cluster.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Worker,
+    Master,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -115,7 +128,13 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
             })
             .await
         }
-        Command::Join(flags) => join(&flags.data.layout()?).await,
+        Command::Join(flags) => {
+            let (layout, limit) = (flags.data.layout()?, Duration::from_secs(flags.timeout));
+            match flags.role {
+                Role::Worker => join(&layout, limit).await,
+                Role::Master => join_master(&layout, limit).await,
+            }
+        }
         Command::Remove(flags) => remove(&flags).await,
         Command::Exec(flags) => with(&flags.host, async |hosts, host| exec(hosts, host, &flags.command)).await,
         Command::Logs(flags) => logs(&flags),
@@ -134,7 +153,7 @@ async fn start(hosts: &Hosts<'_>, host: &Host) -> anyhow::Result<()> {
 }
 
 fn load(layout: &Layout) -> anyhow::Result<Topology> {
-    match Topology::load(layout)? {
+    match Topology::load(layout)?.filter(|topology| topology.lab) {
         Some(topology) => Ok(topology),
         None => bail!("no cluster of several hosts in {}: `argosy up --topology` makes one", layout.root().display()),
     }
@@ -150,8 +169,9 @@ async fn with(
     work(&Hosts { layout: &layout, topology: &topology }, host).await
 }
 
-async fn join(layout: &Layout) -> anyhow::Result<()> {
+async fn join(layout: &Layout, limit: Duration) -> anyhow::Result<()> {
     let mut topology = load(layout)?;
+    let _lock = Lock::take(&layout.lock_file())?;
     let (host, since) = (topology.add_worker()?, Timestamp::now());
     let hosts = Hosts { layout, topology: &topology };
     // Kept before anything runs: `down` finds it whatever happens next.
@@ -159,27 +179,36 @@ async fn join(layout: &Layout) -> anyhow::Result<()> {
     start(&hosts, &host).await?;
     let client = clients::remote(&layout.kubeconfig("admin"), "argosy")?;
     let ready = node::wait_ready(&client, &host.name, Some(since));
-    match tokio::time::timeout(START_LIMIT, ready).await {
+    match tokio::time::timeout(limit, ready).await {
         Ok(ready) => ready?,
         Err(_) => bail!("{} is not Ready; see {}", host.name, hosts.host_layout(&host).log_dir().display()),
     }
     done(&host, "has joined and is Ready")
 }
 
+async fn join_master(layout: &Layout, limit: Duration) -> anyhow::Result<()> {
+    let topology = load(layout)?;
+    let _lock = Lock::take(&layout.lock_file())?;
+    let host = masters::join(layout, topology, limit).await?;
+    done(&host, "has joined and serves")
+}
+
 async fn remove(flags: &HostFlags) -> anyhow::Result<()> {
     let layout = flags.data.layout()?;
     let mut topology = load(&layout)?;
+    let _lock = Lock::take(&layout.lock_file())?;
     let host = topology.host(&flags.name)?.clone();
-    if host.master || host.balancer {
-        bail!("{} is no worker: the layout {} needs it", host.name, topology.shape);
+    if host.master {
+        masters::remove(&layout, topology, &host).await?;
+        return done(&host, "is removed");
+    }
+    if host.balancer {
+        bail!("{} stays: the layout {} needs it", host.name, topology.shape);
     }
     let hosts = Hosts { layout: &layout, topology: &topology };
     hosts.stop(&host, 5).await?;
     hosts.lab().tear_down_host(&host).await?;
-    let client = clients::remote(&layout.kubeconfig("admin"), "argosy")?;
-    if client.all::<Node>().find(&host.name).await?.is_some() {
-        client.all::<Node>().delete(&host.name, &DeleteParams::default()).await?;
-    }
+    node::forget(&clients::remote(&layout.kubeconfig("admin"), "argosy")?, &host.name).await?;
     cluster::files::remove(Topology::host_layout(&layout, &host.name).root())?;
     topology.hosts.retain(|other| other.name != host.name);
     topology.save(&layout)?;

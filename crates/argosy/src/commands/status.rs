@@ -28,7 +28,7 @@ pub struct Flags {
 /// Succeeds when everything runs, so that scripts can ask.
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let layout = flags.data.layout()?;
-    if let Some(topology) = Topology::load(&layout)? {
+    if let Some(topology) = Topology::load(&layout)?.filter(|topology| topology.lab) {
         return super::topology::status::run(&layout, &topology).await;
     }
     let Some(settings) = Settings::load(&layout)? else {

@@ -1,5 +1,7 @@
 //! `argosy store`: looking after a cluster's data: the embedded store of a stopped cluster, or etcd.
 
+pub mod member;
+
 use std::{
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -33,6 +35,9 @@ pub enum Command {
     Copy(CopyFlags),
     /// Give back the room that is no longer needed
     Defrag(DefragFlags),
+    /// The members of etcd: list, add, promote, remove
+    #[command(subcommand)]
+    Member(member::Command),
 }
 
 #[derive(Args, Clone, Debug)]
@@ -89,6 +94,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Restore(flags) if flags.etcd.is_named() => restore_etcd(flags.etcd, &flags.file).await,
         Command::Restore(flags) => blocking(move || restore(&flags)).await,
         Command::Copy(flags) => copy_store(flags).await,
+        Command::Member(command) => member::run(command).await,
         Command::Defrag(flags) if flags.etcd.is_named() => defrag_etcd(flags.etcd).await,
         Command::Defrag(flags) => blocking(move || defrag(&flags.data.layout()?)).await,
     }

@@ -1,6 +1,7 @@
 //! Layouts of several hosts on one machine: what `argosy up --topology`, `down`, `status` and `node` have in common.
 
 pub mod down;
+pub mod masters;
 pub mod status;
 pub mod up;
 
@@ -10,7 +11,7 @@ use anyhow::{Context, bail};
 use cluster::{
     lab::Lab,
     layout::Layout,
-    pki::{KubeconfigTarget, Pki, write_kubeconfigs},
+    pki::{KubeconfigTarget, Pki, kubeconfig, write_kubeconfigs},
     progress::{Progress, Silent},
     supervise::{self, BackgroundSpec, SUPERVISOR, start_background},
     topology::{self, Host, Topology},
@@ -19,6 +20,8 @@ use tokio::process::Command;
 
 /// How long a host's components may take to end by themselves.
 const STOP_GRACE: Duration = Duration::from_secs(45);
+/// How long a host may take to start.
+pub const START_LIMIT: Duration = Duration::from_secs(120);
 
 /// A cluster of several hosts below a data folder.
 pub struct Hosts<'a> {
@@ -51,6 +54,10 @@ impl Hosts<'_> {
             let target = |server| KubeconfigTarget { cluster: "argosy".into(), server };
             let own = target("https://127.0.0.1:6443".to_owned());
             write_kubeconfigs(&layout, &pki, &target(self.topology.api_server()), Some(&own))?;
+        }
+        if host.master {
+            // Each master's own, for whoever asks it and no other; the cluster's is where users look.
+            write_admin(&layout, &layout, format!("https://{}:6443", host.address))?;
         }
         self.topology.settings(host).save(&layout)?;
         Ok(topology::write(self.topology, host, &layout)?)
@@ -117,6 +124,16 @@ impl Hosts<'_> {
         let outcomes = futures_util::future::join_all(steps).await;
         outcomes.into_iter().collect()
     }
+}
+
+/// The administrator's kubeconfig, with the certificate that a master has.
+fn write_admin(of: &Layout, into: &Layout, server: String) -> anyhow::Result<()> {
+    let pki = Pki::new(of.pki_dir());
+    let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
+    let target = KubeconfigTarget { cluster: "argosy".into(), server };
+    let (ca, cert, key) = (read(&pki.cert("ca"))?, read(&pki.cert("admin"))?, read(&pki.key("admin"))?);
+    let text = kubeconfig(&target, "kubernetes-admin", &ca, &cert, &key);
+    Ok(cluster::files::write_if_changed(&into.kubeconfig("admin"), text.as_bytes(), 0o600).map(drop)?)
 }
 
 fn own_program() -> anyhow::Result<std::path::PathBuf> {

@@ -93,7 +93,7 @@ pub struct Flags {
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let begin = Instant::now();
     let layout = flags.data.layout()?;
-    if flags.topology.is_some() || Topology::load(&layout)?.is_some() {
+    if flags.topology.is_some() || Topology::load(&layout)?.is_some_and(|topology| topology.lab) {
         let (shape, workers) = (flags.topology, flags.workers);
         let (timeout, verbosity) = (Duration::from_secs(flags.timeout), flags.verbosity);
         let eviction_hard = flags.settings.eviction_hard;

@@ -5,11 +5,12 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context, bail};
 use api::ResourceTable;
 use clap::Args;
+use cluster::pki::Pki;
 use store::{
     Store,
     embedded::{Embedded, EmbeddedOptions},
     encryption::{Encrypted, Encryption, ResourceOf},
-    etcd::{DEFAULT_PREFIX, Etcd, EtcdOptions, Identity, TlsFiles},
+    etcd::{DEFAULT_PREFIX, Etcd, EtcdOptions, Identity, Members, TlsFiles},
 };
 
 use crate::flags::GoDuration;
@@ -90,9 +91,23 @@ impl EtcdFlags {
 
     /// `compaction_interval`: how often history is compacted; zero is never.
     pub async fn connect(self, compaction_interval: Duration) -> anyhow::Result<Etcd> {
+        let options = EtcdOptions { compaction_interval, ..self.options()? };
+        Etcd::connect(options).await.context("--etcd-servers")
+    }
+
+    /// Who the cluster's members are, with the certificates of a data folder where the flags name none.
+    pub async fn members(self, pki: &Pki) -> anyhow::Result<Members> {
+        if self.etcd_servers.is_empty() {
+            bail!("--etcd-servers is needed: the URLs of etcd's members, such as https://192.0.2.11:2379");
+        }
+        let named = self.etcd_cafile.is_some() || self.etcd_servers.iter().any(|server| server.starts_with("http:"));
+        let options = if named { self.options()? } else { etcd_options(self.etcd_servers, pki) };
+        Members::connect(options).await.context("--etcd-servers")
+    }
+
+    fn options(self) -> anyhow::Result<EtcdOptions> {
         let mut options = EtcdOptions::new(self.etcd_servers);
         options.prefix = self.etcd_prefix;
-        options.compaction_interval = compaction_interval;
         options.tls = match (self.etcd_cafile, self.etcd_certfile.zip(self.etcd_keyfile)) {
             (Some(ca), identity) => {
                 let identity = identity.map(|(certificate, key)| Identity { certificate, key });
@@ -103,8 +118,15 @@ impl EtcdFlags {
                 bail!("--etcd-certfile needs --etcd-cafile, the authority that etcd's own certificate is of")
             }
         };
-        Etcd::connect(options).await.context("--etcd-servers")
+        Ok(options)
     }
+}
+
+/// etcd as a master's API server reaches it: with the certificates in its folder.
+pub fn etcd_options(endpoints: impl IntoIterator<Item = String>, pki: &Pki) -> EtcdOptions {
+    let identity = Identity { certificate: pki.cert("apiserver-etcd-client"), key: pki.key("apiserver-etcd-client") };
+    let tls = TlsFiles { ca: pki.cert("etcd/ca"), identity: Some(identity) };
+    EtcdOptions { tls: Some(tls), ..EtcdOptions::new(endpoints) }
 }
 
 /// Which resource's object is stored under a key, in the terms of an EncryptionConfiguration.

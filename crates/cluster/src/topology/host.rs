@@ -2,15 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Host, Topology, TopologyError};
+use super::{ETCD_CLIENTS, Host, Topology, TopologyError};
 use crate::{
     containerd, files,
     layout::{Layout, Ports},
     pki::Pki,
+    supervise::Process,
 };
-
-const ETCD_CLIENTS: u16 = 2379;
-const ETCD_PEERS: u16 = 2380;
 
 /// Those that are on by default, and what nodes need that join by token.
 const CONTROLLERS: &str = "*,bootstrap-signer-controller,token-cleaner-controller,kubelet-serving-csr-approver";
@@ -36,6 +34,8 @@ pub struct Unit {
     pub after: &'static [&'static str],
     /// Arguments of this binary, run once the unit is up.
     pub then: Vec<String>,
+    /// Takes SIGHUP for the order to read its configuration again.
+    pub reloads: bool,
 }
 
 impl Unit {
@@ -45,6 +45,23 @@ impl Unit {
             "network" => "argosy-network.service".to_owned(),
             name => format!("{name}.service"),
         }
+    }
+
+    /// Whether a process was started with just these arguments.
+    pub fn is_run_by(&self, process: &Process) -> bool {
+        let line = std::fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+        let words = line.strip_suffix(b"\0").unwrap_or(&line).split(|byte| *byte == 0);
+        let args = words.skip(1).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+        !self.differs(&Unit { args, ..self.clone() })
+    }
+
+    /// Whether it would do something else than `other` if it were started now. What is told etcd of how its cluster begins
+    /// means nothing to a member that has data.
+    pub fn differs(&self, other: &Unit) -> bool {
+        let telling = |unit: &Unit| -> Vec<String> {
+            unit.args.iter().filter(|arg| !arg.starts_with("--initial-")).cloned().collect()
+        };
+        self.program != other.program || telling(self) != telling(other)
     }
 }
 
@@ -75,6 +92,7 @@ pub fn containerd_unit(layout: &Layout) -> Unit {
         args: vec!["--config".into(), layout.containerd_config().display().to_string(), "--log-level=warn".into()],
         after: &[],
         then: ["image", "built-in", "--data-dir", &root].map(str::to_owned).into(),
+        reloads: false,
     }
 }
 
@@ -129,23 +147,24 @@ fn file(name: &str, path: impl AsRef<Path>) -> String {
 impl Cluster<'_> {
     fn unit(&self, name: &'static str, description: &'static str, flags: Vec<String>) -> Unit {
         let args = std::iter::once(name.to_owned()).chain(flags).collect();
-        Unit { name, description, program: Program::Argosy, args, after: &[], then: Vec::new() }
+        Unit { name, description, program: Program::Argosy, args, after: &[], then: Vec::new(), reloads: false }
     }
 
     fn etcd(&self) -> Unit {
-        let Host { name, address, .. } = self.host;
-        let peer = |host: &Host| format!("{}=https://{}:{ETCD_PEERS}", host.name, host.address);
+        let peer = |host: &Host| format!("{}={}", host.name, host.etcd_peers());
         let members: Vec<String> = self.topology.masters().map(peer).collect();
-        let (clients, peers) = (format!("https://{address}:{ETCD_CLIENTS}"), format!("https://{address}:{ETCD_PEERS}"));
+        let (clients, peers) = (self.host.etcd_clients(), self.host.etcd_peers());
         let ca = self.pki.cert("etcd/ca");
         let args = vec![
-            flag("name", name),
+            flag("name", &self.host.name),
             file("data-dir", self.layout.etcd_dir()),
             flag("listen-client-urls", format!("{clients},https://127.0.0.1:{ETCD_CLIENTS}")),
             flag("advertise-client-urls", &clients),
             flag("listen-peer-urls", &peers),
             flag("initial-advertise-peer-urls", &peers),
             flag("initial-cluster", members.join(",")),
+            // A member that was added to a running cluster asks the others which; a first one makes it with them.
+            flag("initial-cluster-state", if self.host.joined { "existing" } else { "new" }),
             flag("initial-cluster-token", format!("argosy-{}", self.topology.number())),
             file("cert-file", self.pki.cert("etcd/server")),
             file("key-file", self.pki.key("etcd/server")),
@@ -167,15 +186,15 @@ impl Cluster<'_> {
             args,
             after: &[],
             then: Vec::new(),
+            reloads: false,
         }
     }
 
     fn apiserver(&self) -> Unit {
         let topology = self.topology;
         // Its own member first, which is asked for as long as it answers: what happens to the others matters less then.
-        let others = topology.masters().filter(|host| *host != self.host);
-        let members = std::iter::once(self.host).chain(others);
-        let etcd: Vec<String> = members.map(|host| format!("https://{}:{ETCD_CLIENTS}", host.address)).collect();
+        let others = topology.serving().filter(|host| *host != self.host);
+        let etcd: Vec<String> = std::iter::once(self.host).chain(others).map(Host::etcd_clients).collect();
         let pki = &self.pki;
         let unit = self.unit(
             "kube-apiserver",
@@ -293,6 +312,7 @@ impl Cluster<'_> {
             args,
             after: &[],
             then: Vec::new(),
+            reloads: true,
         }
     }
 }
@@ -306,7 +326,7 @@ const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 fn nginx_conf(topology: &Topology, layout: &Layout) -> String {
     let port = Ports::default().apiserver;
     let server = |host: &Host| format!("        server {}:{port} max_fails=1 fail_timeout=3s;\n", host.address);
-    let servers: String = topology.masters().map(server).collect();
+    let servers: String = topology.serving().map(server).collect();
     // What machines of their own have is not known here: they are taken for Debian.
     let module = match !topology.lab || Path::new(STREAM_MODULE).exists() {
         true => format!("load_module {STREAM_MODULE};\n"),

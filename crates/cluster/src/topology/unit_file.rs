@@ -24,9 +24,10 @@ pub fn unit_file(unit: &Unit, argosy: &Path) -> String {
         true => String::new(),
         false => format!("ExecStartPost={} {}\n", argosy.display(), unit.then.join(" ")),
     };
+    let reload = if unit.reloads { "ExecReload=/bin/kill -HUP $MAINPID\n" } else { "" };
     format!(
         "[Unit]\nDescription={}\n{after}StartLimitIntervalSec=0\n\n[Service]\n\
-         ExecStart={}\n{then}Restart=always\nRestartSec=1\nLimitNOFILE=1048576\n{}\n[Install]\nWantedBy=multi-user.target\n",
+         ExecStart={}\n{then}{reload}Restart=always\nRestartSec=1\nLimitNOFILE=1048576\n{}\n[Install]\nWantedBy=multi-user.target\n",
         unit.description,
         command.join(" \\\n  "),
         // Pods are not part of what started them: they go on when it is restarted.

@@ -55,17 +55,80 @@ fn a_worker_that_joins_takes_the_lowest_free_number() {
     assert!(matches!(Topology::new(Shape::Single, Some(100), network()), Err(TopologyError::TooManyWorkers)));
 }
 
+/// The values of a flag of a unit, and of nginx's servers.
+fn told(topology: &Topology, host: &str, unit: &str, name: &str) -> String {
+    let (host, layout) = (topology.host(host).expect("a host"), Layout::new("/d"));
+    let unit = units(topology, host, &layout).into_iter().find(|one| one.name == unit).expect("a unit");
+    let prefix = format!("--{name}=");
+    unit.args.iter().find_map(|arg| arg.strip_prefix(&prefix)).expect("a flag").to_owned()
+}
+
+fn balanced(topology: &Topology) -> usize {
+    let layout = Layout::new("/d");
+    files(topology, topology.host("balancer").expect("a host"), &layout)[0].1.matches(":6443 max_fails").count()
+}
+
+#[test]
+fn a_master_that_joins_is_known_to_the_others_when_it_serves() {
+    let mut topology = Topology::new(Shape::HaSchedulable, Some(1), network()).expect("a topology");
+    let joined = topology.add_master().expect("room");
+    assert_eq!((joined.name.as_str(), joined.address), ("master-4", Ipv4Addr::new(10, 89, 7, 14)));
+    assert!(joined.node && joined.master);
+    let members =
+        |topology: &Topology, host: &str| told(topology, host, "etcd", "initial-cluster").matches("=").count();
+    let servers = |topology: &Topology, host: &str| told(topology, host, "kube-apiserver", "etcd-servers");
+    assert_eq!(members(&topology, "master-4"), 4);
+    assert_eq!(told(&topology, "master-4", "etcd", "initial-cluster-state"), "existing");
+    assert_eq!(told(&topology, "master-1", "etcd", "initial-cluster-state"), "new");
+    let all = [14, 11, 12, 13].map(|last| format!("https://10.89.7.{last}:2379")).join(",");
+    assert_eq!(servers(&topology, "master-4"), all);
+    assert_eq!((servers(&topology, "master-1").matches(',').count(), balanced(&topology)), (2, 3));
+    let (layout, before) = (Layout::new("/d"), topology.clone());
+    topology.hosts.iter_mut().for_each(|host| host.apart = false);
+    assert_eq!((servers(&topology, "master-1").matches(',').count(), balanced(&topology)), (3, 4));
+    // Of what runs on the first master only the API server has to be started anew.
+    let of = |topology: &Topology| units(topology, topology.host("master-1").expect("a host"), &layout);
+    let pairs = of(&before).into_iter().zip(of(&topology));
+    let anew: Vec<&str> = pairs.filter(|(old, new)| new.differs(old)).map(|(old, _)| old.name).collect();
+    assert_eq!(anew, ["kube-apiserver"]);
+
+    let mut single = Topology::new(Shape::Single, None, network()).expect("a topology");
+    assert!(matches!(single.add_master(), Err(TopologyError::OneMaster(Shape::Single))));
+    while topology.masters().count() < 9 {
+        topology.add_master().expect("room");
+    }
+    assert!(matches!(topology.add_master(), Err(TopologyError::TooManyMasters)));
+}
+
+#[test]
+fn masters_are_deployed_one_after_the_other() {
+    let now = another_master();
+    let joined: Vec<&str> = now.masters().filter(|host| host.joined).map(|host| host.name.as_str()).collect();
+    assert_eq!(joined, ["m4"]);
+    let machine = |name: &str, last| (name.to_owned(), Ipv4Addr::new(192, 0, 2, last));
+    let again = |masters: &[(&str, u8)]| {
+        let masters = masters.iter().map(|(name, last)| machine(name, *last)).collect();
+        Topology::of_machines(Shape::Ha, Some(machine("lb", 10)), masters, Vec::new(), Some(&now))
+    };
+    // How it began is kept; one that went and comes back joins.
+    let fewer = again(&[("m1", 11), ("m2", 12), ("m4", 14)]).expect("fewer");
+    assert_eq!(fewer.masters().map(|host| host.joined).collect::<Vec<_>>(), [false, false, true]);
+    assert!(again(&[("m1", 11), ("m5", 15)]).expect("one new").host("m5").expect("a host").joined);
+    let several = again(&[("m1", 11), ("m5", 15), ("m6", 16)]);
+    assert!(matches!(several, Err(TopologyError::SeveralNew(names)) if names == "m5 and m6"));
+}
+
 #[test]
 fn machines_that_make_no_layout_are_refused() {
     let machine = |name: &str, last| (name.to_owned(), Ipv4Addr::new(192, 0, 2, last));
-    let ha = |balancer, masters| Topology::of_machines(Shape::Ha, balancer, masters, Vec::new());
+    let ha = |balancer, masters| Topology::of_machines(Shape::Ha, balancer, masters, Vec::new(), None);
     let three = || vec![machine("a", 1), machine("b", 2), machine("c", 3)];
     let error = |result: Result<Topology, TopologyError>| result.expect_err("refused").to_string();
     assert!(error(ha(None, three())).contains("a balancer"));
     assert!(error(ha(Some(machine("lb", 9)), three()[..2].to_vec())).contains("three masters"));
     assert!(error(ha(Some(machine("a", 9)), three())).contains("same name or address"));
     let inside =
-        Topology::of_machines(Shape::Single, None, vec![("a".into(), Ipv4Addr::new(10, 96, 1, 1))], Vec::new());
+        Topology::of_machines(Shape::Single, None, vec![("a".into(), Ipv4Addr::new(10, 96, 1, 1))], Vec::new(), None);
     assert!(error(inside).contains("10.96.0.0/16"));
     assert!(ha(Some(machine("lb", 9)), three()).is_ok());
 }
@@ -75,22 +138,35 @@ fn example() -> Topology {
     let machine = |name: &str, last| (name.to_owned(), Ipv4Addr::new(192, 0, 2, last));
     let masters = vec![machine("m1", 11), machine("m2", 12), machine("m3", 13)];
     let workers = vec![machine("w1", 21), machine("w2", 22)];
-    Topology::of_machines(Shape::Ha, Some(machine("lb", 10)), masters, workers).expect("a topology")
+    Topology::of_machines(Shape::Ha, Some(machine("lb", 10)), masters, workers, None).expect("a topology")
+}
+
+/// The same once another master was deployed.
+fn another_master() -> Topology {
+    let of = |topology: &Topology, master: bool| -> Vec<(String, Ipv4Addr)> {
+        let hosts = topology.hosts.iter().filter(|host| !host.balancer && host.master == master);
+        hosts.map(|host| (host.name.clone(), host.address)).collect()
+    };
+    let (before, lb) = (example(), ("lb".to_owned(), Ipv4Addr::new(192, 0, 2, 10)));
+    let masters = [of(&before, true), vec![("m4".to_owned(), Ipv4Addr::new(192, 0, 2, 14))]].concat();
+    let workers = of(&before, false);
+    Topology::of_machines(Shape::Ha, Some(lb), masters, workers, Some(&before)).expect("a topology")
 }
 
 /// What `deploy/` should hold.
 fn wanted() -> BTreeMap<PathBuf, String> {
-    let (topology, layout) = (example(), Layout::new(DEFAULT_DATA_DIR));
+    let (example, another, layout) = (example(), another_master(), Layout::new(DEFAULT_DATA_DIR));
     let mut wanted = BTreeMap::new();
     // One of each kind: the others differ in names and addresses.
-    for host in topology.hosts.iter().filter(|host| ["lb", "m1", "w1"].contains(&host.name.as_str())) {
-        let mut all = units(&topology, host, &layout);
+    for (topology, name) in [(&example, "lb"), (&example, "m1"), (&example, "w1"), (&another, "m4")] {
+        let host = topology.host(name).expect("of the example");
+        let mut all = units(topology, host, &layout);
         all.extend(host.node.then(|| containerd_unit(&layout)));
         for unit in all {
             let text = unit_file(&unit, Path::new("/usr/local/bin/argosy"));
             wanted.insert(Path::new(&host.name).join(unit.file_name()), text);
         }
-        for (path, text) in files(&topology, host, &layout) {
+        for (path, text) in files(topology, host, &layout) {
             wanted.insert(Path::new(&host.name).join(path.file_name().expect("a file")), text);
         }
     }

@@ -229,6 +229,10 @@ async fn dial(endpoint: &Arc<Endpoint>, options: &EtcdOptions) -> Result<Connect
     if status.leader == 0 {
         return Err(Failure::before(Code::Unavailable, "the member knows no leader of its cluster".into()));
     }
+    // One that is still being brought up to date answers next to nothing.
+    if status.is_learner {
+        return Err(Failure::before(Code::Unavailable, "the member is a learner, and not promoted yet".into()));
+    }
     let strange = || Failure::before(Code::Unavailable, "what answers there is no etcd".into());
     connection.cluster = status.header.ok_or_else(strange)?.cluster_id;
     connection.version = Version::parse(&status.version).ok_or_else(strange)?;

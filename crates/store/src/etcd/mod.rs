@@ -12,6 +12,7 @@ mod compact;
 mod connection;
 mod keys;
 mod lease;
+mod members;
 mod order;
 mod proto;
 mod tls;
@@ -32,6 +33,7 @@ use self::{
 };
 pub use self::{
     keys::DEFAULT_PREFIX,
+    members::{Member, Members, RemovalRefused, may_remove},
     tls::{Identity, TlsFiles},
 };
 use crate::{Entry, Error, ListOptions, ListPage, Result, Revision, Store, VALUE_BYTES_MAX, WatchStream};

@@ -267,6 +267,58 @@ pub struct StatusResponse {
     /// 0 where the member knows no leader.
     #[prost(uint64, tag = "4")]
     pub leader: u64,
+    #[prost(bool, tag = "10")]
+    pub is_learner: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Member {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Empty until the member has been started.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    #[prost(string, repeated, tag = "3")]
+    pub peer_urls: Vec<String>,
+    #[prost(string, repeated, tag = "4")]
+    pub client_urls: Vec<String>,
+    #[prost(bool, tag = "5")]
+    pub is_learner: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct MemberListRequest {
+    /// Known to etcd from 3.5 on.
+    #[prost(bool, tag = "1")]
+    pub linearizable: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct MemberAddRequest {
+    #[prost(string, repeated, tag = "1")]
+    pub peer_urls: Vec<String>,
+    #[prost(bool, tag = "2")]
+    pub is_learner: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct MemberAddResponse {
+    #[prost(message, optional, tag = "2")]
+    pub member: Option<Member>,
+}
+
+/// Of what is to be promoted or removed.
+#[derive(Clone, PartialEq, Message)]
+pub struct MemberIdRequest {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+}
+
+/// What a list, a promotion and a removal answer.
+#[derive(Clone, PartialEq, Message)]
+pub struct MembersResponse {
+    #[prost(message, repeated, tag = "2")]
+    pub members: Vec<Member>,
 }
 
 #[derive(Clone, PartialEq, Message)]

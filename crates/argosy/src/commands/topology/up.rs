@@ -1,9 +1,6 @@
 //! `argosy up --topology`: every host of a layout, each a network namespace of this machine.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use client::{Client, kinds::core::v1::Namespace};
@@ -11,7 +8,6 @@ use cluster::{
     lab::{self, Lab},
     layout::{Cidr, Layout, Settings},
     machine,
-    pki::{KubeconfigTarget, Pki, kubeconfig},
     topology::{Shape, Topology},
 };
 use jiff::Timestamp;
@@ -74,6 +70,7 @@ pub async fn run(layout: &Layout, wanted: Wanted) -> anyhow::Result<()> {
 async fn resolve(layout: &Layout, wanted: &Wanted) -> anyhow::Result<Topology> {
     let purge = "`argosy down --purge` makes way for a new one";
     match (Topology::load(layout)?, wanted.shape) {
+        (Some(kept), _) if !kept.lab => bail!("{} holds what `argosy deploy` has written", layout.root().display()),
         (Some(kept), shape) => {
             if shape.is_some_and(|shape| shape != kept.shape) {
                 bail!("{} holds a cluster of the layout {}: {purge}", layout.root().display(), kept.shape);
@@ -120,21 +117,9 @@ fn prepare(hosts: &Hosts<'_>) -> anyhow::Result<()> {
         hosts.prepare(host)?;
     }
     for master in hosts.topology.masters() {
-        // Each master's own, for whoever asks it and no other; the cluster's is where users look.
-        let layout = hosts.host_layout(master);
-        write_admin(&layout, &layout, format!("https://{}:6443", master.address))?;
-        write_admin(&layout, hosts.layout, hosts.topology.api_server())?;
+        super::write_admin(&hosts.host_layout(master), hosts.layout, hosts.topology.api_server())?;
     }
     Ok(())
-}
-
-fn write_admin(of: &Layout, into: &Layout, server: String) -> anyhow::Result<()> {
-    let pki = Pki::new(of.pki_dir());
-    let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
-    let target = KubeconfigTarget { cluster: "argosy".into(), server };
-    let (ca, cert, key) = (read(&pki.cert("ca"))?, read(&pki.cert("admin"))?, read(&pki.key("admin"))?);
-    let text = kubeconfig(&target, "kubernetes-admin", &ca, &cert, &key);
-    Ok(cluster::files::write_if_changed(&into.kubeconfig("admin"), text.as_bytes(), 0o600).map(drop)?)
 }
 
 /// Waits until every API server answers, and through the cluster's address too.
@@ -145,7 +130,7 @@ async fn api_servers(hosts: &Hosts<'_>) -> anyhow::Result<()> {
     answers(hosts.layout).await
 }
 
-async fn answers(layout: &Layout) -> anyhow::Result<()> {
+pub async fn answers(layout: &Layout) -> anyhow::Result<()> {
     const PAUSE: Duration = Duration::from_millis(100);
     const TRY: Duration = Duration::from_secs(2);
     let client = clients::remote(&layout.kubeconfig("admin"), "argosy")?;
