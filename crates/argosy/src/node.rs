@@ -10,7 +10,7 @@ use client::{
     kinds::{coordination::v1::Lease, core::v1::Node},
 };
 use cluster::{
-    containerd::{self, Containerd, network},
+    containerd::{self, Containerd, network as pod_network},
     images::{ImageStore, PAUSE_IMAGE},
     layout::{Layout, Settings},
     pki::Pki,
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cli::TOOLS,
     clients,
+    commands::network,
     components::{
         kubelet,
         kubelet_limits::{ONE_MACHINE_EVICTION_HARD, hard_eviction},
@@ -58,13 +59,13 @@ async fn start_machine(
     progress: &dyn Progress,
 ) -> anyhow::Result<Option<Containerd>> {
     if let Some(endpoint) = &settings.runtime_endpoint {
-        network::set_up(settings, settings.pod_cidr).await?;
+        pod_network::set_up(settings, settings.pod_cidr).await?;
         step(progress, "images", import_elsewhere(layout, endpoint)).await?;
         return Ok(None);
     }
     let containerd = step(progress, "containerd", async {
-        network::write_conflist(layout, settings, settings.pod_cidr)?;
-        network::set_up(settings, settings.pod_cidr).await?;
+        pod_network::write_conflist(layout, settings, settings.pod_cidr)?;
+        pod_network::set_up(settings, settings.pod_cidr).await?;
         Ok(containerd::start(layout, PAUSE_IMAGE).await?)
     })
     .await?;
@@ -100,10 +101,19 @@ pub fn start(
 ) -> anyhow::Result<()> {
     if let Some(containerd) = own {
         keep_containerd(supervisor, layout, containerd);
+        keep_routes(supervisor, settings.clone(), clients::local(server, "argosy", clients::user("system:kube-proxy")));
     }
     let client = clients::local(server, "kubelet", clients::node_user(&settings.node_name));
     kubelet::keep(supervisor, kubelet_config(layout, settings, pki)?, client);
     proxy::all_in_one(supervisor, settings, server)
+}
+
+/// Nodes that join later have pods too.
+fn keep_routes(supervisor: &Supervisor, settings: Settings, client: Client) {
+    supervisor.run("pod network", move |cancel: CancellationToken| {
+        let (settings, client) = (settings.clone(), client.clone());
+        async move { network::keep(None, &settings, client, &settings.node_name, cancel).await }
+    });
 }
 
 /// Starts containerd again whenever it has ended. Its shims and pods do not notice.

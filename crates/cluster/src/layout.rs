@@ -99,6 +99,11 @@ impl Layout {
         self.run_dir().join(format!("{process}.pid"))
     }
 
+    /// Held by whoever changes what hosts there are.
+    pub fn hosts_lock_file(&self) -> PathBuf {
+        self.run_dir().join("hosts.lock")
+    }
+
     /// Held by whoever runs or changes the cluster.
     pub fn lock_file(&self) -> PathBuf {
         self.run_dir().join("lock")

@@ -23,26 +23,46 @@ pub fn plan(wanted: &Routes, present: &Routes) -> String {
     gone.chain(new).collect()
 }
 
-/// Our routes in `ip -json route`.
-fn parse(json: &str) -> Routes {
-    let list: Vec<serde_json::Value> = serde_json::from_str(json).unwrap_or_default();
-    let route = |value: &serde_json::Value| {
-        let range = value["dst"].as_str()?;
-        // A single address is shown without a prefix.
-        let range = if range.contains('/') { range.to_owned() } else { format!("{range}/32") };
-        Some((range.parse().ok()?, value["gateway"].as_str()?.parse().ok()?))
-    };
-    list.iter().filter_map(route).collect()
+/// What `ip -json route` tells.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Table {
+    /// Routes that we have made.
+    ours: Routes,
+    /// Networks that the node is on.
+    connected: Vec<Cidr>,
 }
 
-/// Puts the wanted routes in place and takes those away that are ours and not wanted. Returns whether any changed.
-pub async fn apply(wanted: &Routes) -> Result<bool, NetworkError> {
-    let present = parse(&run("ip", &["-json", "-4", "route", "show", "proto", PROTOCOL], "").await?);
-    let plan = plan(wanted, &present);
+fn parse(json: &str) -> Table {
+    let list: Vec<serde_json::Value> = serde_json::from_str(json).unwrap_or_default();
+    let mut table = Table::default();
+    for route in &list {
+        let Some(range) = route["dst"].as_str() else { continue };
+        // A single address is shown without a prefix.
+        let range = if range.contains('/') { range.to_owned() } else { format!("{range}/32") };
+        let Ok(range) = range.parse() else { continue };
+        match route["gateway"].as_str().map(str::parse) {
+            None => table.connected.push(range),
+            Some(Ok(via)) if route["protocol"] == PROTOCOL => drop(table.ours.insert(range, via)),
+            Some(_) => {}
+        }
+    }
+    table
+}
+
+/// Puts the wanted routes in place and takes those away that are ours, lead into the cluster's `range` and are not wanted.
+/// A node on another network has no route of its own: its pods are where the default route leads. Returns whether any
+/// changed.
+pub async fn apply(range: Cidr, wanted: &Routes) -> Result<bool, NetworkError> {
+    let Table { ours, connected } = parse(&run("ip", &["-json", "-4", "route", "show"], "").await?);
+    // Another cluster on this machine has routes of its own.
+    let present: Routes = ours.into_iter().filter(|(part, _)| range.contains(part.address())).collect();
+    let is_near = |via: IpAddr| connected.iter().any(|network| network.contains(via));
+    let wanted: Routes = wanted.iter().map(|(part, via)| (*part, *via)).filter(|(_, via)| is_near(*via)).collect();
+    let plan = plan(&wanted, &present);
     if plan.is_empty() {
         return Ok(false);
     }
-    // One that cannot be made, as its node is on another network, must not keep the others away.
+    // One that cannot be made must not keep the others away.
     run("ip", &["-4", "-force", "-batch", "-"], &plan).await?;
     Ok(true)
 }
@@ -58,10 +78,14 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_added_what_moved_is_replaced_what_went_is_removed() {
-        let present = r#"[{"dst":"10.244.1.0/24","gateway":"10.89.0.101","dev":"eth0","protocol":"96"},
-            {"dst":"10.244.2.0/24","gateway":"10.89.0.102"},{"dst":"10.244.3.0/24","gateway":"10.89.0.103"}]"#;
-        let present = parse(present);
-        assert_eq!(present.len(), 3);
+        let present = r#"[{"dst":"default","gateway":"10.89.0.1","dev":"eth0","flags":[]},
+            {"dst":"10.89.0.0/24","dev":"eth0","protocol":"kernel","scope":"link"},
+            {"dst":"10.244.9.9","gateway":"10.89.0.109","protocol":"static"},
+            {"dst":"10.244.1.0/24","gateway":"10.89.0.101","dev":"eth0","protocol":"96"},
+            {"dst":"10.244.2.0/24","gateway":"10.89.0.102","protocol":"96"},
+            {"dst":"10.244.3.0/24","gateway":"10.89.0.103","protocol":"96"}]"#;
+        let Table { ours: present, connected } = parse(present);
+        assert_eq!((present.len(), connected), (3, vec![Cidr::v4([10, 89, 0, 0], 24)]));
         let wanted = routes(&[
             ("10.244.1.0/24", "10.89.0.101"),
             ("10.244.2.0/24", "10.89.0.112"),
@@ -74,7 +98,7 @@ mod tests {
              route replace 10.244.4.0/24 via 10.89.0.104 proto 96\n"
         );
         assert_eq!(super::plan(&wanted, &wanted), "");
-        assert_eq!(parse("[]"), Routes::new());
-        assert_eq!(parse(""), Routes::new());
+        assert_eq!(parse("[]"), Table::default());
+        assert_eq!(parse(""), Table::default());
     }
 }

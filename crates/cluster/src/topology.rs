@@ -7,7 +7,8 @@
 //! | `ha` | 3 | 3, behind nginx | 3 |
 //! | `ha-schedulable` | 3 | 3, also nodes, behind nginx | 3 |
 //!
-//! etcd's members run beside the API servers; nginx has a host of its own.
+//! etcd's members run beside the API servers; nginx has a host of its own. `embedded` is the one process that is everything,
+//! on the machine itself, with workers beside it.
 
 mod host;
 mod unit_file;
@@ -42,9 +43,11 @@ pub enum Shape {
     SingleSchedulable,
     Ha,
     HaSchedulable,
+    Embedded,
 }
 
 impl Shape {
+    /// Those of several machines.
     pub const ALL: [Shape; 4] = [Shape::Single, Shape::SingleSchedulable, Shape::Ha, Shape::HaSchedulable];
 
     pub fn name(self) -> &'static str {
@@ -53,11 +56,16 @@ impl Shape {
             Shape::SingleSchedulable => "single-schedulable",
             Shape::Ha => "ha",
             Shape::HaSchedulable => "ha-schedulable",
+            Shape::Embedded => "embedded",
         }
     }
 
     fn masters(self) -> u8 {
-        if matches!(self, Shape::Single | Shape::SingleSchedulable) { 1 } else { 3 }
+        match self {
+            Shape::Single | Shape::SingleSchedulable => 1,
+            Shape::Ha | Shape::HaSchedulable => 3,
+            Shape::Embedded => 0,
+        }
     }
 
     /// Masters are nodes too.
@@ -160,6 +168,9 @@ pub struct Topology {
     /// What evicts pods, as the kubelet's `--eviction-hard` spells it; without it, thresholds that suit one machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eviction_hard: Option<String>,
+    /// Where the API is, where none of the hosts serves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_server: Option<String>,
 }
 
 /// Why a topology cannot be used.
@@ -179,6 +190,8 @@ pub enum TopologyError {
     NoHost { name: String, hosts: String },
     #[error("at most {WORKERS_MAX} workers are possible")]
     TooManyWorkers,
+    #[error("the cluster's addresses are like {0}: further nodes on this machine need IPv4")]
+    NotIpv4(std::net::IpAddr),
     #[error("at most {MASTERS_MAX} masters are possible")]
     TooManyMasters,
     #[error("the layout {0} has one master, and nothing in front of it that would spread requests over several: {ha} has", ha = Shape::Ha)]
@@ -207,7 +220,23 @@ impl Topology {
             dns_ip: Ipv4Addr::new(10, 96, 0, 10),
             cluster_domain: usual.cluster_domain,
             eviction_hard: None,
+            api_server: None,
         }
+    }
+
+    /// Further nodes for the one process that `settings` are of.
+    pub fn beside(settings: &Settings, workers: u8, network: Cidr) -> Result<Topology, TopologyError> {
+        let std::net::IpAddr::V4(dns_ip) = settings.dns_ip else { return Err(TopologyError::NotIpv4(settings.dns_ip)) };
+        let topology = Topology {
+            cluster_cidr: settings.cluster_cidr,
+            service_cidr: settings.service_cidr,
+            dns_ip,
+            cluster_domain: settings.cluster_domain.clone(),
+            eviction_hard: settings.eviction_hard.clone(),
+            api_server: Some(format!("https://{}:{}", settings.node_ip, settings.ports.apiserver)),
+            ..Topology::new(Shape::Embedded, Some(0), network)?
+        };
+        (0..workers).try_fold(topology, |mut topology, _| topology.add_worker().map(|_| topology))
     }
 
     /// A layout of machines that there are, by name and address. With what was deployed before, masters that it does not
@@ -339,6 +368,9 @@ impl Topology {
     }
 
     pub fn api_server(&self) -> String {
+        if let Some(server) = &self.api_server {
+            return server.clone();
+        }
         format!("https://{}:{}", self.api_address(), crate::layout::Ports::default().apiserver)
     }
 

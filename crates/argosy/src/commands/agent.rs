@@ -171,6 +171,6 @@ fn keep_network(supervisor: &Supervisor, layout: &Layout, settings: Settings, cl
     let layout = layout.clone();
     supervisor.run("pod network", move |cancel: CancellationToken| {
         let (layout, settings, client) = (layout.clone(), settings.clone(), client.clone());
-        async move { network::keep(&layout, &settings, client, &settings.node_name, cancel).await }
+        async move { network::keep(Some(&layout), &settings, client, &settings.node_name, cancel).await }
     });
 }

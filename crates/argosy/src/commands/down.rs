@@ -9,7 +9,7 @@ use cluster::{
     files,
     layout::Settings,
     supervise::{self, Lock, SUPERVISOR},
-    topology::Topology,
+    topology::{Shape, Topology},
 };
 
 use super::DataFlags;
@@ -35,7 +35,9 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     if let Some(topology) = Topology::load(&layout)?.filter(|topology| topology.lab) {
         need_root()?;
         super::topology::down::run(&layout, &topology, flags.grace).await?;
-        return purge(&flags, &layout, true);
+        if topology.shape != Shape::Embedded {
+            return purge(&flags, &layout, true);
+        }
     }
     let Some(settings) = Settings::load(&layout)? else {
         println!("no cluster in {}", layout.root().display());

@@ -48,12 +48,13 @@ pub async fn run(flags: Flags, cancel: CancellationToken) -> anyhow::Result<()> 
         Some(settings) => settings,
         None => Settings { cluster_cidr: flags.cluster_cidr, ..Settings::new(&*name, machine::node_ip()?) },
     };
-    keep(&layout, &settings, clients::remote(&flags.kubeconfig, "argosy-network")?, &name, cancel).await
+    keep(Some(&layout), &settings, clients::remote(&flags.kubeconfig, "argosy-network")?, &name, cancel).await
 }
 
-/// Makes and keeps the pod network of the node `name`, until `cancel`.
+/// Makes and keeps the pod network of the node `name`, until `cancel`. Without a data folder the node's own part of it is
+/// there already, and routes to other nodes' pods are all that is kept.
 pub async fn keep(
-    layout: &Layout,
+    layout: Option<&Layout>,
     settings: &Settings,
     client: Client,
     name: &str,
@@ -69,13 +70,11 @@ pub async fn keep(
     let mut own = None;
     while !cancel.is_cancelled() {
         let plan = Plan::new(name, &nodes.list());
-        if plan.own != own
-            && let Some(range) = plan.own
-        {
+        if let (Some(layout), Some(range)) = (layout, plan.own.filter(|_| plan.own != own)) {
             set_up(layout, settings, range).await?;
             own = Some(range);
         }
-        if routes::apply(&plan.routes).await? {
+        if routes::apply(settings.cluster_cidr, &plan.routes).await? {
             tracing::info!(nodes = plan.routes.len(), "changed the routes to other nodes' pods");
         }
         tokio::select! {

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::{
     DataFlags,
-    topology::{Hosts, START_LIMIT, masters},
+    topology::{Hosts, START_LIMIT, beside, masters},
 };
 use crate::{clients, node};
 
@@ -155,7 +155,7 @@ async fn start(hosts: &Hosts<'_>, host: &Host) -> anyhow::Result<()> {
 fn load(layout: &Layout) -> anyhow::Result<Topology> {
     match Topology::load(layout)?.filter(|topology| topology.lab) {
         Some(topology) => Ok(topology),
-        None => bail!("no cluster of several hosts in {}: `argosy up --topology` makes one", layout.root().display()),
+        None => bail!("no cluster of several hosts in {}: `argosy up --topology` or `argosy up --nodes` makes one", layout.root().display()),
     }
 }
 
@@ -170,8 +170,9 @@ async fn with(
 }
 
 async fn join(layout: &Layout, limit: Duration) -> anyhow::Result<()> {
-    let mut topology = load(layout)?;
-    let _lock = Lock::take(&layout.lock_file())?;
+    let _lock = Lock::take(&layout.hosts_lock_file())?;
+    let first = if Topology::load(layout)?.is_none() { beside::first(layout).await? } else { None };
+    let mut topology = first.map_or_else(|| load(layout), Ok)?;
     let (host, since) = (topology.add_worker()?, Timestamp::now());
     let hosts = Hosts { layout, topology: &topology };
     // Kept before anything runs: `down` finds it whatever happens next.
@@ -188,7 +189,7 @@ async fn join(layout: &Layout, limit: Duration) -> anyhow::Result<()> {
 
 async fn join_master(layout: &Layout, limit: Duration) -> anyhow::Result<()> {
     let topology = load(layout)?;
-    let _lock = Lock::take(&layout.lock_file())?;
+    let _lock = Lock::take(&layout.hosts_lock_file())?;
     let host = masters::join(layout, topology, limit).await?;
     done(&host, "has joined and serves")
 }
@@ -196,7 +197,7 @@ async fn join_master(layout: &Layout, limit: Duration) -> anyhow::Result<()> {
 async fn remove(flags: &HostFlags) -> anyhow::Result<()> {
     let layout = flags.data.layout()?;
     let mut topology = load(&layout)?;
-    let _lock = Lock::take(&layout.lock_file())?;
+    let _lock = Lock::take(&layout.hosts_lock_file())?;
     let host = topology.host(&flags.name)?.clone();
     if host.master {
         masters::remove(&layout, topology, &host).await?;
@@ -210,8 +211,7 @@ async fn remove(flags: &HostFlags) -> anyhow::Result<()> {
     hosts.lab().tear_down_host(&host).await?;
     node::forget(&clients::remote(&layout.kubeconfig("admin"), "argosy")?, &host.name).await?;
     cluster::files::remove(Topology::host_layout(&layout, &host.name).root())?;
-    topology.hosts.retain(|other| other.name != host.name);
-    topology.save(&layout)?;
+    beside::forget(&layout, &mut topology, &host).await?;
     done(&host, "is removed")
 }
 

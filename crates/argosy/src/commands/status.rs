@@ -11,7 +11,7 @@ use client::{
 use cluster::{
     layout::{Layout, Settings},
     supervise,
-    topology::Topology,
+    topology::{Shape, Topology},
 };
 
 use super::DataFlags;
@@ -28,8 +28,9 @@ pub struct Flags {
 /// Succeeds when everything runs, so that scripts can ask.
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let layout = flags.data.layout()?;
-    if let Some(topology) = Topology::load(&layout)?.filter(|topology| topology.lab) {
-        return super::topology::status::run(&layout, &topology).await;
+    let topology = Topology::load(&layout)?.filter(|topology| topology.lab);
+    if let Some(topology) = topology.as_ref().filter(|topology| topology.shape != Shape::Embedded) {
+        return super::topology::status::run(&layout, topology).await;
     }
     let Some(settings) = Settings::load(&layout)? else {
         bail!("no cluster in {}: `argosy up` makes one", layout.root().display());
@@ -60,6 +61,10 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         }
     }
     row("data", &layout.root().display().to_string());
+    if let Some(topology) = topology {
+        println!();
+        good &= super::topology::status::hosts(&layout, &topology).await?;
+    }
     if !good {
         bail!("not everything runs");
     }

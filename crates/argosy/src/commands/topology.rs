@@ -1,5 +1,6 @@
 //! Layouts of several hosts on one machine: what `argosy up --topology`, `down`, `status` and `node` have in common.
 
+pub mod beside;
 pub mod down;
 pub mod masters;
 pub mod status;
@@ -73,6 +74,17 @@ impl Hosts<'_> {
         followed.with_context(|| format!("starting {}", host.name))
     }
 
+    /// Starts every host that is not running.
+    pub async fn start_all(&self, progress: &dyn Progress, limit: Duration, verbosity: u8) -> anyhow::Result<()> {
+        self.each(progress, |host| async move {
+            match self.is_running(&host)? {
+                true => Ok(()),
+                false => self.start(&host, limit, verbosity).await,
+            }
+        })
+        .await
+    }
+
     /// Ends a host's components in order; its pods go on.
     pub async fn end_components(&self, host: &Host) -> anyhow::Result<()> {
         let pid_file = self.host_layout(host).pid_file(SUPERVISOR);
@@ -143,7 +155,7 @@ fn own_program() -> anyhow::Result<std::path::PathBuf> {
 /// Which of the programs that a layout needs are not there.
 pub fn missing_programs(topology: &Topology) -> Vec<String> {
     let wanted: [(&str, &str, bool); 5] = [
-        ("etcd", "etcd-server", true),
+        ("etcd", "etcd-server", topology.masters().next().is_some()),
         ("ip", "iproute2", true),
         ("nft", "nftables", true),
         ("nsenter", "util-linux", true),

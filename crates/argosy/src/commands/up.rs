@@ -18,7 +18,7 @@ use cluster::{
 
 use super::{
     DataFlags,
-    topology::{self, up::Wanted},
+    topology::{self, beside, up::Wanted},
 };
 use crate::{clients, components::kubelet_limits::hard_eviction, display, node};
 
@@ -78,8 +78,11 @@ pub struct Flags {
     #[arg(long, value_name = "LAYOUT", conflicts_with_all = SettingsFlags::NAMES)]
     topology: Option<Shape>,
     /// How many workers the layout has [default: 1, or 3 with ha and ha-schedulable]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", conflicts_with = "nodes")]
     workers: Option<u8>,
+    /// How many nodes the cluster has: this machine, and further ones that are network namespaces of it [default: 1]
+    #[arg(long, value_name = "COUNT", conflicts_with = "topology")]
+    nodes: Option<u8>,
     #[command(flatten)]
     settings: SettingsFlags,
     /// How long to wait until the nodes are Ready, in seconds
@@ -107,6 +110,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     }
     let settings = flags.settings.resolve(&layout)?;
     check_machine(&layout, &settings)?;
+    let beside = beside::resolve(&layout, &settings, flags.nodes)?;
     settings.save(&layout)?;
     put_log_aside(&layout).context("putting the old log aside")?;
     let limit = Duration::from_secs(flags.timeout);
@@ -122,7 +126,12 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     })?;
     let shown = display::new();
     background.follow(&*shown, limit).await?;
-    println!("node {} is Ready after {:.1} s", settings.node_name, begin.elapsed().as_secs_f64());
+    beside::up(&layout, &settings, beside, limit, flags.verbosity).await?;
+    let what = match beside {
+        0 => format!("node {} is", settings.node_name),
+        _ => format!("{} nodes are", beside + 1),
+    };
+    println!("{what} Ready after {:.1} s", begin.elapsed().as_secs_f64());
     tell_how_to_go_on(&layout);
     Ok(())
 }
@@ -134,10 +143,12 @@ async fn already_up(layout: &Layout, flags: &Flags, pid: u32) -> anyhow::Result<
     if flags.settings.resolve(layout)? != settings {
         bail!("the cluster runs with other settings (process {pid}): run `argosy down` first");
     }
+    let beside = beside::resolve(layout, &settings, flags.nodes)?;
     let client = clients::remote(&layout.kubeconfig("admin"), "argosy")?;
-    let wait = node::wait_ready(&client, &settings.node_name, None);
-    let waited = tokio::time::timeout(Duration::from_secs(flags.timeout), wait).await;
+    let limit = Duration::from_secs(flags.timeout);
+    let waited = tokio::time::timeout(limit, node::wait_ready(&client, &settings.node_name, None)).await;
     waited.with_context(|| format!("the node is not Ready; see {}", layout.log_file(SUPERVISOR).display()))??;
+    beside::up(layout, &settings, beside, limit, flags.verbosity).await?;
     println!("already up (process {pid}), node {} is Ready", settings.node_name);
     tell_how_to_go_on(layout);
     Ok(())

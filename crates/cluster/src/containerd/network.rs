@@ -13,6 +13,7 @@ use tokio::process::Command;
 
 use crate::files::{self, FileError};
 use crate::layout::{Cidr, Layout, Settings};
+use crate::routes::{self, Routes};
 
 /// What failed about the pod network.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +102,7 @@ pub async fn set_up(settings: &Settings, pod_cidr: Cidr) -> Result<(), NetworkEr
 
 /// Takes away what [`set_up`] and the port mappings of our network left in the kernel.
 pub async fn tear_down(settings: &Settings) -> Result<(), NetworkError> {
+    routes::apply(settings.cluster_cidr, &Routes::new()).await?;
     let family = if settings.pod_cidr.address().is_ipv4() { "ip" } else { "ip6" };
     let table = masquerade_table(settings);
     run("nft", &["-f", "-"], &format!("add table {family} {table}\ndelete table {family} {table}\n")).await?;

@@ -22,6 +22,18 @@ use crate::{clients, node};
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 
+/// The hosts alone, a line each. Returns whether everything runs.
+pub async fn hosts(layout: &Layout, topology: &Topology) -> anyhow::Result<bool> {
+    let hosts = Hosts { layout, topology };
+    let seen = tokio::time::timeout(ANSWER_LIMIT, ask(layout)).await;
+    let seen = seen.ok().and_then(Result::ok).unwrap_or_default();
+    let mut good = true;
+    for host in &topology.hosts {
+        good &= show(&hosts, host, &seen).await?;
+    }
+    Ok(good)
+}
+
 /// What the API says of the cluster.
 #[derive(Default)]
 struct Seen {

@@ -35,15 +35,7 @@ pub async fn run(layout: &Layout, wanted: Wanted) -> anyhow::Result<()> {
     step(&*shown, "certificates", async { prepare(&hosts) }).await?;
     let limit = wanted.timeout;
     let work = async {
-        let start = hosts.each(&*shown, |host| {
-            let hosts = &hosts;
-            async move {
-                match hosts.is_running(&host)? {
-                    true => Ok(()),
-                    false => hosts.start(&host, limit, wanted.verbosity).await,
-                }
-            }
-        });
+        let start = hosts.start_all(&*shown, limit, wanted.verbosity);
         let serve = step(&*shown, "API servers", api_servers(&hosts));
         tokio::try_join!(start, serve)?;
         let client = clients::remote(&layout.kubeconfig("admin"), "argosy")?;
@@ -99,7 +91,7 @@ async fn resolve(layout: &Layout, wanted: &Wanted) -> anyhow::Result<Topology> {
     }
 }
 
-fn check(layout: &Layout, topology: &Topology) -> anyhow::Result<()> {
+pub fn check(layout: &Layout, topology: &Topology) -> anyhow::Result<()> {
     let mut problems = missing_programs(topology);
     if let Some(host) = topology.nodes().next() {
         let (host_layout, settings) = (Topology::host_layout(layout, &host.name), topology.settings(host));
@@ -143,7 +135,7 @@ pub async fn answers(layout: &Layout) -> anyhow::Result<()> {
     }
 }
 
-async fn nodes_ready(hosts: &Hosts<'_>, client: &Client, since: Timestamp) -> anyhow::Result<()> {
+pub async fn nodes_ready(hosts: &Hosts<'_>, client: &Client, since: Timestamp) -> anyhow::Result<()> {
     for host in hosts.topology.nodes() {
         let ready = node::wait_ready(client, &host.name, Some(since));
         ready.await.with_context(|| format!("waiting for {}", host.name))?;
