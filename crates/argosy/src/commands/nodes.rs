@@ -155,7 +155,10 @@ async fn start(hosts: &Hosts<'_>, host: &Host) -> anyhow::Result<()> {
 fn load(layout: &Layout) -> anyhow::Result<Topology> {
     match Topology::load(layout)?.filter(|topology| topology.lab) {
         Some(topology) => Ok(topology),
-        None => bail!("no cluster of several hosts in {}: `argosy up --topology` or `argosy up --nodes` makes one", layout.root().display()),
+        None => bail!(
+            "no cluster of several hosts in {}: `argosy up --topology` or `argosy up --nodes` makes one",
+            layout.root().display()
+        ),
     }
 }
 

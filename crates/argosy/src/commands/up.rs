@@ -96,7 +96,9 @@ pub struct Flags {
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let begin = Instant::now();
     let layout = flags.data.layout()?;
-    if flags.topology.is_some() || Topology::load(&layout)?.is_some_and(|topology| topology.lab) {
+    let of_hosts = |topology: Topology| topology.lab && topology.shape != Shape::Embedded;
+    if flags.topology.is_some() || Topology::load(&layout)?.is_some_and(of_hosts) {
+        anyhow::ensure!(flags.nodes.is_none(), "--nodes is for a cluster of one process; a layout has --workers");
         let (shape, workers) = (flags.topology, flags.workers);
         let (timeout, verbosity) = (Duration::from_secs(flags.timeout), flags.verbosity);
         let eviction_hard = flags.settings.eviction_hard;

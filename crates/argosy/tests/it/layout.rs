@@ -38,6 +38,11 @@ impl Layout {
         self.command(arguments).output().expect("the binary runs")
     }
 
+    /// The binary, which need not know of this cluster.
+    pub fn argosy_alone(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_argosy")).args(arguments).output().expect("the binary runs")
+    }
+
     /// The binary on this cluster's data folder.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_argosy"));

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// One pod on every node, and a Service in front of all.
-const HELLO: &str = "
+pub const HELLO: &str = "
 apiVersion: apps/v1
 kind: DaemonSet
 metadata: {name: hello}
@@ -128,7 +128,7 @@ fn a_machine_joins_by_token(layout: &Layout) {
 }
 
 /// From a node, through the Service, until each of its pods has answered.
-fn every_pod_answers(layout: &Layout, host: &str, address: &str, pods: &BTreeSet<&str>) {
+pub fn every_pod_answers(layout: &Layout, host: &str, address: &str, pods: &BTreeSet<&str>) {
     let url = format!("http://{address}/");
     let binary = env!("CARGO_BIN_EXE_argosy");
     let mut missing = pods.clone();
@@ -139,7 +139,7 @@ fn every_pod_answers(layout: &Layout, host: &str, address: &str, pods: &BTreeSet
     });
 }
 
-fn ends_without_a_trace(layout: &Layout) {
+pub fn ends_without_a_trace(layout: &Layout) {
     let (dir, prefix) = (layout.dir.to_string_lossy().into_owned(), layout.prefix());
     let _no_other_begins = NETWORKS.write().unwrap_or_else(PoisonError::into_inner);
     layout.must(&["down", "--purge"]);

@@ -1,5 +1,6 @@
 //! End to end on the real thing: the binary, containerd, kubectl and the kernel. Needs root and what `make setup` installs.
 
+mod beside;
 mod clients;
 mod contest;
 mod control_plane;

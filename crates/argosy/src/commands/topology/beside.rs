@@ -65,7 +65,9 @@ pub async fn up(layout: &Layout, settings: &Settings, nodes: u8, limit: Duration
     };
     let waited = tokio::time::timeout(limit, work).await;
     let logs = layout.root().join("hosts");
-    waited.with_context(|| format!("not every node is up after {} s; see the logs in {}", limit.as_secs(), logs.display()))?
+    waited.with_context(|| {
+        format!("not every node is up after {} s; see the logs in {}", limit.as_secs(), logs.display())
+    })?
 }
 
 /// The machine's address may have changed since the last start.
