@@ -85,6 +85,10 @@ impl Store for MeasuredStore {
         self.inner.revision().await
     }
 
+    async fn is_current(&self, key: &str) -> Result<bool> {
+        self.inner.is_current(key).await
+    }
+
     async fn compact(&self, revision: Revision) -> Result<()> {
         self.inner.compact(revision).await
     }

@@ -314,7 +314,7 @@ impl Change<'_> {
         if is_finished(&object) {
             return self.delete(old).await;
         }
-        if management::is_unchanged(before, &object) {
+        if management::is_unchanged(before, &object) && self.is_current().await? {
             return Ok(Outcome::Unchanged(old.clone()));
         }
         let shelf = self.shelf()?;
@@ -335,6 +335,12 @@ impl Change<'_> {
         };
         let stored = Object::of(&shelf.resource, &shelf.fields, &old.key, revision, &bytes, object);
         stored.map(Outcome::Stored).map_err(|error| Status::internal(error).into())
+    }
+
+    /// Whether the object is stored as it would be written now: after a rotation of keys it is not.
+    async fn is_current(&self) -> Result<bool, Attempt> {
+        let key = self.resource.storage_key(self.namespace, self.name);
+        self.server.store.is_current(&key).await.map_err(|error| store_status(error).into())
     }
 
     async fn put(&self, old: &Object, bytes: &Bytes) -> Result<Revision, StoreError> {

@@ -15,6 +15,7 @@ mod operations;
 mod protobuf;
 mod published;
 mod reviews;
+mod rotation;
 mod several;
 mod strict;
 mod subresources;

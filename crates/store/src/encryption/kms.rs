@@ -163,6 +163,12 @@ impl Kms {
         Ok(self.cipher_of(object).await?.open(path, &data)?)
     }
 
+    /// Whether a stored object is encrypted with the key that the plugin has now.
+    pub async fn would_write(&self, stored: &[u8]) -> bool {
+        let Ok(object) = EncryptedObject::decode(stored) else { return false };
+        self.seed().await.is_ok_and(|seed| seed.object.key_id == object.key_id)
+    }
+
     /// The cipher of a stored key; asks the plugin where it is not known yet.
     async fn cipher_of(&self, object: EncryptedObject) -> Result<Arc<Cipher>, Failure> {
         let identity = object.encode_to_vec();

@@ -130,6 +130,19 @@ impl Transformer {
         Ok([&prefix[..], &sealed].concat().into())
     }
 
+    /// Whether what is stored is what it would write now. A plugin that does not answer cannot write, so that it makes no
+    /// difference what it would.
+    async fn would_write(&self, path: &[u8], stored: &Bytes) -> bool {
+        match self {
+            Transformer::Kms { prefix, kms } => match stored.strip_prefix(&prefix[..]) {
+                Some(stored) => kms.would_write(stored).await,
+                None => false,
+            },
+            // Two keys may have one name while they are rotated.
+            Transformer::Identity | Transformer::Key { .. } => matches!(self.open(path, stored).await, Some(Ok(_))),
+        }
+    }
+
     /// `None` for what another one has to read.
     async fn open(&self, path: &[u8], stored: &Bytes) -> Option<Result<Bytes, Failure>> {
         let opened = match self {
@@ -315,6 +328,12 @@ impl Store for Encrypted {
 
     async fn revision(&self) -> Result<Revision> {
         self.inner.revision().await
+    }
+
+    async fn is_current(&self, key: &str) -> Result<bool> {
+        let Some(writer) = self.layer.transformers(key).first() else { return Ok(true) };
+        let Some(entry) = self.inner.get(key).await? else { return Ok(true) };
+        Ok(writer.would_write(&self.layer.path(key), &entry.value).await)
     }
 
     async fn compact(&self, revision: Revision) -> Result<()> {

@@ -138,10 +138,13 @@ async fn keys_are_rotated_without_a_moment_in_which_something_cannot_be_read() {
             None => store.create(KEY, Bytes::from_static(PLAIN), None).await.unwrap(),
             Some(revision) => {
                 assert_eq!(store.get(KEY).await.unwrap().unwrap().value, PLAIN, "{providers:?}");
+                let written_so = inner.get(KEY).await.unwrap().unwrap().value.starts_with(prefix.as_bytes());
+                assert_eq!(store.is_current(KEY).await.unwrap(), written_so, "{providers:?}");
                 store.update(KEY, Bytes::from_static(PLAIN), revision, None).await.unwrap()
             }
         };
         assert!(inner.get(KEY).await.unwrap().unwrap().value.starts_with(prefix.as_bytes()), "{providers:?}");
+        assert!(store.is_current(KEY).await.unwrap(), "{providers:?}");
         last = Some(revision);
     }
     // The key of a name changes, which two keys of one name get over.
@@ -150,6 +153,7 @@ async fn keys_are_rotated_without_a_moment_in_which_something_cannot_be_read() {
     before.update(KEY, Bytes::from_static(PLAIN), last.unwrap(), None).await.unwrap();
     let after = layered(&inner, &[("[secrets]", &format!("[{}, {}]", same_name[1], same_name[0]))]);
     assert_eq!(after.get(KEY).await.unwrap().unwrap().value, PLAIN);
+    assert!(before.is_current(KEY).await.unwrap() && !after.is_current(KEY).await.unwrap());
 }
 
 #[tokio::test]
@@ -233,6 +237,9 @@ async fn a_plugin_keeps_the_key() {
     assert_eq!(listed(&other).await, [PLAIN; 10]);
     assert_eq!(plugin.decrypted(), 1);
     other.create(&format!("{KEY}x"), Bytes::from_static(PLAIN), None).await.unwrap();
+    for (suffix, is_current) in [("0", false), ("x", true)] {
+        assert_eq!(other.is_current(&format!("{KEY}{suffix}")).await.unwrap(), is_current);
+    }
 
     // While the plugin is away who knows the keys goes on; who does not waits, and takes nothing for unreadable.
     plugin.stop().await;
