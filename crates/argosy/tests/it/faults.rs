@@ -85,6 +85,7 @@ fn whatever_ends_nothing_is_lost() {
     workers_go_on(&layout);
     another_leads(&layout);
     assert_eq!(restarts(&layout), started, "no pod was restarted");
+    a_dead_worker_is_replaced(&layout);
     without_a_majority(&layout, &record, &masters);
     everything_at_once(&layout, &record, all.len());
 
@@ -215,6 +216,59 @@ fn another_leads(layout: &Layout) {
     );
     layout.kubectl("rollout status deployment/later --timeout=60s");
     layout.kubectl("delete deployment later");
+}
+
+/// A pod on each worker, which tolerates for a second that its node is not there.
+const MOVING: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: moving}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: moving}}
+  template:
+    metadata: {labels: {app: moving}}
+    spec:
+      tolerations:
+      - {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 1}
+      topologySpreadConstraints:
+      - maxSkew: 1
+        topologyKey: kubernetes.io/hostname
+        whenUnsatisfiable: ScheduleAnyway
+        labelSelector: {matchLabels: {app: moving}}
+      containers:
+      - {name: moving, image: 'localhost/argosy/argosy:0.1.0', args: [hello, --port, '8080']}
+";
+
+/// Where the pods are that are Ready.
+fn places_of_moving(layout: &Layout) -> Vec<String> {
+    let text = layout.kubectl("get pods -l app=moving -o json");
+    let list: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let is_ready = |pod: &&serde_json::Value| {
+        let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+        let mut ready = conditions.filter(|condition| condition["type"] == "Ready");
+        ready.any(|condition| condition["status"] == "True") && pod["metadata"]["deletionTimestamp"].is_null()
+    };
+    let pods = list["items"].as_array().expect("pods").iter().filter(is_ready);
+    pods.map(|pod| pod["spec"]["nodeName"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+fn a_dead_worker_is_replaced(layout: &Layout) {
+    const DEAD: &str = "worker-3";
+    layout.apply("moving", MOVING);
+    layout.kubectl("rollout status deployment/moving --timeout=60s");
+    assert!(places_of_moving(layout).iter().any(|place| place == DEAD), "no pod is where it is about to die");
+    layout.must(&["node", "stop", DEAD]);
+    let begin = std::time::Instant::now();
+    // Nobody hears from a kubelet for 50 s before its node counts as gone.
+    eventually("its pods run elsewhere", Duration::from_secs(120), || {
+        let places = places_of_moving(layout);
+        (places.len() == 3 && places.iter().all(|place| place != DEAD)).then_some(())
+    });
+    println!("{DEAD} switched off: its pods run elsewhere after {:?}", begin.elapsed());
+    layout.must(&["node", "start", DEAD]);
+    layout.until_whole(WHOLE);
+    layout.kubectl("delete deployment moving");
 }
 
 fn without_a_majority(layout: &Layout, record: &Record, masters: &[String]) {
