@@ -1,5 +1,8 @@
-//! The part of kubectl's JSONPath that columns of custom resources use: `.spec.replicas`, `.metadata.labels['a\.b']`,
-//! `.status.conditions[?(@.type=="Ready")].status`, `.spec.items[0]`, `.spec.items[*].name`.
+//! kubectl's JSONPath (client-go/util/jsonpath) as columns of custom resources use it: `.spec.replicas`,
+//! `.metadata.labels['a\.b']`, `.status.conditions[?(@.type=="Ready")].status`, `.spec.items[0]`, `.spec.items[*].name`,
+//! `.spec.items[1:3]`, `.spec['a','b']`, `..name`. Templates (`{range}`) are no part of it, there as here.
+
+use std::cmp::Ordering;
 
 use crate::value::Value;
 
@@ -13,15 +16,48 @@ enum Step {
     Member(Box<str>),
     /// Counted from the end where negative.
     Index(i64),
+    /// From the first place up to the second, every so many; places are counted from the end where negative.
+    Slice(Option<i64>, Option<i64>, usize),
+    /// What each of several leads to.
+    Union(Vec<Step>),
     All,
-    /// Keeps the items whose value at a path is, or is not, the given one.
+    /// The value and whatever is in it, at any depth.
+    Deep,
+    /// Keeps the items whose value at a path compares so with another one.
     Where {
         path: JsonPath,
-        equal: bool,
-        to: Value,
+        operator: Operator,
+        to: Operand,
     },
     /// Keeps the items that have the path at all.
     Having(JsonPath),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Operator {
+    Equal,
+    NotEqual,
+    LessOrEqual,
+    GreaterOrEqual,
+    Less,
+    Greater,
+}
+
+/// In the order in which they are looked for: the longer before those that they begin with.
+const OPERATORS: [(&str, Operator); 6] = [
+    ("==", Operator::Equal),
+    ("!=", Operator::NotEqual),
+    ("<=", Operator::LessOrEqual),
+    (">=", Operator::GreaterOrEqual),
+    ("<", Operator::Less),
+    (">", Operator::Greater),
+];
+
+#[derive(Clone, Debug, PartialEq)]
+enum Operand {
+    Constant(Value),
+    /// Of the same item.
+    Path(JsonPath),
 }
 
 impl JsonPath {
@@ -41,9 +77,13 @@ impl JsonPath {
                 continue;
             }
             rest = rest.strip_prefix('.')?;
+            if let Some(tail) = rest.strip_prefix('.') {
+                steps.push(Step::Deep);
+                rest = tail;
+            }
             let (name, tail) = member(rest);
             match name.as_str() {
-                // A lone dot is the whole object; two are a search at any depth.
+                // A lone dot is the whole object.
                 "" if tail.is_empty() && steps.is_empty() => {}
                 "" if tail.starts_with('[') => {}
                 "" => return None,
@@ -72,15 +112,62 @@ impl Step {
                 let at = if *index < 0 { index + items.len() as i64 } else { *index };
                 usize::try_from(at).ok().and_then(|at| items.get(at)).into_iter().collect()
             }
+            Step::Slice(from, to, every) => {
+                let place = |at: i64| usize::try_from(if at < 0 { at + items.len() as i64 } else { at }).unwrap_or(0);
+                let end = to.map_or(items.len(), place).min(items.len());
+                items[..end].iter().skip(from.map_or(0, place)).step_by(*every).collect()
+            }
+            Step::Union(steps) => steps.iter().flat_map(|step| step.find(value)).collect(),
+            Step::Deep => {
+                let mut found = Vec::new();
+                descend(value, &mut found);
+                found
+            }
             Step::All => match value {
                 Value::Object(map) => map.values().collect(),
                 _ => items.iter().collect(),
             },
-            Step::Where { path, equal, to } => items
+            Step::Where { path, operator, to } => items
                 .iter()
-                .filter(|item| path.find(item).first().is_some_and(|found| (*found == to) == *equal))
+                .filter(|item| {
+                    let to = match to {
+                        Operand::Constant(value) => Some(value),
+                        Operand::Path(path) => path.find(item).first().copied(),
+                    };
+                    let found = path.find(item);
+                    to.zip(found.first()).is_some_and(|(to, found)| operator.holds(found, to))
+                })
                 .collect(),
             Step::Having(path) => items.iter().filter(|item| !path.find(item).is_empty()).collect(),
+        }
+    }
+}
+
+/// A value before what is in it.
+fn descend<'v>(value: &'v Value, found: &mut Vec<&'v Value>) {
+    found.push(value);
+    match value {
+        Value::Object(map) => map.values().for_each(|inner| descend(inner, found)),
+        _ => value.as_array().unwrap_or_default().iter().for_each(|inner| descend(inner, found)),
+    }
+}
+
+impl Operator {
+    /// What cannot be compared is neither less nor greater.
+    fn holds(self, left: &Value, right: &Value) -> bool {
+        let order = || match (left, right) {
+            (Value::String(left), Value::String(right)) => Some(left.cmp(right)),
+            (Value::Int(left), Value::Int(right)) => Some(left.cmp(right)),
+            (Value::Float(left), Value::Float(right)) => left.partial_cmp(right),
+            _ => None,
+        };
+        match self {
+            Operator::Equal => left == right,
+            Operator::NotEqual => left != right,
+            Operator::Less => order() == Some(Ordering::Less),
+            Operator::Greater => order() == Some(Ordering::Greater),
+            Operator::LessOrEqual => order().is_some_and(Ordering::is_le),
+            Operator::GreaterOrEqual => order().is_some_and(Ordering::is_ge),
         }
     }
 }
@@ -124,29 +211,69 @@ fn bracket(text: &str) -> Option<Step> {
     if let Some(filter) = text.strip_prefix("?(").and_then(|filter| filter.strip_suffix(')')) {
         return condition(filter.trim());
     }
+    let parts = outside_quotes(text, ",");
+    if parts.len() > 1 {
+        return parts.into_iter().map(|part| bracket(part.trim())).collect::<Option<_>>().map(Step::Union);
+    }
     if let Some(name) = unquoted(text) {
         return Some(Step::Member(name.replace('\\', "").into()));
     }
+    if text.contains(':') {
+        return slice(text);
+    }
     text.parse().ok().map(Step::Index)
+}
+
+/// `FROM:TO:EVERY`, each of which may be left out.
+fn slice(text: &str) -> Option<Step> {
+    let mut places = text.split(':').map(|place| match place.trim() {
+        "" => Some(None),
+        place => place.parse::<i64>().ok().map(Some),
+    });
+    let (from, to) = (places.next()??, places.next()??);
+    let every = places.next().unwrap_or(Some(None))?.unwrap_or(1);
+    let every = usize::try_from(every).ok().filter(|every| *every > 0)?;
+    if places.next().is_some() { None } else { Some(Step::Slice(from, to, every)) }
 }
 
 fn unquoted(text: &str) -> Option<&str> {
     ['\'', '"'].into_iter().find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote))
 }
 
-fn condition(filter: &str) -> Option<Step> {
-    let path = |text: &str| JsonPath::parse(text.trim().strip_prefix('@')?);
-    for (operator, equal) in [("==", true), ("!=", false)] {
-        if let Some((left, right)) = filter.split_once(operator) {
-            let right = right.trim();
-            let to = match unquoted(right) {
-                Some(text) => Value::from(text),
-                None => crate::json::parse(right.as_bytes()).ok()?,
-            };
-            return Some(Step::Where { path: path(left)?, equal, to });
+/// The parts of a text between separators that are not in quotes.
+fn outside_quotes<'t>(text: &'t str, separator: &str) -> Vec<&'t str> {
+    let (mut parts, mut begin, mut quote) = (Vec::new(), 0, None);
+    for (at, c) in text.char_indices() {
+        match (quote, c) {
+            (Some(open), _) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"') => quote = Some(c),
+            (None, _) if at >= begin && text[at..].starts_with(separator) => {
+                parts.push(&text[begin..at]);
+                begin = at + separator.len();
+            }
+            _ => {}
         }
     }
-    if filter.contains(['<', '>']) { None } else { Some(Step::Having(path(filter)?)) }
+    parts.push(&text[begin..]);
+    parts
+}
+
+fn condition(filter: &str) -> Option<Step> {
+    let path = |text: &str| JsonPath::parse(text.trim().strip_prefix('@')?);
+    for (sign, operator) in OPERATORS {
+        let parts = outside_quotes(filter, sign);
+        if let [left, right] = parts[..] {
+            let right = right.trim();
+            let to = match unquoted(right) {
+                Some(text) => Operand::Constant(Value::from(text)),
+                None if right.starts_with('@') => Operand::Path(path(right)?),
+                None => Operand::Constant(crate::json::parse(right.as_bytes()).ok()?),
+            };
+            return Some(Step::Where { path: path(left)?, operator, to });
+        }
+    }
+    Some(Step::Having(path(filter)?))
 }
 
 #[cfg(test)]
@@ -174,13 +301,30 @@ mod tests {
             (r".metadata.labels['a\.b/c']", r#"["x"]"#),
             (r".metadata.labels.a\.b/c", r#"["x"]"#),
             (r#".metadata.labels["a.b/c"]"#, r#"["x"]"#),
+            ("..name", r#"["a","b"]"#),
+            (".spec..v", "[1,2]"),
+            ("..list[0].name", r#"["a"]"#),
+            (".spec.list[0,1].v", "[1,2]"),
+            (".spec.list[0]['v','name']", r#"[1,"a"]"#),
+            (".spec.list[:1].v", "[1]"),
+            (".spec.list[-1:].v", "[2]"),
+            (".spec.list[0:9:2].v", "[1]"),
+            (".spec.list[5:].v", "[]"),
+            (".spec.list[?(@.v>1)].name", r#"["b"]"#),
+            (".spec.list[?(@.v<=1)].name", r#"["a"]"#),
+            (r#".spec.list[?(@.name>="b")].v"#, "[2]"),
+            (".spec.list[?(@.v==@.v)].v", "[1,2]"),
+            (".spec.list[?(@.v<@.name)].v", "[]"),
+            (r#".spec.list[?(@.name=="<==")].v"#, "[]"),
         ];
         for (path, expect) in cases {
             let found = JsonPath::parse(path).unwrap_or_else(|| panic!("{path}"));
             let found = Value::Array(found.find(&object).into_iter().cloned().collect());
             assert_eq!(found.to_string(), expect, "{path}");
         }
-        for path in ["spec", "..x", ".a[", ".a[b]", ".a[?(@.b>1)]", ".a[?(b)]"] {
+        for path in
+            ["spec", "..", "...x", ".a[", ".a[b]", ".a[1:2:0]", ".a[1:2:3:4]", ".a[0,b]", ".a[?(@.b>c)]", ".a[?(b)]"]
+        {
             assert_eq!(JsonPath::parse(path), None, "{path}");
         }
     }
