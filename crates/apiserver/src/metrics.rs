@@ -8,7 +8,7 @@ mod store;
 use api::ResourceTable;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-    core::Collector, exponential_buckets,
+    core::Collector, exponential_buckets, process_collector::ProcessCollector,
 };
 
 pub(crate) use request::Measure;
@@ -62,6 +62,7 @@ impl Metrics {
         let build =
             Opts::new("kubernetes_build_info", "What is running; always 1.").const_label("git_version", git_version);
         keep(&registry, IntGauge::with_opts(build)?)?.set(1);
+        registry.register(Box::new(ProcessCollector::for_self()))?;
         let slis = Registry::new();
         let check = Opts::new("kubernetes_healthcheck", "Whether a health check passed the last time: 1, or 0.");
         let checks = Opts::new("kubernetes_healthchecks_total", "Health checks made, by how they ended.");

@@ -74,6 +74,8 @@ async fn requests_are_counted_under_upstreams_names() {
     assert!(series(&text, "apiserver_watch_events_total", &[("resource", "configmaps")]) >= Some(1.0));
     assert_eq!(series(&text, "apiserver_current_inflight_requests", &[("request_kind", "readOnly")]), Some(1.0));
     assert_eq!(series(&text, "apiserver_request_total", &[("subresource", "/readyz")]), Some(1.0));
+    assert!(series(&text, "process_resident_memory_bytes", &[]).is_some_and(|bytes| bytes > 1e6));
+    assert!(series(&text, "process_start_time_seconds", &[]).is_some());
     assert_eq!(
         series(&text, "apiserver_response_sizes_count", &[("verb", "LIST"), ("resource", "configmaps")]),
         Some(1.0)
