@@ -6,6 +6,7 @@ mod discovery;
 pub mod error;
 mod inheritance;
 pub mod kept;
+mod leaving;
 pub mod master;
 
 use client::{
