@@ -96,13 +96,16 @@ fn tell_changes(before: &Topology, now: &Topology) {
         of.masters().filter(|host| from.masters().all(|other| other.name != host.name)).cloned().collect()
     };
     for host in missing(now, before) {
-        println!("\n{} is new: before its etcd is started, on another master:", host.name);
+        println!(
+            "\n{} is new: unless it has joined by token, before its etcd is started, on another master:",
+            host.name
+        );
         println!("  argosy store member add {} --etcd-servers https://127.0.0.1:2379", host.etcd_peers());
         println!("and once it runs:");
         println!("  argosy store member promote {} --etcd-servers https://127.0.0.1:2379", host.name);
     }
     for host in missing(before, now) {
-        println!("\n{} goes: first of all, on another master:", host.name);
+        println!("\n{} goes: when nginx has its new configuration, on another master:", host.name);
         println!("  argosy store member remove {} --etcd-servers https://127.0.0.1:2379", host.name);
     }
 }

@@ -19,7 +19,7 @@ use super::{
 };
 
 /// A token and its rights are known to every API server a moment after they were made.
-const KNOWN_AFTER: Duration = Duration::from_secs(2);
+const KNOWN_AFTER: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(250);
 
 pub async fn fetch(invitation: &Invitation, key: &CertificateKey, clock: &dyn Clock) -> Result<Inheritance, JoinError> {

@@ -33,6 +33,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// How long it usually may take until the master serves.
 pub const JOIN_LIMIT: Duration = Duration::from_secs(120);
 
+pub const NOT_TAKEN: &str =
+    "etcd does not take another member; all that it has must run for that, and only one joins at a time";
+
 /// What a machine is told that is to become a master.
 #[derive(Clone, Debug)]
 pub struct Wanted {
@@ -77,6 +80,7 @@ pub async fn run(layout: &Layout, wanted: Option<Wanted>, cancel: CancellationTo
         _ => Ok(()),
     };
     if outcome.is_ok() {
+        cancel.run_until_cancelled(master.look_around()).await;
         cancel.cancelled().await;
     }
     running.stop().await;
@@ -120,6 +124,24 @@ impl Master<'_> {
     async fn start(&self, kept: &Kept) -> anyhow::Result<()> {
         kept.prepare(self.layout)?;
         self.running.start(kept.units(self.layout)?, false).await
+    }
+
+    /// Keeps who else is a master now, for the next start: others may have come and gone meanwhile. The API server that runs
+    /// knows those that were there when it was started, which does while one of them is.
+    async fn look_around(&self) {
+        let looked = async {
+            let Some(kept) = Kept::load(self.layout)? else { return Ok(()) };
+            let endpoints = kept.topology.serving().map(Host::etcd_clients).collect();
+            let members = connect(endpoints, &Pki::new(self.layout.pki_dir())).await?;
+            let known: Vec<(String, String)> = members.list().await?.into_iter().flat_map(urls).collect();
+            members.close().await;
+            let topology = kept.topology.joined_by(kept.host()?, &known)?;
+            Kept { topology, ..kept }.save(self.layout)
+        };
+        let looked: anyhow::Result<()> = looked.await;
+        if let Err(error) = looked {
+            tracing::warn!(error = format!("{error:#}"), "cannot see which masters there are now");
+        }
     }
 
     /// The first start. Nothing of it is left where it fails before etcd is asked for anything.
@@ -201,7 +223,7 @@ impl Master<'_> {
         // Before the member is there: a start after this process was killed goes on from here.
         kept.save(self.layout)?;
         let added = members.add_learner(&host.etcd_peers()).await;
-        let member = added.context("etcd does not take another member; all that it has must run for that")?;
+        let member = added.context(NOT_TAKEN)?;
         self.start(kept).await?;
         while !members.promote(member.id).await? {
             tokio::time::sleep(PAUSE).await;

@@ -71,15 +71,17 @@ fn masters_join_and_go_while_writers_write() {
     println!("{} acknowledged writes are there", recorded.acknowledged.len());
 }
 
+/// `argosy store member`, on the first master.
+fn member(layout: &Layout, words: &[&str]) -> String {
+    let folder = layout.dir.join("hosts/master-1");
+    let etcd = ["--etcd-servers=https://127.0.0.1:2379", "--data-dir", &*folder.to_string_lossy()];
+    let command = ["node", "exec", "master-1", "--", BINARY, "store", "member"];
+    layout.must(&[&command[..], words, &etcd].concat())
+}
+
 /// Names of etcd's members that answer.
 fn members(layout: &Layout) -> Vec<String> {
-    let table = layout.must(
-        &["node", "exec", "master-1", "--", BINARY, "store", "member", "list"]
-            .into_iter()
-            .chain(["--etcd-servers=https://127.0.0.1:2379", "--data-dir"])
-            .chain([&*layout.dir.join("hosts/master-1").to_string_lossy()])
-            .collect::<Vec<_>>(),
-    );
+    let table = member(layout, &["list"]);
     let mut names: Vec<String> = (table.lines().skip(1).filter(|line| line.contains("answers")))
         .filter_map(|line| Some(line.split_whitespace().nth(1)?.to_owned()))
         .collect();
@@ -168,6 +170,14 @@ impl Machine<'_> {
         nft("delete table inet argosy-test");
         assert!(text(&refused).contains("etcd does not answer at https://"), "{}", text(&refused));
         assert!(!self.dir.exists(), "something is left");
+        assert_eq!(members(self.layout).len(), 4);
+        // By hand: one that is added and not started.
+        let url = "https://127.0.0.9:2380";
+        member(self.layout, &["add", url]);
+        assert!(member(self.layout, &["list"]).contains("never started"));
+        let refused = self.join_with("worker-1", None, None);
+        assert!(text(&refused).contains("was never started"), "{}", text(&refused));
+        member(self.layout, &["remove", url]);
         assert_eq!(members(self.layout).len(), 4);
     }
 

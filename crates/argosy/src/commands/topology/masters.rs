@@ -18,7 +18,10 @@ use jiff::Timestamp;
 use store::etcd::{Members, may_remove};
 
 use super::{Hosts, up::answers};
-use crate::{addons, clients, components::storage::etcd_options, display, node, process::step, signals};
+use crate::{
+    addons, clients, components::storage::etcd_options, display, joining::master::NOT_TAKEN, node, process::step,
+    signals,
+};
 
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long an API server may take to end, to start with other flags and to answer.
@@ -65,7 +68,7 @@ async fn enter(hosts: &Hosts<'_>, host: &Host, members: &Members, shown: &dyn Pr
     step(shown, "certificates", async { hosts.prepare(host).map(drop) }).await?;
     let member = step(shown, "etcd: add a learner", async {
         let added = members.add_learner(&host.etcd_peers()).await;
-        added.context("etcd does not take another member; all that it has must run for that")
+        added.context(NOT_TAKEN)
     })
     .await?;
     step(shown, &host.name, hosts.start(host, super::START_LIMIT, 0)).await?;
