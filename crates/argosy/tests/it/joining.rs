@@ -44,8 +44,12 @@ async fn a_wrong_invitation_is_refused_before_anything_is_written() {
         assert!(!refused.status.success() && text(&refused).contains(wanted), "{wanted}: {}", text(&refused));
         assert!(!node.exists(), "{wanted}: something is left");
     }
-    for (more, wanted) in [("--ttl=3h", "two hours at most"), ("--ttl=1h", "holds no layout")] {
-        let refused = argosy(&["token", "create", "--role=master", more, "--data-dir", &data]);
+    for (data, more, wanted) in [
+        (&data, "--ttl=3h", "two hours at most"),
+        (&data, "--ttl=1h", "argosy store copy to-etcd"),
+        (&folder, "--ttl=1h", "holds no layout"),
+    ] {
+        let refused = argosy(&["token", "create", "--role=master", more, "--data-dir", data]);
         assert!(!refused.status.success() && text(&refused).contains(wanted), "{wanted}: {}", text(&refused));
     }
     let deleted = argosy(&["token", "delete", "abcdef", "--data-dir", &data]);

@@ -17,8 +17,8 @@ use crate::{
 
 const BINARY: &str = env!("CARGO_BIN_EXE_argosy");
 const LATEST: Duration = Duration::from_secs(30);
-/// Writers that go through nginx, and come first.
-const BALANCED: usize = 2;
+/// Writers that go through nginx, and come first; few, as five masters share this machine.
+const BALANCED: usize = 1;
 
 #[test]
 fn masters_join_and_go_while_writers_write() {
