@@ -69,3 +69,34 @@ impl Kept {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cluster::{layout::Cidr, topology::Shape};
+
+    use super::*;
+
+    #[test]
+    fn a_master_runs_what_the_others_run_and_encrypts_as_they_do() {
+        let folder = std::env::temp_dir().join(format!("argosy-kept-{}", std::process::id()));
+        let layout = Layout::new(&folder);
+        files::make_dir(&folder).expect("a folder");
+        let topology = Topology::new(Shape::Ha, None, Cidr::v4([10, 89, 7, 0], 24)).expect("a topology");
+        let host = Host::joining("m", std::net::Ipv4Addr::new(10, 89, 7, 50));
+        let members = [("master-1".to_owned(), "https://10.89.7.11:2380".to_owned())];
+        let topology = topology.joined_by(&host, &members).expect("a topology");
+        let kept = Kept { name: "m".into(), topology, joining: true };
+        kept.save(&layout).expect("saved");
+        assert_eq!(Kept::load(&layout).expect("read"), Some(kept.clone()));
+        let flags =
+            || -> Vec<String> { kept.units(&layout).expect("units").into_iter().flat_map(|u| u.args).collect() };
+        let names: Vec<&str> = kept.units(&layout).expect("units").iter().map(|unit| unit.name).collect();
+        assert_eq!(names, ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"]);
+        assert!(!flags().iter().any(|flag| flag.contains("encryption")));
+        std::fs::write(encryption_file(&layout), "kind: EncryptionConfiguration").expect("written");
+        let wanted = format!("--encryption-provider-config={}", encryption_file(&layout).display());
+        assert_eq!(flags().iter().filter(|flag| **flag == wanted).count(), 1);
+        files::remove(&folder).expect("removed");
+        assert_eq!(Kept::load(&layout).expect("nothing"), None);
+    }
+}

@@ -31,8 +31,10 @@ fn masters_join_and_go_while_writers_write() {
     };
     writes();
 
+    let nginx = layout.pid("balancer", "nginx");
     layout.must(&["node", "join", "--role=master"]);
     writes();
+    assert_eq!(layout.pid("balancer", "nginx"), nginx, "it reads its configuration again and keeps its connections");
     assert_eq!(layout.hosts("master"), ["master-1", "master-2", "master-3", "master-4"]);
     let status = layout.must(&["status"]);
     assert!(status.contains("master-4") && !status.contains('✗'), "{status}");
@@ -88,6 +90,39 @@ fn members(layout: &Layout) -> Vec<String> {
     names.sort();
     assert_eq!(names.len() + 1, table.lines().count(), "{table}");
     names
+}
+
+#[test]
+fn a_master_is_deployed_into_a_cluster_that_is_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("cluster");
+    let deploy = |masters: &[u8]| {
+        let mut command = Command::new(BINARY);
+        command.args(["deploy", "--topology=ha", "--balancer=lb=192.0.2.10", "--out"]).arg(&out);
+        command.args(masters.iter().map(|number| format!("--master=m{number}=192.0.2.1{number}")));
+        command.output().expect("it runs")
+    };
+    let read = |path: &str| fs::read_to_string(out.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let state = |master: &str| {
+        let unit = read(&format!("{master}/etc/systemd/system/etcd.service"));
+        let state = unit.lines().find_map(|line| line.trim().strip_prefix("--initial-cluster-state="));
+        state.expect("a flag").trim_end_matches(" \\").to_owned()
+    };
+    let refused = deploy(&[1, 2, 3, 4]);
+    assert!(text(&refused).contains("three masters or five"), "{}", text(&refused));
+    assert!(deploy(&[1, 2, 3]).status.success());
+    let admin = read("admin.kubeconfig");
+    let several = deploy(&[1, 2, 3, 4, 5]);
+    assert!(text(&several).contains("m4 and m5 are new masters"), "{}", text(&several));
+    let added = text(&deploy(&[1, 2, 3, 4]));
+    assert!(added.contains("argosy store member add https://192.0.2.14:2380"), "{added}");
+    assert_eq!(["m1", "m3", "m4"].map(state), ["new", "new", "existing"]);
+    assert_eq!(read("admin.kubeconfig"), admin, "who administers the cluster goes on with what he has");
+    assert!(read("lb/var/lib/argosy/nginx.conf").contains("192.0.2.14:6443"));
+    let fewer = text(&deploy(&[1, 3, 4]));
+    assert!(fewer.contains("argosy store member remove https://192.0.2.12:2380"), "{fewer}");
+    assert!(!read("lb/var/lib/argosy/nginx.conf").contains("192.0.2.12:6443"));
+    assert_eq!(["m1", "m4"].map(state), ["new", "existing"]);
 }
 
 /// A PATH on which etcd is a program that fails.
