@@ -25,7 +25,7 @@ use crate::{
 
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long an API server may take to end, to start with other flags and to answer.
-const TAKE_UP_LIMIT: Duration = Duration::from_secs(60);
+const TAKE_UP_LIMIT: Duration = Duration::from_secs(45);
 
 /// Adds a master; where it does not serve within `limit`, or the caller is interrupted, nothing of it stays.
 pub async fn join(layout: &Layout, mut topology: Topology, limit: Duration) -> anyhow::Result<Host> {
@@ -146,13 +146,13 @@ pub async fn remove(layout: &Layout, mut topology: Topology, host: &Host) -> any
         Ok(hosts.lab().tear_down_host(host).await?)
     })
     .await?;
-    step(&*shown, "the others", tell(&hosts, host, |other| other.master)).await?;
     forget_node(&hosts, host).await?;
     files::remove(hosts.host_layout(host).root())?;
     topology.hosts.retain(|other| other.name != host.name);
     topology.save(layout)?;
     members.close().await;
-    Ok(())
+    let hosts = Hosts { layout, topology: &topology };
+    step(&*shown, "the others", tell(&hosts, host, |other| other.master)).await
 }
 
 fn set_apart(layout: &Layout, topology: &mut Topology, host: &Host, apart: bool) -> anyhow::Result<()> {
@@ -185,20 +185,27 @@ async fn check_members(members: &Members, topology: &Topology, host: &Host) -> a
     Ok(())
 }
 
-/// Lets the hosts that `which` chooses take the layout as it is now, one after the other; `except` is not asked.
+/// Lets the hosts that `which` chooses take the layout as it is now, one after the other; `except` is not asked. One that
+/// cannot keeps no other from it.
 async fn tell(hosts: &Hosts<'_>, except: &Host, which: impl Fn(&Host) -> bool) -> anyhow::Result<()> {
     let others = hosts.topology.hosts.iter().filter(|host| host.name != except.name && (host.balancer || host.master));
+    let mut failed = Vec::new();
     for host in others.filter(|host| which(host)) {
         // One that is off finds it when it is switched on.
         if hosts.is_running(host)? {
             let told = tokio::time::timeout(TAKE_UP_LIMIT, take_up(hosts, host)).await;
             let told = told.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer after {} s", TAKE_UP_LIMIT.as_secs())));
-            told.with_context(|| {
-                format!("{0} has not taken it up; when it is well again, `argosy node restart {0}` does it", host.name)
-            })?;
+            failed.extend(told.err().map(|error| format!("{}: {error:#}", host.name)));
         }
     }
-    Ok(())
+    match failed.is_empty() {
+        true => Ok(()),
+        false => bail!(
+            "{} is done, and not everybody has taken it up; when they are well again, `argosy node restart` does it: {}",
+            except.name,
+            failed.join("; ")
+        ),
+    }
 }
 
 async fn take_up(hosts: &Hosts<'_>, host: &Host) -> anyhow::Result<()> {
