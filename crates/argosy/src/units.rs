@@ -16,7 +16,7 @@ use cluster::{
     layout::Layout,
     machine,
     supervise::{self, Process, Signal, log_tail},
-    topology::{Host, Program, Topology, Unit, units},
+    topology::{Program, Unit},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -42,13 +42,13 @@ impl Units {
         Units { layout: layout.clone(), etcd: supervisor(), others: supervisor(), wanted: Mutex::default() }
     }
 
-    /// Starts everything that a host runs, and returns once all of it has been started.
-    pub async fn start(&self, topology: &Topology, host: &Host) -> anyhow::Result<()> {
+    /// Starts everything that a host runs, with containerd where it is a node, and returns once all of it has been started.
+    pub async fn start(&self, units: Vec<Unit>, node: bool) -> anyhow::Result<()> {
         let layout = &self.layout;
         let (of_node, others): (Vec<Unit>, Vec<Unit>) =
-            units(topology, host, layout).into_iter().partition(|unit| unit.after.contains(&containerd::NAME));
+            units.into_iter().partition(|unit| unit.after.contains(&containerd::NAME));
         others.into_iter().try_for_each(|unit| self.keep(unit))?;
-        if host.node {
+        if node {
             let started = containerd::start(layout, PAUSE_IMAGE).await?;
             let store = ImageStore { cri: &started.cri, socket: layout.containerd_socket() };
             store.ensure_built_in(layout, &TOOLS).await?;

@@ -2,6 +2,7 @@
 //! cluster's authority, and the ConfigMap `cluster-info`. Pure: who asks the API server is elsewhere.
 
 pub mod cluster_info;
+pub mod masters;
 pub mod objects;
 pub mod pin;
 pub mod signature;

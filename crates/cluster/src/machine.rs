@@ -195,7 +195,8 @@ fn check_cgroups(root: &Path) -> Vec<CheckError> {
     vec![CheckError::NoCgroups]
 }
 
-fn check_port(component: &'static str, port: u16) -> Option<CheckError> {
+/// Whether a component can listen on a port; `None` where it can.
+pub fn check_port(component: &'static str, port: u16) -> Option<CheckError> {
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     match TcpListener::bind(address) {
         Ok(_) => None,

@@ -26,8 +26,8 @@ use crate::{
     pki::{Identity, Roles, San},
 };
 
-const ETCD_CLIENTS: u16 = 2379;
-const ETCD_PEERS: u16 = 2380;
+pub const ETCD_CLIENTS: u16 = 2379;
+pub const ETCD_PEERS: u16 = 2380;
 
 /// More workers would not fit below the network's last addresses.
 pub const WORKERS_MAX: u8 = 99;
@@ -143,8 +143,13 @@ impl Host {
         format!("https://{}:{ETCD_PEERS}", self.address)
     }
 
+    /// A master that joins a running cluster, and is no node.
+    pub fn joining(name: &str, address: Ipv4Addr) -> Host {
+        Host { master: true, joined: true, ..Host::new(name, address) }
+    }
+
     /// The master whose member is at a peer URL of etcd; `None` where no layout has made it.
-    pub fn of_peer_url(name: &str, url: &str) -> Option<Host> {
+    fn of_peer_url(name: &str, url: &str) -> Option<Host> {
         let address = url.strip_prefix("https://")?.strip_suffix(&format!(":{ETCD_PEERS}"))?.parse().ok()?;
         Some(Host { master: true, ..Host::new(name, address) })
     }
@@ -196,6 +201,16 @@ pub enum TopologyError {
     TooManyMasters,
     #[error("the layout {0} has one master, and nothing in front of it that would spread requests over several: {ha} has", ha = Shape::Ha)]
     OneMaster(Shape),
+    #[error(
+        "etcd's member {name} is at {url}, which is no https://ADDRESS:2380: such a cluster gets its masters by hand, see \
+         `argosy store member add`"
+    )]
+    Stranger { name: String, url: String },
+    #[error(
+        "etcd has a member at {0} that was never started: start it, or take it out with `argosy store member remove {0}`, \
+         then join again"
+    )]
+    NeverStarted(String),
     #[error("{0} are new masters: etcd takes one after the other; deploy and start one of them first")]
     SeveralNew(String),
     #[error("the layout {shape} needs {wanted}")]
@@ -339,6 +354,27 @@ impl Topology {
         let behind = self.hosts.iter().rposition(|host| host.master).map_or(self.hosts.len(), |last| last + 1);
         self.hosts.insert(behind, host.clone());
         Ok(host)
+    }
+
+    /// The same cluster with those masters that etcd's members are, given by name and peer URL, and `host`, which joins
+    /// them: etcd starts a new member only if it is told exactly who the others are.
+    pub fn joined_by(&self, host: &Host, members: &[(String, String)]) -> Result<Topology, TopologyError> {
+        let mut hosts: Vec<Host> = self.hosts.iter().filter(|other| !other.master).cloned().collect();
+        for (name, url) in members.iter().filter(|(_, url)| *url != host.etcd_peers()) {
+            if name.is_empty() {
+                return Err(TopologyError::NeverStarted(url.clone()));
+            }
+            let stranger = || TopologyError::Stranger { name: name.clone(), url: url.clone() };
+            hosts.push(Host::of_peer_url(name, url).ok_or_else(stranger)?);
+        }
+        let same = |other: &&Host| {
+            other.name == host.name && !other.node || other.address == host.address && (other.master || other.balancer)
+        };
+        if let Some(other) = hosts.iter().find(same) {
+            return Err(TopologyError::Twice { first: other.name.clone(), second: host.name.clone() });
+        }
+        hosts.push(host.clone());
+        Ok(Topology { hosts, lab: false, ..self.clone() })
     }
 
     pub fn masters(&self) -> impl Iterator<Item = &Host> {

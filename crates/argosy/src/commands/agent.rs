@@ -126,8 +126,7 @@ fn invitation(flags: &Flags) -> anyhow::Result<Option<Invitation>> {
              (--unsafe-skip-ca-verification does without, and trusts whoever knows the token)"
         );
     }
-    let server = server.trim_end_matches('/').to_owned();
-    Ok(Some(Invitation { server, token: token.clone(), pins: flags.ca_cert_hash.clone() }))
+    Ok(Some(Invitation::new(server, token, &flags.ca_cert_hash)))
 }
 
 fn settings(flags: &Flags) -> anyhow::Result<Settings> {

@@ -96,14 +96,17 @@ fn tell_changes(before: &Topology, now: &Topology) {
         of.masters().filter(|host| from.masters().all(|other| other.name != host.name)).cloned().collect()
     };
     for host in missing(now, before) {
-        println!("\n{} is new: before its etcd is started, on another master:", host.name);
+        println!(
+            "\n{} is new: unless it has joined by token, before its etcd is started, on another master:",
+            host.name
+        );
         println!("  argosy store member add {} --etcd-servers https://127.0.0.1:2379", host.etcd_peers());
         println!("and once it runs:");
         println!("  argosy store member promote {} --etcd-servers https://127.0.0.1:2379", host.name);
     }
     for host in missing(before, now) {
-        println!("\n{} goes: first of all, on another master:", host.name);
-        println!("  argosy store member remove {} --etcd-servers https://127.0.0.1:2379", host.name);
+        println!("\n{} goes: when nginx has its new configuration, on another master:", host.name);
+        println!("  argosy store member remove {} --etcd-servers https://127.0.0.1:2379", host.etcd_peers());
     }
 }
 
@@ -172,7 +175,8 @@ impl Deployment<'_> {
         let own = target("https://127.0.0.1:6443".to_owned());
         let cluster = target(self.topology.api_server());
         write_kubeconfigs(here, &pki, &cluster, Some(&own))?;
-        if self.host.master {
+        // One for whoever administers the cluster, which does not change with the number of masters.
+        if self.topology.masters().next() == Some(self.host) {
             let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
             let (ca, cert, key) = (read(&pki.cert("ca"))?, read(&pki.cert("admin"))?, read(&pki.key("admin"))?);
             let text = kubeconfig(&cluster, "kubernetes-admin", &ca, &cert, &key);

@@ -13,7 +13,7 @@ use cluster::{
 };
 
 use super::DataFlags;
-use crate::{display, process::step};
+use crate::{display, joining::kept::Kept, process::step};
 
 /// How long the cluster's process may take to end by itself.
 const STOP_GRACE: Duration = Duration::from_secs(20);
@@ -38,6 +38,15 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         if topology.shape != Shape::Embedded {
             return purge(&flags, &layout, true);
         }
+    }
+    if let Some(kept) = Kept::load(&layout)? {
+        need_root()?;
+        let shown = display::new();
+        if flags.purge {
+            step(&*shown, "leave etcd", kept.take_out(&layout)).await?;
+        }
+        step(&*shown, "stop the master", kept.stop(&layout)).await?;
+        return purge(&flags, &layout, true);
     }
     let Some(settings) = Settings::load(&layout)? else {
         println!("no cluster in {}", layout.root().display());

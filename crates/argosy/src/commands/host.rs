@@ -100,7 +100,7 @@ async fn run_host(flags: &RunFlags, reporter: &Reporter) -> anyhow::Result<()> {
     supervise::write_pid_file(&layout.pid_file(SUPERVISOR), &own)?;
     let running = Units::new(&layout);
     let outcome = tokio::select! {
-        outcome = running.start(&topology, &host) => outcome,
+        outcome = running.start(units(&topology, &host, &layout), host.node) => outcome,
         () = cancel.cancelled() => Ok(()),
     };
     if outcome.is_ok() {

@@ -1,9 +1,11 @@
 //! `argosy server`: the cluster in the foreground, for unit files; and the process that `argosy up` leaves behind.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use anyhow::bail;
 use clap::Args;
 use cluster::{
+    joining::{masters::CertificateKey, pin::CaPin, token::BootstrapToken},
     layout::Settings,
     progress::Silent,
     supervise::{Reporter, detach},
@@ -14,6 +16,11 @@ use super::{
     up::{SettingsFlags, check_machine},
 };
 use crate::{
+    joining::{
+        Invitation,
+        kept::Kept,
+        master::{self, JOIN_LIMIT, Wanted},
+    },
     logging::{self, LogFlags},
     process::{self, Options},
     signals,
@@ -29,13 +36,56 @@ pub struct Flags {
     #[arg(long)]
     disable_agent: bool,
     #[command(flatten)]
+    joining: JoiningFlags,
+    #[command(flatten)]
     log: LogFlags,
+}
+
+/// A further master of a cluster that there is.
+#[derive(Args, Clone, Debug)]
+struct JoiningFlags {
+    /// Become a further master of the cluster at this URL, as `argosy token create --role master` prints it; later starts do
+    /// without these flags
+    #[arg(long, value_name = "URL", requires_all = ["token", "ca_cert_hash", "certificate_key"],
+          conflicts_with_all = SettingsFlags::OF_CLUSTER, help_heading = "Joining")]
+    join: Option<String>,
+    /// The token that invites a master
+    #[arg(long, requires = "join", help_heading = "Joining")]
+    token: Option<BootstrapToken>,
+    /// Hash of the cluster's authority: sha256:HEX
+    #[arg(long, value_name = "HASH", value_delimiter = ',', requires = "join", help_heading = "Joining")]
+    ca_cert_hash: Vec<CaPin>,
+    /// What the cluster's authorities were encrypted with
+    #[arg(long, value_name = "KEY", requires = "join", help_heading = "Joining")]
+    certificate_key: Option<CertificateKey>,
+    /// How long joining may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = JOIN_LIMIT.as_secs(), help_heading = "Joining")]
+    join_timeout: u64,
+}
+
+impl Flags {
+    fn wanted(&self) -> anyhow::Result<Option<Wanted>> {
+        let flags = &self.joining;
+        let (Some(server), Some(token), Some(key)) = (&flags.join, &flags.token, &flags.certificate_key) else {
+            return Ok(None);
+        };
+        let (name, IpAddr::V4(address)) = self.settings.machine()? else {
+            bail!("masters have IPv4 addresses: pass --node-ip");
+        };
+        let invitation = Invitation::new(server, token, &flags.ca_cert_hash);
+        let limit = Duration::from_secs(flags.join_timeout);
+        Ok(Some(Wanted { invitation, key: key.clone(), name, address, limit }))
+    }
 }
 
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
     logging::start(&flags.log);
     let cancel = signals::stop_token()?;
     let layout = flags.data.layout()?;
+    let wanted = flags.wanted()?;
+    if wanted.is_some() || Kept::load(&layout)?.is_some() {
+        return master::run(&layout, wanted, cancel).await;
+    }
     let settings = flags.settings.resolve(&layout)?;
     if !flags.disable_agent {
         check_machine(&layout, &settings)?;

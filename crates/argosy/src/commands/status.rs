@@ -15,7 +15,7 @@ use cluster::{
 };
 
 use super::DataFlags;
-use crate::{clients, node};
+use crate::{clients, joining::kept::Kept, node};
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
@@ -31,6 +31,9 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let topology = Topology::load(&layout)?.filter(|topology| topology.lab);
     if let Some(topology) = topology.as_ref().filter(|topology| topology.shape != Shape::Embedded) {
         return super::topology::status::run(&layout, topology).await;
+    }
+    if let Some(kept) = Kept::load(&layout)? {
+        return of_master(&layout, &kept).await;
     }
     let Some(settings) = Settings::load(&layout)? else {
         bail!("no cluster in {}: `argosy up` makes one", layout.root().display());
@@ -65,6 +68,25 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         println!();
         good &= super::topology::status::hosts(&layout, &topology).await?;
     }
+    if !good {
+        bail!("not everything runs");
+    }
+    Ok(())
+}
+
+/// Of a machine that has joined as a master.
+async fn of_master(layout: &Layout, kept: &Kept) -> anyhow::Result<()> {
+    let mut good = !kept.joining;
+    row("master", &format!("{}{}", kept.name, if kept.joining { ", which has not joined yet" } else { "" }));
+    for (unit, runs) in kept.units_running(layout)? {
+        good &= runs;
+        row(unit, if runs { "running" } else { "stopped" });
+    }
+    let asked = tokio::time::timeout(ANSWER_LIMIT, super::topology::up::answers(layout)).await;
+    let answers = matches!(asked, Ok(Ok(())));
+    good &= answers;
+    row("API server", if answers { "answers" } else { "does not answer" });
+    row("data", &layout.root().display().to_string());
     if !good {
         bail!("not everything runs");
     }

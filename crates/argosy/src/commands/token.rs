@@ -1,13 +1,13 @@
 //! `argosy token`: bootstrap tokens, with which other machines join (kubeadm's `token`).
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use client::{
-    Client, Clock, Kubeconfig, ListParams, SystemClock,
+    Client, Clock, Kind, Kubeconfig, ListParams, SystemClock,
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
     k8s_openapi::ByteString,
     kinds::core::v1::{ConfigMap, Secret},
@@ -17,17 +17,25 @@ use cluster::{
     joining::{
         CLUSTER_INFO, PUBLIC_NAMESPACE, TOKENS_NAMESPACE,
         cluster_info::{self, ClusterInfo},
+        masters::{self, CertificateKey, Inheritance},
         objects::{self, Placed},
         pin::pins,
         token::{BootstrapToken, COLUMNS, SECRET_TYPE, TokenRecord, id_of, secret_name},
     },
     layout::Settings,
     machine,
+    pki::Pki,
+    topology::{Topology, TopologyError},
 };
 use http::Method;
 
-use super::DataFlags;
-use crate::{clients, display, flags::GoDuration};
+use super::{DataFlags, nodes::Role};
+use crate::{clients, display, flags::GoDuration, joining::kept::Kept};
+
+/// As kubeadm's tokens.
+const WORKER_TTL: Duration = Duration::from_secs(24 * 3600);
+/// As long as kubeadm's uploaded certificates.
+const MASTER_TTL_MAX: Duration = Duration::from_secs(2 * 3600);
 
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
@@ -53,9 +61,15 @@ pub struct ClusterFlags {
 pub struct CreateFlags {
     /// The token, where it is not to be a random one: abcdef.0123456789abcdef
     token: Option<BootstrapToken>,
-    /// How long it is good for; 0 for ever
-    #[arg(long, default_value = "24h")]
-    ttl: GoDuration,
+    /// What machines become that join with it. A master gets the cluster's authorities, which are uploaded encrypted
+    #[arg(long, value_enum, default_value_t = Role::Worker)]
+    role: Role,
+    /// How long it is good for; 0 for ever [default: 24h, or 2h for a master, which is the most for one]
+    #[arg(long)]
+    ttl: Option<GoDuration>,
+    /// The EncryptionConfiguration of the API servers, where they have one: a further master needs it
+    #[arg(long, value_name = "FILE")]
+    encryption_provider_config: Option<PathBuf>,
     /// What it is for
     #[arg(long, default_value = "")]
     description: String,
@@ -115,10 +129,14 @@ impl ClusterFlags {
 }
 
 async fn create(flags: CreateFlags) -> anyhow::Result<()> {
+    let is_for_master = flags.role == Role::Master;
+    let ttl = ttl(&flags)?;
+    let inheritance = if is_for_master { Some(inheritance(&flags)?) } else { None };
     let (config, client) = flags.cluster.connect()?;
     let info = ensure_joining(&flags, &config, &client).await?;
     let token = flags.token.unwrap_or_else(|| BootstrapToken::generate(&mut rand::rng()));
-    let record = TokenRecord::new(token, &flags.description, flags.ttl.0, SystemClock.now());
+    let record = TokenRecord::new(token, &flags.description, ttl, SystemClock.now());
+    let record = if is_for_master { record.for_master() } else { record };
     let data = record.data().into_iter().map(|(key, value)| (key, ByteString(value.into_bytes()))).collect();
     let secret = Secret {
         metadata: ObjectMeta { name: Some(secret_name(record.token.id())), ..ObjectMeta::default() },
@@ -126,19 +144,89 @@ async fn create(flags: CreateFlags) -> anyhow::Result<()> {
         data: Some(data),
         ..Secret::default()
     };
-    match client.namespaced::<Secret>(TOKENS_NAMESPACE).create(&secret).await {
+    let created = match client.namespaced::<Secret>(TOKENS_NAMESPACE).create(&secret).await {
         Err(error) if error.is_already_exists() => {
             bail!("a token {} is there already: delete it, or choose another", record.token.id())
         }
         created => created.context("creating the token's Secret")?,
     };
-    if !flags.print_join_command {
-        println!("{}", record.token);
-        return Ok(());
-    }
+    let key = match inheritance {
+        Some(inheritance) => Some(upload(&client, &created, record.token.id(), &inheritance).await?),
+        None => None,
+    };
     let hashes: String = pins(&info.ca_pem).iter().map(|pin| format!(" --ca-cert-hash {pin}")).collect();
-    println!("argosy agent --server {} --token {}{hashes}", info.server, record.token);
+    match key {
+        Some(key) if flags.print_join_command => {
+            println!("argosy server --join {} --token {}{hashes} --certificate-key {key}", info.server, record.token);
+        }
+        Some(key) => println!("{} --certificate-key {key}", record.token),
+        None if flags.print_join_command => {
+            println!("argosy agent --server {} --token {}{hashes}", info.server, record.token);
+        }
+        None => println!("{}", record.token),
+    }
     Ok(())
+}
+
+fn ttl(flags: &CreateFlags) -> anyhow::Result<Duration> {
+    match (flags.role, &flags.ttl) {
+        (Role::Worker, ttl) => Ok(ttl.as_ref().map_or(WORKER_TTL, |ttl| ttl.0)),
+        (Role::Master, None) => Ok(MASTER_TTL_MAX),
+        (Role::Master, Some(ttl)) if ttl.0.is_zero() || ttl.0 > MASTER_TTL_MAX => {
+            bail!("a token for a master lasts two hours at most: with it goes what was uploaded of the authorities")
+        }
+        (Role::Master, Some(ttl)) => Ok(ttl.0),
+    }
+}
+
+/// What a further master has to be given, from where the cluster's authorities are.
+fn inheritance(flags: &CreateFlags) -> anyhow::Result<Inheritance> {
+    let layout = flags.cluster.data.layout()?;
+    let kept = Kept::load(&layout)?.map(|kept| kept.topology);
+    let Some(topology) = Topology::load(&layout)?.or(kept) else {
+        if Settings::load(&layout)?.is_some_and(|_| layout.store_dir().exists()) {
+            bail!(
+                "the cluster in {} keeps its data in the embedded store, which one API server has for itself: several masters \
+                 need etcd. Stop it, make a layout of the kind ha (`argosy deploy`), copy the data to its etcd with \
+                 `argosy store copy to-etcd --etcd-servers ...`, and start its API servers",
+                layout.root().display()
+            );
+        }
+        bail!(
+            "{} holds no layout: --data-dir names the folder that `argosy deploy --out` or `argosy up --topology` has made, \
+             where the cluster's authorities are",
+            layout.root().display()
+        );
+    };
+    if !topology.shape.has_several_masters() {
+        return Err(TopologyError::OneMaster(topology.shape).into());
+    }
+    let encryption = match &flags.encryption_provider_config {
+        Some(path) => Some(std::fs::read(path).with_context(|| path.display().to_string())?),
+        None => None,
+    };
+    Ok(Inheritance::collect(&Pki::new(layout.pki_dir()), &topology, encryption)?)
+}
+
+/// Puts the authorities into the cluster, for the holder of the token and of the key that this returns.
+async fn upload(
+    client: &Client,
+    token: &Secret,
+    id: &str,
+    inheritance: &Inheritance,
+) -> anyhow::Result<CertificateKey> {
+    let key = CertificateKey::generate(&mut rand::rng());
+    let uid = token.metadata.uid.as_deref().unwrap_or_default();
+    for Placed { collection, object } in masters::objects(id, uid, &inheritance.seal(&key)?) {
+        let body = Bytes::from(object.to_string());
+        let created = client.raw(Method::POST, &collection, Some("application/json"), body).await;
+        if let Err(error) = created {
+            // What was created before it goes with the token.
+            client.namespaced::<Secret>(TOKENS_NAMESPACE).delete(token.name(), &Default::default()).await?;
+            return Err(error).with_context(|| format!("creating {} {}", object["kind"], object["metadata"]["name"]));
+        }
+    }
+    Ok(key)
 }
 
 /// Creates what is missing of cluster-info and the rules of joining; gives cluster-info.

@@ -52,13 +52,7 @@ impl Hosts<'_> {
         let identity = self.topology.identity(host)?;
         pki.ensure_signed_by(&Pki::new(self.layout.pki_dir()), &identity, std::time::SystemTime::now())?;
         if host.master || host.node {
-            let target = |server| KubeconfigTarget { cluster: "argosy".into(), server };
-            let own = target("https://127.0.0.1:6443".to_owned());
-            write_kubeconfigs(&layout, &pki, &target(self.topology.api_server()), Some(&own))?;
-        }
-        if host.master {
-            // Each master's own, for whoever asks it and no other; the cluster's is where users look.
-            write_admin(&layout, &layout, format!("https://{}:6443", host.address))?;
+            kubeconfigs(self.topology, host, &layout)?;
         }
         self.topology.settings(host).save(&layout)?;
         Ok(topology::write(self.topology, host, &layout)?)
@@ -135,6 +129,18 @@ impl Hosts<'_> {
         });
         let outcomes = futures_util::future::join_all(steps).await;
         outcomes.into_iter().collect()
+    }
+}
+
+/// The kubeconfigs of a host, in its own folder.
+pub fn kubeconfigs(topology: &Topology, host: &Host, layout: &Layout) -> anyhow::Result<()> {
+    let target = |server| KubeconfigTarget { cluster: "argosy".into(), server };
+    let own = target("https://127.0.0.1:6443".to_owned());
+    write_kubeconfigs(layout, &Pki::new(layout.pki_dir()), &target(topology.api_server()), Some(&own))?;
+    match host.master {
+        // Each master's own, for whoever asks it and no other; the cluster's is where users look.
+        true => write_admin(layout, layout, format!("https://{}:6443", host.address)),
+        false => Ok(()),
     }
 }
 

@@ -201,6 +201,26 @@ impl SettingsFlags {
         "instance",
     ];
 
+    /// Of a machine that joins a cluster, which has the rest settled.
+    pub const OF_CLUSTER: [&str; 10] = [
+        "container_runtime_endpoint",
+        "cluster_cidr",
+        "service_cluster_ip_range",
+        "cluster_domain",
+        "secure_port",
+        "kubelet_port",
+        "proxy_healthz_port",
+        "controller_manager_port",
+        "scheduler_port",
+        "instance",
+    ];
+
+    /// This machine's name and address.
+    pub fn machine(&self) -> anyhow::Result<(String, IpAddr)> {
+        let name = self.node_name.clone().map_or_else(machine::node_name, Ok)?;
+        Ok((name, self.node_ip.map_or_else(machine::node_ip, Ok)?))
+    }
+
     /// What an earlier start has kept, else the defaults, with what the flags say.
     pub fn resolve(&self, layout: &Layout) -> anyhow::Result<Settings> {
         let settings = match Settings::load(layout)? {

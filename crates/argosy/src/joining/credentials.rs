@@ -108,7 +108,12 @@ fn authority(cluster: &Cluster) -> Vec<u8> {
 
 /// Whether what is kept is of the cluster that the machine is to join.
 fn check_same(kept: &Kubeconfig, invitation: &Invitation) -> Result<(), JoinError> {
-    let found = pins(&authority(kept.cluster()?));
+    check_authority(&authority(kept.cluster()?), invitation)
+}
+
+/// Whether an authority is the one of the invitation.
+pub(super) fn check_authority(ca_pem: &[u8], invitation: &Invitation) -> Result<(), JoinError> {
+    let found = pins(ca_pem);
     match invitation.pins.is_empty() || found.iter().all(|pin| invitation.pins.contains(pin)) {
         true => Ok(()),
         false => {
@@ -118,7 +123,7 @@ fn check_same(kept: &Kubeconfig, invitation: &Invitation) -> Result<(), JoinErro
     }
 }
 
-fn token_client(config: &Kubeconfig) -> Result<Client, JoinError> {
+pub(super) fn token_client(config: &Kubeconfig) -> Result<Client, JoinError> {
     let server = config.cluster()?.server.clone();
     Client::from_kubeconfig(config, &clients::user_agent("argosy"))
         .map_err(|cause| JoinError::Request { server, cause })
@@ -138,7 +143,7 @@ async fn check_name(config: &Kubeconfig, invitation: &Invitation, name: &str) ->
     }
 }
 
-fn refused(error: client::Error, invitation: &Invitation) -> JoinError {
+pub(super) fn refused(error: client::Error, invitation: &Invitation) -> JoinError {
     let id = invitation.token.id().to_owned();
     match error.reason() {
         Some(api::status::Reason::Unauthorized) => JoinError::Token { id },

@@ -3,7 +3,10 @@
 use std::{io, path::PathBuf};
 
 use client::{TransportError, kubeconfig::KubeconfigError};
-use cluster::{files::FileError, joining::cluster_info::DistrustError};
+use cluster::{
+    files::FileError,
+    joining::{cluster_info::DistrustError, masters::MastersError},
+};
 use jiff::Timestamp;
 use kubelet::certificate::CertificateError;
 use net::https::SendCause;
@@ -56,6 +59,15 @@ pub enum JoinError {
     NodeTaken { name: String },
     #[error("cannot get the node's certificate: {0}")]
     Certificate(#[from] CertificateError),
+    #[error(
+        "the token {id} does not invite a master, or the invitation is older than two hours: \
+         `argosy token create --role master --print-join-command` makes a new one, where the cluster's authorities are"
+    )]
+    NotMaster { id: String },
+    #[error(transparent)]
+    Masters(#[from] MastersError),
+    #[error("{} holds something: pass another --data-dir to join as a master, or empty it", path.display())]
+    FolderTaken { path: PathBuf },
     #[error("asking {server}: {cause}")]
     Request { server: String, cause: client::Error },
     #[error(

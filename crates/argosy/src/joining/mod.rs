@@ -1,9 +1,13 @@
 //! How this machine becomes a node of a cluster elsewhere: [`discovery`] finds out whom to trust, [`credentials`] gets or
-//! finds the kubelet's own certificate. Until the cluster has accepted the request for it nothing is written.
+//! finds the kubelet's own certificate; or, with [`master`], one of its masters. Until the cluster has accepted the request for it nothing is written.
 
 pub mod credentials;
 mod discovery;
 pub mod error;
+mod inheritance;
+pub mod kept;
+mod leaving;
+pub mod master;
 
 use client::{
     Kubeconfig,
@@ -19,6 +23,13 @@ pub struct Invitation {
     pub token: BootstrapToken,
     /// Empty: the token's signature has to do.
     pub pins: Vec<CaPin>,
+}
+
+impl Invitation {
+    pub fn new(server: &str, token: &BootstrapToken, pins: &[CaPin]) -> Invitation {
+        let server = server.trim_end_matches('/').to_owned();
+        Invitation { server, token: token.clone(), pins: pins.to_vec() }
+    }
 }
 
 /// A kubeconfig in memory of one cluster and one user.

@@ -44,6 +44,14 @@ async fn a_wrong_invitation_is_refused_before_anything_is_written() {
         assert!(!refused.status.success() && text(&refused).contains(wanted), "{wanted}: {}", text(&refused));
         assert!(!node.exists(), "{wanted}: something is left");
     }
+    for (data, more, wanted) in [
+        (&data, "--ttl=3h", "two hours at most"),
+        (&data, "--ttl=1h", "argosy store copy to-etcd"),
+        (&folder, "--ttl=1h", "holds no layout"),
+    ] {
+        let refused = argosy(&["token", "create", "--role=master", more, "--data-dir", data]);
+        assert!(!refused.status.success() && text(&refused).contains(wanted), "{wanted}: {}", text(&refused));
+    }
     let deleted = argosy(&["token", "delete", "abcdef", "--data-dir", &data]);
     assert!(text(&deleted).contains("bootstrap token \"abcdef\" deleted"), "{}", text(&deleted));
 }

@@ -22,13 +22,18 @@ pub struct Layout {
 
 impl Layout {
     pub fn start(shape: &str) -> Layout {
+        Layout::start_as(shape, shape, &[])
+    }
+
+    /// In a folder of its own, as tests of one layout may run at the same time.
+    pub fn start_as(name: &str, shape: &str, more: &[&str]) -> Layout {
         assert!(rustix::process::geteuid().is_root(), "these tests make networks: run them as root (`sudo make test`)");
-        let layout = Layout { dir: PathBuf::from(format!("/var/lib/argosy-test-{shape}")) };
+        let layout = Layout { dir: PathBuf::from(format!("/var/lib/argosy-test-{name}")) };
         layout.argosy(&["down", "--purge", "--grace=0"]);
         // The disk of a machine that tests run on is as full as it is.
         let eviction = "--eviction-hard=memory.available<50Mi";
         let claiming = NETWORKS.read().unwrap_or_else(PoisonError::into_inner);
-        let up = layout.argosy(&["up", "--topology", shape, "--timeout=120", eviction]);
+        let up = layout.argosy(&[&["up", "--topology", shape, "--timeout=120", eviction], more].concat());
         drop(claiming);
         assert!(up.status.success(), "up failed: {}\n{}", text(&up), layout.logs());
         layout

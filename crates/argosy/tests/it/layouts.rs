@@ -84,6 +84,10 @@ fn from_up_to_down(shape: &str, masters: usize, nodes: usize) {
         text(&layout.try_kubectl(&by_name)).contains("Hello from").then_some(())
     });
     assert!(layout.kubectl(&format!("logs {pod}")).contains("answering on port"));
+    if masters == 1 {
+        let refused = layout.argosy(&["node", "join", "--role=master"]);
+        assert!(!refused.status.success() && text(&refused).contains("has one master"), "{}", text(&refused));
+    }
     if shape == "single" {
         a_machine_joins_by_token(&layout);
     }

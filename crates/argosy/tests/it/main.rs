@@ -15,6 +15,7 @@ mod layout;
 mod layouts;
 mod lifecycle;
 mod machine;
+mod masters;
 mod moving;
 mod record;
 mod tour;

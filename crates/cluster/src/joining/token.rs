@@ -120,6 +120,11 @@ impl TokenRecord {
         }
     }
 
+    /// A token that invites a master: it gets what was sealed for it, and no node's certificate.
+    pub fn for_master(self) -> TokenRecord {
+        TokenRecord { groups: vec![super::masters::group(self.token.id())], ..self }
+    }
+
     /// The Secret's data, not yet in base64.
     pub fn data(&self) -> BTreeMap<String, String> {
         let mut data = BTreeMap::from([

@@ -10,7 +10,7 @@ use std::{
 
 use cluster::{
     layout::{Cidr, DEFAULT_DATA_DIR, Layout},
-    topology::{Shape, Topology, TopologyError, containerd_unit, files, unit_file, units},
+    topology::{Host, Shape, Topology, TopologyError, containerd_unit, files, unit_file, units},
 };
 
 fn network() -> Cidr {
@@ -98,6 +98,33 @@ fn a_master_that_joins_is_known_to_the_others_when_it_serves() {
         topology.add_master().expect("room");
     }
     assert!(matches!(topology.add_master(), Err(TopologyError::TooManyMasters)));
+}
+
+#[test]
+fn a_master_that_joins_is_told_who_is_there() {
+    let topology = Topology::new(Shape::Ha, Some(1), network()).expect("a topology");
+    let url = |last: u8| format!("https://10.89.7.{last}:2380");
+    let joins = |name: &str, last: u8, members: &[(&str, String)]| {
+        let members: Vec<_> = members.iter().map(|(name, url)| ((*name).to_owned(), url.clone())).collect();
+        let host = Host::joining(name, Ipv4Addr::new(10, 89, 7, last));
+        topology.joined_by(&host, &members)
+    };
+    // What etcd says counts, not what was uploaded; its own member of an attempt before is not told twice.
+    let members = [("master-1", url(11)), ("other", url(19)), ("", url(50))];
+    let joined = joins("m", 50, &members).expect("a topology");
+    let cluster = [("master-1", 11), ("other", 19), ("m", 50)].map(|(name, last)| format!("{name}={}", url(last)));
+    assert_eq!(told(&joined, "m", "etcd", "initial-cluster"), cluster.join(","));
+    assert_eq!(joined.api_address(), topology.api_address());
+    assert!(joins("worker-1", 101, &members[..2]).is_ok(), "a worker may become a master too");
+    for (name, last, members, wanted) in [
+        ("master-1", 50, &members[..1], "same name or address"),
+        ("m", 10, &members[..1], "same name or address"),
+        ("m", 51, &members[2..], "never started"),
+        ("m", 50, &[("m1", "http://127.0.0.1:1234".to_owned())][..], "argosy store member add"),
+    ] {
+        let error = joins(name, last, members).expect_err(wanted).to_string();
+        assert!(error.contains(wanted), "{error}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use cluster::pki::Pki;
 use store::etcd::{Member, Members, may_remove};
 
 use super::super::DataFlags;
-use crate::{components::storage::EtcdFlags, display};
+use crate::{components::storage::EtcdFlags, display, joining::master::NOT_TAKEN};
 
 /// How long a new member may take to catch up with the leader.
 const PROMOTE_LIMIT: Duration = Duration::from_secs(120);
@@ -96,7 +96,7 @@ async fn add(members: &Members, peer_url: &str) -> anyhow::Result<()> {
         bail!("{} is a member already, at {peer_url}", member.name);
     }
     let added = members.add_learner(peer_url).await;
-    let added = added.context("etcd does not take another member; all that it has must run for that")?;
+    let added = added.context(NOT_TAKEN)?;
     println!("member {:x} is added: start it, then `argosy store member promote {peer_url}`", added.id);
     Ok(())
 }

@@ -18,11 +18,14 @@ use jiff::Timestamp;
 use store::etcd::{Members, may_remove};
 
 use super::{Hosts, up::answers};
-use crate::{addons, clients, components::storage::etcd_options, display, node, process::step, signals};
+use crate::{
+    addons, clients, components::storage::etcd_options, display, joining::master::NOT_TAKEN, node, process::step,
+    signals,
+};
 
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long an API server may take to end, to start with other flags and to answer.
-const TAKE_UP_LIMIT: Duration = Duration::from_secs(60);
+const TAKE_UP_LIMIT: Duration = Duration::from_secs(45);
 
 /// Adds a master; where it does not serve within `limit`, or the caller is interrupted, nothing of it stays.
 pub async fn join(layout: &Layout, mut topology: Topology, limit: Duration) -> anyhow::Result<Host> {
@@ -65,7 +68,7 @@ async fn enter(hosts: &Hosts<'_>, host: &Host, members: &Members, shown: &dyn Pr
     step(shown, "certificates", async { hosts.prepare(host).map(drop) }).await?;
     let member = step(shown, "etcd: add a learner", async {
         let added = members.add_learner(&host.etcd_peers()).await;
-        added.context("etcd does not take another member; all that it has must run for that")
+        added.context(NOT_TAKEN)
     })
     .await?;
     step(shown, &host.name, hosts.start(host, super::START_LIMIT, 0)).await?;
@@ -143,13 +146,13 @@ pub async fn remove(layout: &Layout, mut topology: Topology, host: &Host) -> any
         Ok(hosts.lab().tear_down_host(host).await?)
     })
     .await?;
-    step(&*shown, "the others", tell(&hosts, host, |other| other.master)).await?;
     forget_node(&hosts, host).await?;
     files::remove(hosts.host_layout(host).root())?;
     topology.hosts.retain(|other| other.name != host.name);
     topology.save(layout)?;
     members.close().await;
-    Ok(())
+    let hosts = Hosts { layout, topology: &topology };
+    step(&*shown, "the others", tell(&hosts, host, |other| other.master)).await
 }
 
 fn set_apart(layout: &Layout, topology: &mut Topology, host: &Host, apart: bool) -> anyhow::Result<()> {
@@ -182,20 +185,27 @@ async fn check_members(members: &Members, topology: &Topology, host: &Host) -> a
     Ok(())
 }
 
-/// Lets the hosts that `which` chooses take the layout as it is now, one after the other; `except` is not asked.
+/// Lets the hosts that `which` chooses take the layout as it is now, one after the other; `except` is not asked. One that
+/// cannot keeps no other from it.
 async fn tell(hosts: &Hosts<'_>, except: &Host, which: impl Fn(&Host) -> bool) -> anyhow::Result<()> {
     let others = hosts.topology.hosts.iter().filter(|host| host.name != except.name && (host.balancer || host.master));
+    let mut failed = Vec::new();
     for host in others.filter(|host| which(host)) {
         // One that is off finds it when it is switched on.
         if hosts.is_running(host)? {
             let told = tokio::time::timeout(TAKE_UP_LIMIT, take_up(hosts, host)).await;
             let told = told.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer after {} s", TAKE_UP_LIMIT.as_secs())));
-            told.with_context(|| {
-                format!("{0} has not taken it up; when it is well again, `argosy node restart {0}` does it", host.name)
-            })?;
+            failed.extend(told.err().map(|error| format!("{}: {error:#}", host.name)));
         }
     }
-    Ok(())
+    match failed.is_empty() {
+        true => Ok(()),
+        false => bail!(
+            "{} is done, and not everybody has taken it up; when they are well again, `argosy node restart` does it: {}",
+            except.name,
+            failed.join("; ")
+        ),
+    }
 }
 
 async fn take_up(hosts: &Hosts<'_>, host: &Host) -> anyhow::Result<()> {

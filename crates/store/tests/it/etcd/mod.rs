@@ -6,6 +6,7 @@ mod cluster;
 mod conformance;
 mod faults;
 mod limits;
+mod members;
 
 use std::time::Duration;
 
