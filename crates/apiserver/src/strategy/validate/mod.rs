@@ -11,6 +11,7 @@ mod claim;
 mod common;
 mod core;
 mod cron;
+mod devices;
 mod event;
 mod flowcontrol;
 mod job_status;
@@ -21,6 +22,7 @@ mod quota;
 mod rbac;
 mod resources;
 mod service;
+mod slices;
 mod small;
 mod storage;
 mod warnings;
@@ -147,6 +149,7 @@ fn other_rules(resource: &Resource) -> Rules {
         ("rbac.authorization.k8s.io", _) => Rules::of(rbac::binding).update(rbac::binding_update),
         ("autoscaling", "horizontalpodautoscalers") => Rules::of(autoscaling::check).status(autoscaling::status),
         ("storage.k8s.io", plural) => storage_rules(plural),
+        ("resource.k8s.io", plural) => device_rules(plural),
         ("scheduling.k8s.io", "priorityclasses") => {
             Rules::of(small::priority_class).once_there(any).update(small::priority_class_update)
         }
@@ -184,6 +187,22 @@ fn storage_rules(plural: &str) -> Rules {
         "csinodes" => Rules::of(storage::node).update(storage::node_update),
         "csistoragecapacities" => Rules::of(storage::capacity).once_there(any).update(storage::capacity_update),
         "volumeattributesclasses" => Rules::of(storage::attributes).update(storage::attributes_update),
+        _ => Rules::NONE,
+    }
+}
+
+fn device_rules(plural: &str) -> Rules {
+    match plural {
+        "resourceclaims" => {
+            Rules::of(devices::claim).once_there(any).update(devices::spec_stays).status(devices::claim_status)
+        }
+        "resourceclaimtemplates" => Rules::of(devices::claim_template).once_there(any).update(devices::spec_stays),
+        "deviceclasses" => Rules::of(devices::class).once_there(any).update(devices::class_update),
+        "resourceslices" => Rules::of(slices::slice).once_there(any).update(slices::slice_update),
+        "devicetaintrules" => Rules::of(slices::taint_rule)
+            .once_there(any)
+            .update(slices::taint_rule_update)
+            .status(slices::taint_rule_status),
         _ => Rules::NONE,
     }
 }
