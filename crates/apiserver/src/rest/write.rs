@@ -260,7 +260,7 @@ impl Change<'_> {
         }
         let strategy = strategy::of(self.resource);
         management::aside(&mut object, |object| {
-            strategy::prepare_update(self.resource, strategy, scope, object, &before)
+            strategy::prepare_update(self.resource, strategy, scope, object, &before, self.server.clock.now())
         });
         let review = self.review(&before);
         self.server.admission.admit(&review, &mut object).await?;
@@ -382,7 +382,8 @@ impl Change<'_> {
         let path = ["metadata", "resourceVersion"];
         let (have, want) = (before.str_at(&path), object.str_at(&path));
         let conflict = |why: &str| Err(Status::conflict(&self.resource.group, &self.resource.plural, self.name, why));
-        if want.is_empty() && !strategy::of(self.resource).updates_unconditionally() && self.subresource.is_empty() {
+        let is_whole = matches!(self.subresource, "" | "status");
+        if want.is_empty() && is_whole && !strategy::of(self.resource).updates_unconditionally(self.resource) {
             let error = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
             return Err(Status::invalid(&self.resource.group, &self.resource.kind.kind, self.name, vec![error]));
         }

@@ -120,10 +120,6 @@ impl Strategy for Events {
         if field == "source" { &["source.component", "reportingComponent"] } else { &[] }
     }
 
-    fn creates_on_update(&self) -> bool {
-        true
-    }
-
     fn validate_served(&self, served: &Gvk, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         validate::event(served, object, old)
     }
@@ -133,34 +129,9 @@ impl Strategy for Events {
     }
 }
 
-pub struct Endpoints;
-
-impl Strategy for Endpoints {
-    fn creates_on_update(&self) -> bool {
-        true
-    }
-}
-
-/// Leases: a PUT makes what is missing.
-pub struct CreatesOnUpdate;
-
-impl Strategy for CreatesOnUpdate {
-    fn creates_on_update(&self) -> bool {
-        true
-    }
-
-    fn updates_unconditionally(&self) -> bool {
-        false
-    }
-}
-
 pub struct Rbac;
 
 impl Strategy for Rbac {
-    fn creates_on_update(&self) -> bool {
-        true
-    }
-
     fn name_rule(&self) -> NameRule {
         NameRule::PathSegment
     }

@@ -1,7 +1,7 @@
 //! Claims to devices, their templates and classes of devices (`pkg/apis/resource/validation`). Expressions are checked for
 //! presence and length, not compiled.
 
-use api::names;
+use api::{Value, names};
 
 use super::{
     at::At,
@@ -36,18 +36,18 @@ pub(super) fn list(at: &At, max: usize, check: impl Fn(&At)) -> bool {
 }
 
 /// `validateSet`: a list whose items have different keys.
-pub(super) fn set(at: &At, max: usize, check: impl Fn(&At), key: impl Fn(&At) -> String) {
+pub(super) fn set<K: PartialEq + serde::Serialize>(at: &At, max: usize, check: impl Fn(&At), key: impl Fn(&At) -> K) {
     if list(at, max, check) {
         distinct(at, key);
     }
 }
 
-fn distinct(at: &At, key: impl Fn(&At) -> String) {
-    let mut seen: Vec<String> = Vec::new();
+fn distinct<K: PartialEq + serde::Serialize>(at: &At, key: impl Fn(&At) -> K) {
+    let mut seen: Vec<K> = Vec::new();
     for item in at.items() {
         let key = key(&item);
         if seen.contains(&key) {
-            item.duplicate_value(key);
+            item.duplicate_value(&key);
         } else {
             seen.push(key);
         }
@@ -223,7 +223,7 @@ fn request(at: &At) {
     match (exactly.is_set(), !alternatives.is_empty()) {
         (false, false) => at.required("exactly one of `exactly` or `firstAvailable` is required"),
         (true, true) => at.invalid_value(
-            "null",
+            Value::Null,
             "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set",
         ),
         (true, false) => request_of_class(&exactly),
@@ -308,12 +308,12 @@ pub(super) fn class_update(at: &At, old: &At) {
 }
 
 /// What names a device that is allocated, as upstream prints it.
-fn device_id(at: &At) -> String {
-    let id = ["driver", "pool", "device"].map(|name| at.get(name).text()).join("/");
-    match at.get("shareID").text() {
-        "" => id,
-        share => format!("{id}/{share}"),
+fn device_id(at: &At) -> Value {
+    let mut id = Value::object();
+    for (name, member) in [("Driver", "driver"), ("Pool", "pool"), ("Device", "device"), ("ShareID", "shareID")] {
+        id.set(&[name], at.get(member).text());
     }
+    id
 }
 
 pub(super) fn claim_status(at: &At, old: &At) {
@@ -323,7 +323,7 @@ pub(super) fn claim_status(at: &At, old: &At) {
     set(&consumers, RESERVED_FOR_MAX, consumer, |consumer| own_text(&consumer.get("uid")));
     let results = allocation.get("devices");
     let results = results.get("results");
-    let allocated: Vec<String> = results.items().map(|result| device_id(&result)).collect();
+    let allocated: Vec<Value> = results.items().map(|result| device_id(&result)).collect();
     set(&status.get("devices"), usize::MAX, |device| device_status(device, &allocated), device_id);
     if !consumers.is_empty() && !allocation.is_set() {
         consumers.forbidden("may not be specified when `allocated` is not set");
@@ -367,7 +367,7 @@ fn allocation_result(at: &At, known: &RequestNames) {
 }
 
 /// `validateDeviceStatus`.
-fn device_status(at: &At, allocated: &[String]) {
+fn device_status(at: &At, allocated: &[Value]) {
     driver(&at.get("driver"));
     pool_name(&at.get("pool"));
     label(&at.get("device"));

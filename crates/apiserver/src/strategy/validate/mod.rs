@@ -18,6 +18,7 @@ mod job_status;
 mod networking;
 mod node;
 mod pod;
+mod policies;
 mod quota;
 mod rbac;
 mod resources;
@@ -170,9 +171,7 @@ fn other_rules(resource: &Resource) -> Rules {
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => {
             Rules::of(flowcontrol::priority_level).status(flowcontrol::status)
         }
-        ("admissionregistration.k8s.io", "validatingwebhookconfigurations" | "mutatingwebhookconfigurations") => {
-            Rules::of(admission::webhooks)
-        }
+        ("admissionregistration.k8s.io", plural) => admission_rules(plural),
         _ => Rules::NONE,
     }
 }
@@ -187,6 +186,17 @@ fn storage_rules(plural: &str) -> Rules {
         "csinodes" => Rules::of(storage::node).update(storage::node_update),
         "csistoragecapacities" => Rules::of(storage::capacity).once_there(any).update(storage::capacity_update),
         "volumeattributesclasses" => Rules::of(storage::attributes).update(storage::attributes_update),
+        _ => Rules::NONE,
+    }
+}
+
+fn admission_rules(plural: &str) -> Rules {
+    match plural {
+        "validatingwebhookconfigurations" | "mutatingwebhookconfigurations" => Rules::of(admission::webhooks),
+        "validatingadmissionpolicies" => Rules::of(policies::validating).status(policies::validating_status),
+        "validatingadmissionpolicybindings" => Rules::of(policies::validating_binding),
+        "mutatingadmissionpolicies" => Rules::of(policies::mutating),
+        "mutatingadmissionpolicybindings" => Rules::of(policies::mutating_binding),
         _ => Rules::NONE,
     }
 }

@@ -1,6 +1,6 @@
 //! What drivers publish about devices, and taints on devices (`pkg/apis/resource/validation`).
 
-use api::{names, quantity::Quantity};
+use api::{Value, names, quantity::Quantity};
 
 use super::{
     at::At,
@@ -120,7 +120,7 @@ fn device_nodes(at: &At, per_device: bool) {
     const DETAIL: &str = "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
     if !per_device {
         if ["nodeName", "nodeSelector", "allNodes"].iter().any(|name| at.get(name).is_set()) {
-            at.invalid_value("null", "`nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec");
+            at.invalid_value(Value::Null, "`nodeName`, `nodeSelector` and `allNodes` can only be set if `perDeviceNodeSelection` is set to true in the ResourceSlice spec");
         }
         return;
     }

@@ -6,12 +6,14 @@ use api::{Resource, ResourceTable, Value, decode, json};
 use super::{change, create, warnings};
 use crate::rest::Scope;
 
-const CASES: [(&str, &str); 6] = [
+const CASES: [(&str, &str); 8] = [
     ("pods", include_str!("cases/pods.txt")),
     ("core", include_str!("cases/core.txt")),
     ("services", include_str!("cases/services.txt")),
     ("workloads", include_str!("cases/workloads.txt")),
     ("groups", include_str!("cases/groups.txt")),
+    ("devices", include_str!("cases/devices.txt")),
+    ("policies", include_str!("cases/policies.txt")),
     ("updates", include_str!("cases/updates.txt")),
 ];
 

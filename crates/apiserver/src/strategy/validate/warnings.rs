@@ -46,6 +46,14 @@ pub(in crate::strategy) fn warnings(resource: &Resource, object: &Value) -> Vec<
                 out.push("annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead".into());
             }
         }
+        ("resource.k8s.io", "resourceslices") => {
+            let driver = spec.get("driver").text();
+            if driver != driver.to_lowercase() {
+                out.push(format!(
+                    "spec.driver: driver names should be lowercase; {driver:?} contains uppercase characters"
+                ));
+            }
+        }
         ("storage.k8s.io", "storageclasses") => {
             for term in at.get("allowedTopologies").items() {
                 for expression in term.get("matchLabelExpressions").items() {
