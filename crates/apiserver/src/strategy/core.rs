@@ -145,26 +145,3 @@ impl Strategy for IpAddresses {
         NameRule::IpAddress
     }
 }
-
-pub struct SigningRequests;
-
-impl Strategy for SigningRequests {
-    fn fields(&self) -> &'static [&'static str] {
-        &["spec.signerName"]
-    }
-
-    /// `ValidateCertificateRequestName`: kubelets name theirs by a hash in base64.
-    fn name_rule(&self) -> NameRule {
-        NameRule::PathSegment
-    }
-
-    fn counts_generations(&self, _resource: &Resource) -> bool {
-        false
-    }
-
-    fn prepare_update(&self, object: &mut Value, old: &Value) {
-        if let Some(spec) = old.get("spec") {
-            object.set(&["spec"], spec.clone());
-        }
-    }
-}

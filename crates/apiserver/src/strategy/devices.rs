@@ -14,7 +14,7 @@ impl Strategy for Claims {
     }
 
     /// What drivers said about devices goes when the devices go (`dropDeallocatedStatusDevices`).
-    fn prepare_status(&self, object: &mut Value, old: &Value) {
+    fn prepare_status(&self, object: &mut Value, old: &Value, _now: Timestamp) {
         let path = ["status", "allocation", "devices", "results"];
         let ids = |claim: &Value| items(claim, &path).iter().map(device_id).collect::<Vec<_>>();
         let (before, now) = (ids(old), ids(object));

@@ -101,11 +101,11 @@ pub(crate) fn prepare_update(
     now: Timestamp,
 ) {
     if scope == Scope::Free {
-        return;
+        return strategy.prepare_part(object, old, now);
     }
     if scope == Scope::Status {
         keep_all_but_status(resource, object, old);
-        strategy.prepare_status(object, old);
+        strategy.prepare_status(object, old, now);
         return;
     }
     if resource.has_status() {

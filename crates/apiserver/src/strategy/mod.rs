@@ -1,6 +1,7 @@
 //! Behaviour of kinds beyond their schema: what is set and what is checked when objects are created and changed, and how
 //! they are deleted. A kind without a file here gets [`Generic`] alone.
 
+mod certificates;
 mod core;
 mod custom;
 mod definition;
@@ -44,8 +45,11 @@ pub trait Strategy: Sync {
     /// Keeps what a client may not change through the main resource. Status and metadata are taken care of.
     fn prepare_update(&self, _object: &mut Value, _old: &Value) {}
 
-    /// Sets what a write through the status may not keep.
-    fn prepare_status(&self, _object: &mut Value, _old: &Value) {}
+    /// Sets what a write through the status may not say by itself.
+    fn prepare_status(&self, _object: &mut Value, _old: &Value, _now: Timestamp) {}
+
+    /// The same of a write through a subresource that has a part of the object.
+    fn prepare_part(&self, _object: &mut Value, _old: &Value, _now: Timestamp) {}
 
     /// Notes the time of what a create, which has no `old`, or an update of the main resource does.
     fn stamp(&self, _object: &mut Value, _old: Option<&Value>, _now: Timestamp) {}
@@ -190,7 +194,8 @@ pub fn of(resource: &Resource) -> &dyn Strategy {
         ("batch", "jobs") => &workload::Jobs,
         ("rbac.authorization.k8s.io", _) => &core::Rbac,
         ("apiextensions.k8s.io", "customresourcedefinitions") => &definition::Definitions,
-        ("certificates.k8s.io", "certificatesigningrequests") => &core::SigningRequests,
+        ("certificates.k8s.io", "certificatesigningrequests") => &certificates::SigningRequests,
+        ("certificates.k8s.io", "clustertrustbundles") => &certificates::TrustBundles,
         ("networking.k8s.io", "ipaddresses") => &core::IpAddresses,
         ("resource.k8s.io", "resourceclaims") => &devices::Claims,
         ("resource.k8s.io", "resourceslices") => &devices::Slices,

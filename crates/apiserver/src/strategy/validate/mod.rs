@@ -6,6 +6,7 @@ mod admission;
 mod at;
 mod autoscaling;
 mod batch;
+mod bundles;
 mod certificates;
 mod claim;
 mod common;
@@ -15,8 +16,10 @@ mod devices;
 mod event;
 mod flowcontrol;
 mod job_status;
+mod migration;
 mod networking;
 mod node;
+mod pem;
 mod pod;
 mod policies;
 mod quota;
@@ -48,6 +51,8 @@ struct Rules {
     update: Change,
     /// What may become of the status.
     status: Change,
+    /// What may become of the part that another subresource writes.
+    part: Change,
 }
 
 fn any(_: &At) {}
@@ -55,7 +60,7 @@ fn any(_: &At) {}
 fn any_change(_: &At, _: &At) {}
 
 impl Rules {
-    const NONE: Rules = Rules { create: any, changed: any, update: any_change, status: any_change };
+    const NONE: Rules = Rules { create: any, changed: any, update: any_change, status: any_change, part: any_change };
 
     const fn of(check: Check) -> Rules {
         Rules { create: check, changed: check, ..Rules::NONE }
@@ -67,6 +72,10 @@ impl Rules {
 
     const fn status(self, status: Change) -> Rules {
         Rules { status, ..self }
+    }
+
+    const fn part(self, part: Change) -> Rules {
+        Rules { part, ..self }
     }
 
     /// Rules for new objects alone.
@@ -164,8 +173,9 @@ fn other_rules(resource: &Resource) -> Rules {
         ("node.k8s.io", "runtimeclasses") => Rules::of(small::runtime_class)
             .once_there(any)
             .update(|at, old| at.get("handler").immutable(&old.get("handler"))),
-        ("certificates.k8s.io", "certificatesigningrequests") => {
-            Rules::of(certificates::request).update(certificates::update).status(certificates::status)
+        ("certificates.k8s.io", plural) => certificate_rules(plural),
+        ("storagemigration.k8s.io", "storageversionmigrations") => {
+            Rules::of(migration::check).once_there(any).update(migration::update).status(migration::status)
         }
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => Rules::of(flowcontrol::schema).status(flowcontrol::status),
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => {
@@ -186,6 +196,21 @@ fn storage_rules(plural: &str) -> Rules {
         "csinodes" => Rules::of(storage::node).update(storage::node_update),
         "csistoragecapacities" => Rules::of(storage::capacity).once_there(any).update(storage::capacity_update),
         "volumeattributesclasses" => Rules::of(storage::attributes).update(storage::attributes_update),
+        _ => Rules::NONE,
+    }
+}
+
+fn certificate_rules(plural: &str) -> Rules {
+    match plural {
+        "certificatesigningrequests" => Rules::of(certificates::request)
+            .update(certificates::update)
+            .status(certificates::status)
+            .part(certificates::approval),
+        "clustertrustbundles" => Rules::of(bundles::bundle).once_there(any).update(bundles::bundle_update),
+        "podcertificaterequests" => Rules::of(bundles::pod_request)
+            .once_there(any)
+            .update(devices::spec_stays)
+            .status(bundles::pod_request_status),
         _ => Rules::NONE,
     }
 }
@@ -235,8 +260,9 @@ pub(super) fn change(resource: &Resource, scope: Scope, object: &Value, old: &Va
     if differs(object, old) {
         (rules.changed)(&at);
     }
-    if scope == Scope::Main {
-        (rules.update)(&at, &before);
+    match scope {
+        Scope::Main => (rules.update)(&at, &before),
+        _ => (rules.part)(&at, &before),
     }
     sink.into_errors()
 }

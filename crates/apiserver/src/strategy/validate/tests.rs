@@ -6,7 +6,7 @@ use api::{Resource, ResourceTable, Value, decode, json};
 use super::{change, create, warnings};
 use crate::rest::Scope;
 
-const CASES: [(&str, &str); 8] = [
+const CASES: [(&str, &str); 9] = [
     ("pods", include_str!("cases/pods.txt")),
     ("core", include_str!("cases/core.txt")),
     ("services", include_str!("cases/services.txt")),
@@ -14,6 +14,7 @@ const CASES: [(&str, &str); 8] = [
     ("groups", include_str!("cases/groups.txt")),
     ("devices", include_str!("cases/devices.txt")),
     ("policies", include_str!("cases/policies.txt")),
+    ("certificates", include_str!("cases/certificates.txt")),
     ("updates", include_str!("cases/updates.txt")),
 ];
 
@@ -109,6 +110,7 @@ fn said(base: &Base, line: &str) -> (Vec<String>, Vec<String>) {
     let found = match mode {
         "~" => texts(change(&base.resource, Scope::Main, &base.with(changes), &old())),
         "%" => texts(change(&base.resource, Scope::Status, &base.with(changes), &old())),
+        "^" => texts(change(&base.resource, Scope::Free, &base.with(changes), &old())),
         "!" => warnings(&base.resource, &base.with(changes)),
         _ => texts(create(&base.resource, &base.with(changes))),
     };
