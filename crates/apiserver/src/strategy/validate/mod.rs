@@ -15,6 +15,7 @@ mod cron;
 mod devices;
 mod event;
 mod flowcontrol;
+mod groups;
 mod job_status;
 mod migration;
 mod networking;
@@ -163,6 +164,13 @@ fn other_rules(resource: &Resource) -> Rules {
         ("scheduling.k8s.io", "priorityclasses") => {
             Rules::of(small::priority_class).once_there(any).update(small::priority_class_update)
         }
+        ("scheduling.k8s.io", "workloads") => {
+            Rules::of(groups::workload).once_there(any).update(groups::workload_update)
+        }
+        ("scheduling.k8s.io", "podgroups") => Rules::of(groups::pod_group)
+            .once_there(any)
+            .update(groups::pod_group_update)
+            .status(groups::pod_group_status),
         ("coordination.k8s.io", "leases") => Rules::of(small::lease),
         ("coordination.k8s.io", "leasecandidates") => {
             Rules::of(small::lease_candidate).update(small::lease_candidate_update)

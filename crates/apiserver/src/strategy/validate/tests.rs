@@ -6,7 +6,7 @@ use api::{Resource, ResourceTable, Value, decode, json};
 use super::{change, create, warnings};
 use crate::rest::Scope;
 
-const CASES: [(&str, &str); 9] = [
+const CASES: [(&str, &str); 10] = [
     ("pods", include_str!("cases/pods.txt")),
     ("core", include_str!("cases/core.txt")),
     ("services", include_str!("cases/services.txt")),
@@ -15,6 +15,7 @@ const CASES: [(&str, &str); 9] = [
     ("devices", include_str!("cases/devices.txt")),
     ("policies", include_str!("cases/policies.txt")),
     ("certificates", include_str!("cases/certificates.txt")),
+    ("podgroups", include_str!("cases/podgroups.txt")),
     ("updates", include_str!("cases/updates.txt")),
 ];
 
