@@ -3,6 +3,7 @@
 
 pub(crate) mod amounts;
 pub(crate) mod certificates;
+mod devices;
 mod lifecycle;
 mod limits;
 mod node;
@@ -136,10 +137,13 @@ pub fn standard() -> Chain {
         Box::new(runtimeclass::RuntimeClass),
         Box::new(certificates::CertificateApproval),
         Box::new(certificates::CertificateSigning),
+        Box::new(certificates::ClusterTrustBundleAttest),
         Box::new(certificates::CertificateSubjectRestriction),
         Box::new(storage::DefaultIngressClass),
         Box::new(topology::PodTopologyLabels),
         Box::new(certificates::CertificateRequester),
+        Box::new(certificates::PodCertificateSigning),
+        Box::new(devices::DeviceAdminAccess),
         Box::new(rbac::RbacEscalation),
         Box::new(quota::ResourceQuota::default()),
     ])

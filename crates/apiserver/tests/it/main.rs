@@ -15,6 +15,7 @@ mod operations;
 mod protobuf;
 mod published;
 mod reviews;
+mod rules;
 mod several;
 mod strict;
 mod subresources;

@@ -239,7 +239,7 @@ fn device_rules(plural: &str) -> Rules {
         "resourceclaims" => {
             Rules::of(devices::claim).once_there(any).update(devices::spec_stays).status(devices::claim_status)
         }
-        "resourceclaimtemplates" => Rules::of(devices::claim_template).once_there(any).update(devices::spec_stays),
+        "resourceclaimtemplates" => Rules::of(devices::claim_template).update(devices::spec_stays),
         "deviceclasses" => Rules::of(devices::class).once_there(any).update(devices::class_update),
         "resourceslices" => Rules::of(slices::slice).once_there(any).update(slices::slice_update),
         "devicetaintrules" => Rules::of(slices::taint_rule)
