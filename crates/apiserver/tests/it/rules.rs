@@ -168,3 +168,23 @@ async fn bundles_and_certificates_of_pods_are_for_those_who_may_sign() {
     ];
     play(&server, steps).await;
 }
+
+#[tokio::test]
+async fn a_token_is_asked_for_the_account_of_the_path() {
+    let server = Harness::start().await;
+    let path = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    for (body, code, message) in [
+        (json!({"metadata": {"name": "x"}}), 422, "must match the service account name if specified"),
+        (json!({"metadata": {"namespace": "x"}}), 400, "does not match the namespace sent on the request"),
+        (json!({"metadata": {"uid": "x"}}), 409, "the UID in the token request (x) does not match"),
+        (json!({"spec": {"audiences": "a"}}), 400, "cannot unmarshal string"),
+        (json!({"spec": {"boundObjectRef": {"kind": "Node", "apiVersion": "v1", "name": "n"}}}), 404, "nodes \"n\""),
+        (json!({"spec": {"boundObjectRef": {"kind": "Pod", "apiVersion": "apps/v1"}}}), 400, "apps/v1, Kind=Pod"),
+    ] {
+        let (got, answer) = server.post(path, &body.to_string()).await;
+        let said = answer["message"].as_str().unwrap_or_default();
+        assert!(got.as_u16() == code && said.contains(message), "{body}: {got} {said}");
+    }
+    let (code, answer) = server.post(path, "{}").await;
+    assert_eq!((code, answer["metadata"]["name"].as_str()), (StatusCode::CREATED, Some("default")), "{answer}");
+}

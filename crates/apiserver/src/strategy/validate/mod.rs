@@ -26,6 +26,7 @@ mod policies;
 mod quota;
 mod rbac;
 mod resources;
+mod reviews;
 mod service;
 mod slices;
 mod small;
@@ -155,6 +156,9 @@ fn other_rules(resource: &Resource) -> Rules {
         ("networking.k8s.io", "servicecidrs") => {
             Rules::of(networking::service_cidr).once_there(any).update(networking::service_cidr_update)
         }
+        ("authorization.k8s.io", "subjectaccessreviews") => Rules::of(reviews::subject),
+        ("authorization.k8s.io", "selfsubjectaccessreviews") => Rules::of(reviews::own),
+        ("authorization.k8s.io", "localsubjectaccessreviews") => Rules::of(reviews::local),
         ("policy", "poddisruptionbudgets") => Rules::of(small::disruption_budget).status(small::disruption_status),
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => Rules::of(rbac::role),
         ("rbac.authorization.k8s.io", _) => Rules::of(rbac::binding).update(rbac::binding_update),
