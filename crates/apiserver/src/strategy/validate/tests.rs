@@ -6,7 +6,7 @@ use api::{Resource, ResourceTable, Value, decode, json};
 use super::{change, create, warnings};
 use crate::rest::Scope;
 
-const CASES: [(&str, &str); 10] = [
+const CASES: [(&str, &str); 11] = [
     ("pods", include_str!("cases/pods.txt")),
     ("core", include_str!("cases/core.txt")),
     ("services", include_str!("cases/services.txt")),
@@ -16,6 +16,7 @@ const CASES: [(&str, &str); 10] = [
     ("policies", include_str!("cases/policies.txt")),
     ("certificates", include_str!("cases/certificates.txt")),
     ("podgroups", include_str!("cases/podgroups.txt")),
+    ("reported", include_str!("cases/reported.txt")),
     ("updates", include_str!("cases/updates.txt")),
 ];
 

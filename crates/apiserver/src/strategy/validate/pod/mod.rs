@@ -4,6 +4,7 @@ mod annotations;
 pub(super) mod container;
 mod handlers;
 mod projected;
+mod reported;
 pub(super) mod scheduling;
 pub(super) mod security;
 mod status;
