@@ -1,6 +1,7 @@
 //! Strategies of the smaller kinds.
 
 use api::{Resource, Value, model::Gvk, status::FieldError};
+use jiff::Timestamp;
 
 use super::{NameRule, Strategy, validate};
 
@@ -56,6 +57,24 @@ impl Strategy for Nodes {
 
     fn keeps_status_on_create(&self) -> bool {
         true
+    }
+
+    /// Configuration by the API is gone: only nodes that have some keep it.
+    fn prepare_create(&self, object: &mut Value) {
+        object.take(&["spec", "configSource"]);
+        object.take(&["status", "config"]);
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value) {
+        if old.at(&["spec", "configSource"]).is_none() {
+            object.take(&["spec", "configSource"]);
+        }
+    }
+
+    fn prepare_status(&self, object: &mut Value, old: &Value, _now: Timestamp) {
+        if old.at(&["status", "config"]).is_none() {
+            object.take(&["status", "config"]);
+        }
     }
 
     fn counts_generations(&self, _resource: &Resource) -> bool {

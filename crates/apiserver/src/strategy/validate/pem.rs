@@ -2,11 +2,13 @@
 //! `encoding/pem` and `crypto/x509`, this is as lenient: text around blocks is skipped.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use rustls::pki_types::SignatureVerificationAlgorithm;
+use rustls::pki_types::{PrivateKeyDer, SignatureVerificationAlgorithm};
 use x509_parser::{
     prelude::{AlgorithmIdentifier, FromDer, X509Certificate, X509CertificationRequest},
     x509::SubjectPublicKeyInfo,
 };
+
+use super::at::At;
 
 /// One block between BEGIN and END.
 pub(super) struct Block {
@@ -120,6 +122,63 @@ fn is_signed_by(info: &SubjectPublicKeyInfo, algorithm: &[u8], message: &[u8], s
     let known = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
     let Some(verifier) = known.all.iter().find(fits) else { return true };
     verifier.verify_signature(&info.subject_public_key.data, message, signature).is_ok()
+}
+
+/// Whether a key is that of a certificate, both PEM in base64: what Go's `tls.X509KeyPair` says is wrong.
+pub(super) fn key_pair(certificate: &At, key: &At) -> Result<(), String> {
+    let decoded = |at: &At| String::from_utf8(STANDARD.decode(at.text()).unwrap_or_default()).unwrap_or_default();
+    let (certificates, keys) = (blocks(&decoded(certificate)), blocks(&decoded(key)));
+    let labels = |blocks: &[Block]| blocks.iter().map(|block| block.label.as_str()).collect::<Vec<_>>().join(" ");
+    let Some(leaf) = certificates.iter().find(|block| block.label == "CERTIFICATE") else {
+        return Err(match certificates.as_slice() {
+            [] => "tls: failed to find any PEM data in certificate input".into(),
+            [only] if only.label.ends_with("PRIVATE KEY") => "tls: failed to find certificate PEM data in certificate input, but did find a private key; PEM inputs may have been switched".into(),
+            others => format!("tls: failed to find \"CERTIFICATE\" PEM block in certificate input after skipping PEM blocks of the following types: [{}]", labels(others)),
+        });
+    };
+    let Some(own) = keys.iter().find(|block| block.label == "PRIVATE KEY" || block.label.ends_with(" PRIVATE KEY"))
+    else {
+        return Err(match keys.as_slice() {
+            [] => "tls: failed to find any PEM data in key input".into(),
+            [only] if only.label == "CERTIFICATE" => {
+                "tls: found a certificate rather than a key in the PEM for the private key".into()
+            }
+            others => format!(
+                "tls: failed to find PEM block with type ending in \"PRIVATE KEY\" in key input after skipping PEM blocks of the following types: [{}]",
+                labels(others)
+            ),
+        });
+    };
+    let Some(parsed) = self::certificate(&leaf.der) else { return Err("x509: malformed certificate".into()) };
+    let der = match own.label.as_str() {
+        "RSA PRIVATE KEY" => PrivateKeyDer::Pkcs1(own.der.clone().into()),
+        "EC PRIVATE KEY" => PrivateKeyDer::Sec1(own.der.clone().into()),
+        _ => PrivateKeyDer::Pkcs8(own.der.clone().into()),
+    };
+    let Ok(signer) = rustls::crypto::aws_lc_rs::sign::any_supported_type(&der) else {
+        // Keys of other kinds and sizes are not told from what is no key.
+        return if key_is_told(&parsed) { Err("tls: failed to parse private key".into()) } else { Ok(()) };
+    };
+    match signer.public_key() {
+        Some(public) if public.as_ref() != parsed.public_key().raw => {
+            let kinds =
+                x509_parser::x509::SubjectPublicKeyInfo::from_der(&public).ok().map(|(_, info)| self::key(&info));
+            let same = matches!(
+                (kinds, self::key(parsed.public_key())),
+                (Some(Key::Rsa(_)), Key::Rsa(_))
+                    | (Some(Key::Elliptic), Key::Elliptic)
+                    | (Some(Key::Ed25519), Key::Ed25519)
+            );
+            let what = if same { "private key does not match" } else { "private key type does not match" };
+            Err(format!("tls: {what} public key{}", if same { "" } else { " type" }))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether this is a certificate for a key that can be read here.
+fn key_is_told(certificate: &X509Certificate) -> bool {
+    matches!(key(certificate.public_key()), Key::Ed25519 | Key::Elliptic | Key::Rsa(2048..))
 }
 
 const SHA256_WITH_ECDSA: &[u8] = &[6, 8, 42, 134, 72, 206, 61, 4, 3, 2];

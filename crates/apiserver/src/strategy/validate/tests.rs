@@ -6,7 +6,7 @@ use api::{Resource, ResourceTable, Value, decode, json};
 use super::{change, create, warnings};
 use crate::rest::Scope;
 
-const CASES: [(&str, &str); 11] = [
+const CASES: [(&str, &str); 12] = [
     ("pods", include_str!("cases/pods.txt")),
     ("core", include_str!("cases/core.txt")),
     ("services", include_str!("cases/services.txt")),
@@ -17,6 +17,7 @@ const CASES: [(&str, &str); 11] = [
     ("certificates", include_str!("cases/certificates.txt")),
     ("podgroups", include_str!("cases/podgroups.txt")),
     ("reported", include_str!("cases/reported.txt")),
+    ("nodes", include_str!("cases/nodes.txt")),
     ("updates", include_str!("cases/updates.txt")),
 ];
 

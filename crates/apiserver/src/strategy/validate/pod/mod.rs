@@ -3,6 +3,7 @@
 mod annotations;
 pub(super) mod container;
 mod handlers;
+mod overlaps;
 mod projected;
 mod reported;
 pub(super) mod scheduling;
