@@ -198,9 +198,8 @@ const OUTCOMES: [&str; 3] = ["Issued", "Denied", "Failed"];
 fn outcome<'v>(status: &At<'v, '_>) -> Option<&'v str> {
     let list = status.get("conditions");
     let ended = |condition: &At| condition.get("status").text() == "True";
-    let found =
-        list.items().filter(ended).map(|condition| condition.get("type").text()).find(|kind| OUTCOMES.contains(kind));
-    found
+    let mut kinds = list.items().filter(ended).map(|condition| condition.get("type").text());
+    kinds.find(|kind| OUTCOMES.contains(kind))
 }
 
 pub(super) fn pod_request_status(at: &At, old: &At) {
