@@ -131,13 +131,9 @@ pub(super) async fn partial(call: Call<'_>) -> Answer {
                     None => object.take(path).is_some(),
                 };
             }
-            match &*call.info.subresource {
-                "ephemeralcontainers" => check_ephemeral(before, &object, &call.info.name)?,
-                "resize" => {
-                    let spec = resize::resized(before, &wanted, &call.info.name)?.take(&["spec"]);
-                    object.set(&["spec"], spec.unwrap_or_default());
-                }
-                _ => {}
+            if call.info.subresource == "resize" {
+                let spec = resize::resized(before, &wanted, &call.info.name)?.take(&["spec"]);
+                object.set(&["spec"], spec.unwrap_or_default());
             }
             // A pod's kubelet tells by the generation which spec it has seen.
             if &*call.resource.plural == "pods" && object.get("spec") != before.get("spec") {
@@ -148,21 +144,6 @@ pub(super) async fn partial(call: Call<'_>) -> Answer {
         })
         .await?;
     answer(&call, StatusCode::OK, &outcome.object().tree())
-}
-
-/// Ephemeral containers are added, never changed or taken away.
-fn check_ephemeral(before: &Value, object: &Value, name: &str) -> Result<(), Status> {
-    let list = |object: &Value| {
-        object.at(&["spec", "ephemeralContainers"]).and_then(Value::as_array).unwrap_or_default().to_vec()
-    };
-    let (old, new) = (list(before), list(object));
-    let kept =
-        old.iter().all(|container| new.iter().any(|other| other.str_at(&["name"]) == container.str_at(&["name"])));
-    if kept {
-        return Ok(());
-    }
-    let error = FieldError::forbidden("spec.ephemeralContainers", "existing ephemeral containers may not be removed");
-    Err(Status::invalid("", "Pod", name, vec![error]))
 }
 
 /// Takes finalizers from a namespace's spec; without any it goes once it is being deleted.

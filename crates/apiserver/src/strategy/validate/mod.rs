@@ -102,7 +102,7 @@ fn rules(resource: &Resource) -> Rules {
 
 fn core_rules(plural: &str) -> Rules {
     match plural {
-        "pods" => Rules::of(pod::pod).at_creation(pod::create).update(pod::update).status(pod::status),
+        "pods" => Rules::of(pod::pod).at_creation(pod::create).update(pod::update).status(pod::status).part(pod::part),
         "services" => Rules::of(service::check).update(service::update).status(service::status),
         "configmaps" => Rules::of(core::config_map).update(core::config_map_update),
         "secrets" => Rules::of(core::secret).update(core::secret_update),
@@ -261,22 +261,29 @@ pub(super) fn create(resource: &Resource, object: &Value) -> Vec<FieldError> {
     sink.into_errors()
 }
 
-/// All that is wrong with a change. What stays as it is was checked when it came.
+/// All that is wrong with a change. What stays as it is was checked when it came; what was wrong before, by rules of
+/// another time, and is so still is no reason to refuse another change. (Upstream relaxes rules one by one for that.)
 pub(super) fn change(resource: &Resource, scope: Scope, object: &Value, old: &Value) -> Vec<FieldError> {
-    let sink = Sink::default();
-    let (at, before, rules) = (At::root(object, &sink), At::root(old, &sink), rules(resource));
+    let rules = rules(resource);
+    let errors_of = |check: &dyn Fn(&Sink)| {
+        let sink = Sink::default();
+        check(&sink);
+        sink.into_errors()
+    };
+    let compared = |rule: Change| errors_of(&|sink| rule(&At::root(object, sink), &At::root(old, sink)));
     if scope == Scope::Status {
-        (rules.status)(&at, &before);
-        return sink.into_errors();
+        return compared(rules.status);
     }
+    let mut errors = Vec::new();
     if differs(object, old) {
-        (rules.changed)(&at);
+        errors = errors_of(&|sink| (rules.changed)(&At::root(object, sink)));
     }
-    match scope {
-        Scope::Main => (rules.update)(&at, &before),
-        _ => (rules.part)(&at, &before),
+    if !errors.is_empty() {
+        let before = errors_of(&|sink| (rules.changed)(&At::root(old, sink)));
+        errors.retain(|error| !before.contains(error));
     }
-    sink.into_errors()
+    errors.extend(compared(if scope == Scope::Main { rules.update } else { rules.part }));
+    errors
 }
 
 /// Whether anything but metadata and status changes. Annotations count: to some kinds they mean something.

@@ -150,3 +150,17 @@ fn every_base_is_valid() {
         }
     }
 }
+
+#[test]
+fn what_was_wrong_before_is_no_reason_to_refuse_a_change() {
+    let line = r#"apps/v1/deployments {"metadata":{"name":"d","namespace":"default"},"spec":{"selector":{"matchLabels":{"a":"b"}},"template":{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"c","image":"i","ports":[{"containerPort":0}]}]}}}}"#;
+    let base = Base::parse(line);
+    let said = |changes: &str| {
+        let errors = change(&base.resource, Scope::Main, &base.with(changes), &base.with(""));
+        errors.iter().map(|error| error.field.clone()).collect::<Vec<_>>()
+    };
+    let port = "spec.template.spec.containers[0].ports[0].containerPort";
+    assert_eq!(create(&base.resource, &base.with("")).len(), 1, "a port that is none");
+    assert_eq!(said("spec.replicas=2"), Vec::<String>::new());
+    assert_eq!(said(&format!("spec.replicas=-1 ; {port}=70000")), ["spec.replicas", port]);
+}

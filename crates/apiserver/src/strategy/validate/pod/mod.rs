@@ -16,7 +16,7 @@ pub(super) mod warnings;
 use api::names;
 
 pub(super) use status::status;
-pub(super) use update::update;
+pub(super) use update::{part, update};
 
 use super::{
     at::At,
