@@ -188,3 +188,28 @@ async fn a_token_is_asked_for_the_account_of_the_path() {
     let (code, answer) = server.post(path, "{}").await;
     assert_eq!((code, answer["metadata"]["name"].as_str()), (StatusCode::CREATED, Some("default")), "{answer}");
 }
+
+#[tokio::test]
+async fn ephemeral_containers_come_and_stay() {
+    let server = Harness::start().await;
+    let path = "/api/v1/namespaces/default/pods";
+    let pod = r#"{"metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i"}]}}"#;
+    let (_, mut pod) = server.post(path, pod).await;
+    let part = format!("{path}/p/ephemeralcontainers");
+    // What a client leaves out has its default, as everywhere.
+    pod["spec"]["ephemeralContainers"] = json!([{"name": "e", "image": "i"}]);
+    let (code, mut pod) = server.put(&part, &pod).await;
+    assert_eq!(code, StatusCode::OK, "{pod}");
+    for (list, said) in [
+        (json!([]), "existing ephemeral containers \"e\" may not be removed"),
+        (json!([{"name": "e", "image": "j"}]), "existing ephemeral containers \"e\" may not be changed"),
+    ] {
+        pod["spec"]["ephemeralContainers"] = list;
+        let (code, answer) = server.put(&part, &pod).await;
+        assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
+        assert!(answer["message"].as_str().is_some_and(|message| message.contains(said)), "{answer}");
+    }
+    pod["spec"]["ephemeralContainers"] = json!([{"name": "e", "image": "i"}, {"name": "f", "image": "i"}]);
+    let (code, answer) = server.put(&part, &pod).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+}
