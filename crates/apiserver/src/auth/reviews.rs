@@ -156,16 +156,8 @@ const SECONDS_MIN: i64 = 600;
 const SECONDS_MAX: i64 = 1 << 32;
 const SECONDS_DEFAULT: i64 = 3600;
 
-/// `serviceaccounts/NAME/token` (`pkg/registry/core/serviceaccount/storage/token.go`).
-pub(crate) async fn token_request(call: Call<'_>) -> Answer {
-    let mut object = negotiate::decode_body(call.headers, &call.body)?.value;
-    if let Some(ty) = call.server.model.find("authentication.v1.TokenRequest") {
-        decode::decode(call.server.model, ty, &mut object, Defaults::On).map_err(|error| {
-            let what = "TokenRequest in version \"v1\" cannot be handled as a TokenRequest";
-            Status::bad_request(format!("{what}: {error}"))
-        })?;
-    }
-    let (namespace, name) = (call.info.namespace.as_str(), call.info.name.as_str());
+/// What the request says of the account is what its path says.
+fn names_the_account(object: &Value, namespace: &str, name: &str) -> Result<(), Status> {
     let said = object.str_at(&["metadata", "namespace"]);
     if !said.is_empty() && said != namespace {
         let why = "the namespace of the provided object does not match the namespace sent on the request";
@@ -176,6 +168,20 @@ pub(crate) async fn token_request(call: Call<'_>) -> Answer {
         let error = FieldError::invalid("metadata.name", said, "must match the service account name if specified");
         return Err(Status::invalid("authentication.k8s.io", "TokenRequest", name, vec![error]));
     }
+    Ok(())
+}
+
+/// `serviceaccounts/NAME/token` (`pkg/registry/core/serviceaccount/storage/token.go`).
+pub(crate) async fn token_request(call: Call<'_>) -> Answer {
+    let mut object = negotiate::decode_body(call.headers, &call.body)?.value;
+    if let Some(ty) = call.server.model.find("authentication.v1.TokenRequest") {
+        decode::decode(call.server.model, ty, &mut object, Defaults::On).map_err(|error| {
+            let what = "TokenRequest in version \"v1\" cannot be handled as a TokenRequest";
+            Status::bad_request(format!("{what}: {error}"))
+        })?;
+    }
+    let (namespace, name) = (call.info.namespace.as_str(), call.info.name.as_str());
+    names_the_account(&object, namespace, name)?;
     let account = call.current().await?.tree();
     let (said, own) = (object.str_at(&["metadata", "uid"]), account.str_at(&["metadata", "uid"]));
     if !said.is_empty() && said != own {

@@ -200,9 +200,10 @@ pub fn of(resource: &Resource) -> &dyn Strategy {
         ("resource.k8s.io", "resourceclaims") => &devices::Claims,
         ("resource.k8s.io", "resourceslices") => &devices::Slices,
         ("resource.k8s.io", "devicetaintrules") => &devices::TaintRules,
-        (_, "resourcequotas" | "horizontalpodautoscalers" | "servicecidrs" | "volumeattachments") => {
-            &core::Generations(false)
-        }
+        (_, "resourcequotas" | "horizontalpodautoscalers" | "servicecidrs" | "volumeattachments")
+        | ("certificates.k8s.io", "podcertificaterequests")
+        | ("scheduling.k8s.io", "podgroups")
+        | ("storagemigration.k8s.io", "storageversionmigrations") => &core::Generations(false),
         ("", "podtemplates")
         | ("networking.k8s.io", "ingressclasses" | "networkpolicies")
         | ("discovery.k8s.io", "endpointslices")
