@@ -7,7 +7,6 @@ use api::{
     quantity::{Format, Quantity},
 };
 
-
 /// A `ResourceList`.
 pub(crate) type Amounts = BTreeMap<String, Quantity>;
 

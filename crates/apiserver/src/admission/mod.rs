@@ -34,6 +34,8 @@ pub enum Operation {
 pub struct Review<'a> {
     pub server: &'a Arc<Server>,
     pub operation: Operation,
+    /// The request's: a change is an `update` or a `patch`.
+    pub verb: &'a str,
     pub resource: &'a Resource,
     /// Empty for the resource itself.
     pub subresource: &'a str,
@@ -144,6 +146,7 @@ pub fn standard() -> Chain {
         Box::new(certificates::CertificateRequester),
         Box::new(certificates::PodCertificateSigning),
         Box::new(devices::DeviceAdminAccess),
+        Box::new(devices::ClaimStatus),
         Box::new(rbac::RbacEscalation),
         Box::new(quota::ResourceQuota::default()),
     ])

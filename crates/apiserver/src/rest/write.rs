@@ -157,6 +157,8 @@ pub(crate) struct Change<'a> {
     pub resource: &'a Arc<Resource>,
     /// The version of the request: what the change is of, and what managers own fields of.
     pub served: &'a Arc<Resource>,
+    /// The request's.
+    pub verb: &'a str,
     pub subresource: &'a str,
     pub namespace: &'a str,
     pub name: &'a str,
@@ -366,6 +368,7 @@ impl Change<'_> {
         Review {
             server: self.server,
             operation: Operation::Update,
+            verb: self.verb,
             resource: self.resource,
             subresource: self.subresource,
             namespace: self.namespace,

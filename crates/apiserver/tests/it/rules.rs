@@ -213,3 +213,62 @@ async fn ephemeral_containers_come_and_stay() {
     let (code, answer) = server.put(&part, &pod).await;
     assert_eq!(code, StatusCode::OK, "{answer}");
 }
+
+#[tokio::test]
+async fn who_binds_claims_and_who_drives_devices_have_their_parts() {
+    let server = Harness::start().await;
+    let path = format!("{DEVICES}/resourceclaims");
+    let status = format!("{path}/c/status");
+    let rule = |resource: &str, verbs: &[&str], names: &[&str]| json!({"apiGroups": ["resource.k8s.io"], "resources": [resource], "verbs": verbs, "resourceNames": names});
+    let role = |name: &str, more: serde_json::Value| {
+        let rules = [rule("resourceclaims/status", &["patch", "update"], &[]), more];
+        json!({"metadata": {"name": name}, "rules": rules}).to_string()
+    };
+    let allocation =
+        r#"{"status":{"allocation":{"devices":{"results":[{"request":"r","driver":"d","pool":"p","device":"x"}]}}}}"#;
+    let device = r#"{"status":{"devices":[{"driver":"d","pool":"p","device":"x"}]}}"#;
+    let steps: Vec<Step<'_>> = vec![
+        (ADMIN, "POST", path, claim("c", false), 201, vec![]),
+        (
+            ADMIN,
+            "POST",
+            format!("{RBAC}/clusterroles"),
+            role("binds", rule("resourceclaims/binding", &["patch"], &[])),
+            201,
+            vec![],
+        ),
+        (
+            ADMIN,
+            "POST",
+            format!("{RBAC}/clusterroles"),
+            role("drives", rule("resourceclaims/driver", &["arbitrary-node:patch"], &["d"])),
+            201,
+            vec![],
+        ),
+        (ADMIN, "POST", format!("{RBAC}/clusterrolebindings"), bind("binds", "bob"), 201, vec![]),
+        (ADMIN, "POST", format!("{RBAC}/clusterrolebindings"), bind("drives", "dan"), 201, vec![]),
+        (
+            "dan",
+            "PATCH",
+            status.clone(),
+            allocation.into(),
+            422,
+            vec![
+                "status.allocation: Forbidden: changing status.allocation or status.reservedFor requires resource=\"resourceclaims/binding\", verb=\"patch\" permission: ",
+            ],
+        ),
+        ("bob", "PATCH", status.clone(), allocation.into(), 200, vec![]),
+        (
+            "bob",
+            "PATCH",
+            status.clone(),
+            device.into(),
+            422,
+            vec![
+                "status.devices: Forbidden: changing status.devices requires resource=\"resourceclaims/driver\", verb=\"[arbitrary-node:patch]\" permission: ",
+            ],
+        ),
+        ("dan", "PATCH", status, device.into(), 200, vec![]),
+    ];
+    play(&server, steps).await;
+}
