@@ -346,7 +346,8 @@ impl FieldError {
     }
 
     pub fn too_many(field: impl Into<String>, actual: usize, max: usize) -> Self {
-        FieldError::new(FieldErrorKind::TooMany, field, actual.to_string(), format!("must have at most {max} items"))
+        let items = if max == 1 { "item" } else { "items" };
+        FieldError::new(FieldErrorKind::TooMany, field, actual.to_string(), format!("must have at most {max} {items}"))
     }
 
     fn body(&self) -> String {

@@ -250,6 +250,7 @@ async fn change(
         server,
         resource: &resource,
         served: &resource,
+        verb: "update",
         subresource,
         namespace: "",
         name,

@@ -89,6 +89,7 @@ impl<'s> Own<'s> {
             server: self.server,
             resource: ResourceTable::hub(&self.resource),
             served: &self.resource,
+            verb: "update",
             subresource: "",
             namespace: &self.namespace,
             name,

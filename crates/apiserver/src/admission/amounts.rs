@@ -7,8 +7,6 @@ use api::{
     quantity::{Format, Quantity},
 };
 
-use crate::strategy::containers;
-
 /// A `ResourceList`.
 pub(crate) type Amounts = BTreeMap<String, Quantity>;
 
@@ -60,13 +58,19 @@ impl Side {
 /// What a pod's containers ask for together: the sum of those that run side by side, or the largest moment of
 /// initialization (component-helpers `resource/helpers.go`, AggregateContainerRequests and -Limits, from the spec alone).
 pub(crate) fn of_containers(pod: &Value, side: Side) -> Amounts {
+    pod.get("spec").map(|spec| of_spec(spec, side)).unwrap_or_default()
+}
+
+/// The same of a pod's spec, wherever it stands.
+pub(crate) fn of_spec(spec: &Value, side: Side) -> Amounts {
+    let containers = |list: &str| spec.get(list).and_then(Value::as_array).unwrap_or_default();
     let asked = |container: &Value| read(container.at(&["resources", side.name()]));
     let mut total = Amounts::new();
-    for container in containers(pod, "containers") {
+    for container in containers("containers") {
         add(&mut total, &asked(container));
     }
     let (mut sidecars, mut highest) = (Amounts::new(), Amounts::new());
-    for container in containers(pod, "initContainers") {
+    for container in containers("initContainers") {
         let mut moment = asked(container);
         if container.str_at(&["restartPolicy"]) == "Always" {
             add(&mut total, &moment);

@@ -1,7 +1,7 @@
 //! Admission of certificate signing requests: who asks, who may approve and sign for a signer, and which subjects a client
 //! certificate may have.
 
-use api::{Status, Value};
+use api::{Status, Value, status::FieldError};
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use x509_parser::prelude::{FromDer, X509CertificationRequest};
@@ -86,6 +86,80 @@ impl Plugin for CertificateSigning {
             return Ok(());
         }
         Err(review.forbidden(&format!("user not permitted to sign requests with signerName \"{signer}\"")))
+    }
+}
+
+fn is_about(review: &Review<'_>, plural: &str, subresource: &str) -> bool {
+    &*review.resource.group == GROUP && &*review.resource.plural == plural && review.subresource == subresource
+}
+
+/// Upstream `plugin/pkg/admission/certificates/ctbattest`.
+pub struct ClusterTrustBundleAttest;
+
+#[async_trait]
+impl Plugin for ClusterTrustBundleAttest {
+    fn name(&self) -> &'static str {
+        "ClusterTrustBundleAttest"
+    }
+
+    async fn validate(&self, review: &Review<'_>, object: &Value) -> Result<(), Status> {
+        if !is_about(review, "clustertrustbundles", "") || review.operation == Operation::Delete {
+            return Ok(());
+        }
+        let signer = object.str_at(&["spec", "signerName"]);
+        let is_same = review.old.is_some_and(|old| only_collection_differs(object, old));
+        if signer.is_empty() || is_same || may(review, "attest", signer).await? {
+            return Ok(());
+        }
+        Err(review.forbidden(&format!("user not permitted to attest for signerName \"{signer}\"")))
+    }
+}
+
+/// Whether nothing but owners and finalizers changes: what garbage collection does (`IsOnlyMutatingGCFields`).
+fn only_collection_differs(object: &Value, old: &Value) -> bool {
+    let rest = |object: &Value| {
+        let mut rest = object.clone();
+        for name in ["ownerReferences", "finalizers", "managedFields", "resourceVersion"] {
+            rest.take(&["metadata", name]);
+        }
+        rest
+    };
+    rest(object) == rest(old)
+}
+
+/// A PodCertificateRequest is answered by who may sign, with a certificate of this moment
+/// (`pkg/registry/certificates/podcertificaterequest/strategy.go`).
+pub struct PodCertificateSigning;
+
+/// How far the beginning of a certificate may be from the server's time.
+const SKEW_SECONDS: i64 = 5 * 60;
+
+#[async_trait]
+impl Plugin for PodCertificateSigning {
+    fn name(&self) -> &'static str {
+        "PodCertificateSigning"
+    }
+
+    async fn validate(&self, review: &Review<'_>, object: &Value) -> Result<(), Status> {
+        let Some(old) = review.old.filter(|_| is_about(review, "podcertificaterequests", "status")) else {
+            return Ok(());
+        };
+        if object.get("status") == old.get("status") {
+            return Ok(());
+        }
+        let refused = |error| Err(Status::invalid(GROUP, &review.resource.kind.kind, review.name, vec![error]));
+        let begins = object.str_at(&["status", "notBefore"]);
+        let now = review.server.clock.now().as_second();
+        if api::time::parse(begins).is_ok_and(|time| (time.as_second() - now).abs() >= SKEW_SECONDS) {
+            let detail = "must be set to within 5 minutes of kube-apiserver's current time";
+            return refused(FieldError::invalid("status.notBefore", begins, detail));
+        }
+        let signer = old.str_at(&["spec", "signerName"]);
+        if may(review, "sign", signer).await? {
+            return Ok(());
+        }
+        let detail = format!("User {:?} is not permitted to \"sign\" for signer {signer:?}", review.user.name);
+        refused(FieldError::forbidden("spec.signerName", detail))
     }
 }
 

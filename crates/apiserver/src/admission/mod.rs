@@ -3,6 +3,7 @@
 
 pub(crate) mod amounts;
 pub(crate) mod certificates;
+mod devices;
 mod lifecycle;
 mod limits;
 mod node;
@@ -33,6 +34,8 @@ pub enum Operation {
 pub struct Review<'a> {
     pub server: &'a Arc<Server>,
     pub operation: Operation,
+    /// The request's: a change is an `update` or a `patch`.
+    pub verb: &'a str,
     pub resource: &'a Resource,
     /// Empty for the resource itself.
     pub subresource: &'a str,
@@ -136,10 +139,14 @@ pub fn standard() -> Chain {
         Box::new(runtimeclass::RuntimeClass),
         Box::new(certificates::CertificateApproval),
         Box::new(certificates::CertificateSigning),
+        Box::new(certificates::ClusterTrustBundleAttest),
         Box::new(certificates::CertificateSubjectRestriction),
         Box::new(storage::DefaultIngressClass),
         Box::new(topology::PodTopologyLabels),
         Box::new(certificates::CertificateRequester),
+        Box::new(certificates::PodCertificateSigning),
+        Box::new(devices::DeviceAdminAccess),
+        Box::new(devices::ClaimStatus),
         Box::new(rbac::RbacEscalation),
         Box::new(quota::ResourceQuota::default()),
     ])

@@ -1,6 +1,10 @@
 //! Reviews: questions about identity and permission that are answered and not kept; and the token subresource.
 
-use api::{Status, Value, status::FieldError};
+use api::{
+    Status, Value,
+    decode::{self, Defaults},
+    status::FieldError,
+};
 use http::StatusCode;
 
 use super::{
@@ -11,10 +15,15 @@ use super::{
 use crate::{
     negotiate::{self, Form},
     rest::{Answer, Call, partial, respond_json},
+    strategy,
 };
 
 /// Answers a create of a kind that is not stored.
 pub(crate) async fn review(call: &Call<'_>, mut object: Value) -> Answer {
+    let errors = strategy::of(&call.resource).validate(&call.resource, &object);
+    if !errors.is_empty() {
+        return Err(Status::invalid(&call.resource.group, &call.resource.kind.kind, "", errors));
+    }
     match &*call.resource.plural {
         "subjectaccessreviews" | "localsubjectaccessreviews" => subject_access(call, &mut object, None).await?,
         "selfsubjectaccessreviews" => subject_access(call, &mut object, Some(call.user)).await?,
@@ -59,21 +68,12 @@ fn strings(value: Option<&Value>) -> Vec<String> {
 async fn subject_access(call: &Call<'_>, object: &mut Value, of: Option<&UserInfo>) -> Result<(), Status> {
     let spec = object.get("spec").cloned().unwrap_or_default();
     let (resource, path) = (spec.get("resourceAttributes"), spec.get("nonResourceAttributes"));
-    if resource.is_some() == path.is_some() {
-        let detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-        let error = FieldError::invalid("spec.resourceAttributes", Value::Null, detail);
-        return Err(Status::invalid(&call.resource.group, &call.resource.kind.kind, "", vec![error]));
-    }
     let named = UserInfo {
         name: spec.str_at(&["user"]).to_owned(),
         uid: spec.str_at(&["uid"]).to_owned(),
         groups: strings(spec.get("groups")),
         extra: Default::default(),
     };
-    if of.is_none() && named.name.is_empty() && named.groups.is_empty() {
-        let error = FieldError::invalid("spec.user", "", "at least one of user or group must be specified");
-        return Err(Status::invalid(&call.resource.group, &call.resource.kind.kind, "", vec![error]));
-    }
     let user = of.unwrap_or(&named);
     let text = |name: &str| resource.map(|resource| resource.str_at(&[name])).unwrap_or_default();
     let attributes = Attributes {
@@ -156,11 +156,39 @@ const SECONDS_MIN: i64 = 600;
 const SECONDS_MAX: i64 = 1 << 32;
 const SECONDS_DEFAULT: i64 = 3600;
 
+/// What the request says of the account is what its path says.
+fn names_the_account(object: &Value, namespace: &str, name: &str) -> Result<(), Status> {
+    let said = object.str_at(&["metadata", "namespace"]);
+    if !said.is_empty() && said != namespace {
+        let why = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(Status::bad_request(why));
+    }
+    let said = object.str_at(&["metadata", "name"]);
+    if !said.is_empty() && said != name {
+        let error = FieldError::invalid("metadata.name", said, "must match the service account name if specified");
+        return Err(Status::invalid("authentication.k8s.io", "TokenRequest", name, vec![error]));
+    }
+    Ok(())
+}
+
 /// `serviceaccounts/NAME/token` (`pkg/registry/core/serviceaccount/storage/token.go`).
 pub(crate) async fn token_request(call: Call<'_>) -> Answer {
     let mut object = negotiate::decode_body(call.headers, &call.body)?.value;
+    if let Some(ty) = call.server.model.find("authentication.v1.TokenRequest") {
+        decode::decode(call.server.model, ty, &mut object, Defaults::On).map_err(|error| {
+            let what = "TokenRequest in version \"v1\" cannot be handled as a TokenRequest";
+            Status::bad_request(format!("{what}: {error}"))
+        })?;
+    }
     let (namespace, name) = (call.info.namespace.as_str(), call.info.name.as_str());
+    names_the_account(&object, namespace, name)?;
     let account = call.current().await?.tree();
+    let (said, own) = (object.str_at(&["metadata", "uid"]), account.str_at(&["metadata", "uid"]));
+    if !said.is_empty() && said != own {
+        let why =
+            format!("the UID in the token request ({said}) does not match the UID of the service account ({own})");
+        return Err(Status::conflict("authentication.k8s.io", "TokenRequest", name, &why));
+    }
     let tokens = &call.server.authentication.tokens;
     let mut audiences = strings(object.at(&["spec", "audiences"]));
     if audiences.is_empty() {
@@ -198,6 +226,8 @@ pub(crate) async fn token_request(call: Call<'_>) -> Answer {
     object.set(&["apiVersion"], "authentication.k8s.io/v1");
     object.set(&["metadata", "name"], name);
     object.set(&["metadata", "namespace"], namespace);
+    object.set(&["metadata", "uid"], account.str_at(&["metadata", "uid"]));
+    object.set(&["metadata", "creationTimestamp"], api::time::format(call.server.clock.now()));
     object.set(&["spec", "audiences"], audiences.into_iter().map(Value::from).collect::<Vec<_>>());
     object.set(&["spec", "expirationSeconds"], seconds);
     object.set(&["status", "token"], token);
@@ -206,31 +236,34 @@ pub(crate) async fn token_request(call: Call<'_>) -> Answer {
     respond_json(StatusCode::CREATED, call.accept.format, object.to_json().into())
 }
 
+fn unbindable(version: &str, kind: &str) -> Status {
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    Status::bad_request(format!("cannot bind token to object of type {group}/{version}, Kind={kind}"))
+}
+
 /// Binds the token to the object that the request names; the object must be there and be that one.
 fn bind(call: &Call<'_>, object: &Value, request: &mut Request<'_>) -> Result<(), Status> {
     let Some(bound) = object.at(&["spec", "boundObjectRef"]).filter(|bound| !bound.is_null()) else { return Ok(()) };
     let (kind, name, uid) = (bound.str_at(&["kind"]), bound.str_at(&["name"]), bound.str_at(&["uid"]));
+    let version = bound.str_at(&["apiVersion"]);
     let (storage, key) = match kind {
+        _ if !matches!(version, "" | "v1") => return Err(unbindable(version, kind)),
         "Pod" => ("pods", format!("{}/{name}", request.namespace)),
         "Secret" => ("secrets", format!("{}/{name}", request.namespace)),
         "Node" => ("minions", name.to_owned()),
-        _ => {
-            return Err(Status::bad_request(format!(
-                "cannot bind token for serviceaccount {:?} to object of kind {kind:?}",
-                request.account.name
-            )));
-        }
+        _ => return Err(unbindable(version, kind)),
     };
     let find = |storage: &str, key: &str| {
         call.server.cache.shelf_at(storage).and_then(|shelf| shelf.get(key)).map(|object| object.tree())
     };
-    let target = find(storage, &key).ok_or_else(|| Status::not_found("", storage, name))?;
+    let plural = if kind == "Node" { "nodes" } else { storage };
+    let target = find(storage, &key).ok_or_else(|| Status::not_found("", plural, name))?;
     let actual = target.str_at(&["metadata", "uid"]);
     if !uid.is_empty() && uid != actual {
         let why = format!(
             "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
         );
-        return Err(Status::conflict("", storage, name, &why));
+        return Err(Status::conflict("", kind, name, &why));
     }
     let reference = Reference { name: name.to_owned(), uid: actual.to_owned() };
     match kind {

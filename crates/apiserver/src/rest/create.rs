@@ -78,6 +78,7 @@ impl Call<'_> {
         let review = Review {
             server: self.server,
             operation: Operation::Create,
+            verb: self.info.verb,
             resource,
             subresource: "",
             namespace: &self.info.namespace,

@@ -194,6 +194,7 @@ impl Call<'_> {
         let review = Review {
             server: self.server,
             operation: Operation::Delete,
+            verb: self.info.verb,
             resource: self.hub(),
             subresource: "",
             namespace,

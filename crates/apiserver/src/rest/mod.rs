@@ -116,6 +116,7 @@ impl Call<'_> {
             server: self.server,
             resource: self.hub(),
             served: &self.resource,
+            verb: self.info.verb,
             subresource: &self.info.subresource,
             namespace: &self.info.namespace,
             name: &self.info.name,

@@ -50,7 +50,7 @@ impl Call<'_> {
 
     fn may_create(&self, object: &Value) -> bool {
         self.info.subresource.is_empty()
-            && strategy::of(self.hub()).creates_on_update()
+            && strategy::of(self.hub()).creates_on_update(self.hub())
             && object.str_at(&["metadata", "uid"]).is_empty()
     }
 

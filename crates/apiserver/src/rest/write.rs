@@ -157,6 +157,8 @@ pub(crate) struct Change<'a> {
     pub resource: &'a Arc<Resource>,
     /// The version of the request: what the change is of, and what managers own fields of.
     pub served: &'a Arc<Resource>,
+    /// The request's.
+    pub verb: &'a str,
     pub subresource: &'a str,
     pub namespace: &'a str,
     pub name: &'a str,
@@ -260,7 +262,7 @@ impl Change<'_> {
         }
         let strategy = strategy::of(self.resource);
         management::aside(&mut object, |object| {
-            strategy::prepare_update(self.resource, strategy, scope, object, &before)
+            strategy::prepare_update(self.resource, strategy, scope, object, &before, self.server.clock.now())
         });
         let review = self.review(&before);
         self.server.admission.admit(&review, &mut object).await?;
@@ -372,6 +374,7 @@ impl Change<'_> {
         Review {
             server: self.server,
             operation: Operation::Update,
+            verb: self.verb,
             resource: self.resource,
             subresource: self.subresource,
             namespace: self.namespace,
@@ -388,7 +391,8 @@ impl Change<'_> {
         let path = ["metadata", "resourceVersion"];
         let (have, want) = (before.str_at(&path), object.str_at(&path));
         let conflict = |why: &str| Err(Status::conflict(&self.resource.group, &self.resource.plural, self.name, why));
-        if want.is_empty() && !strategy::of(self.resource).updates_unconditionally() && self.subresource.is_empty() {
+        let is_whole = matches!(self.subresource, "" | "status");
+        if want.is_empty() && is_whole && !strategy::of(self.resource).updates_unconditionally(self.resource) {
             let error = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
             return Err(Status::invalid(&self.resource.group, &self.resource.kind.kind, self.name, vec![error]));
         }

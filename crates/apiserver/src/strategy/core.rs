@@ -1,6 +1,7 @@
 //! Strategies of the smaller kinds.
 
 use api::{Resource, Value, model::Gvk, status::FieldError};
+use jiff::Timestamp;
 
 use super::{NameRule, Strategy, validate};
 
@@ -56,6 +57,24 @@ impl Strategy for Nodes {
 
     fn keeps_status_on_create(&self) -> bool {
         true
+    }
+
+    /// Configuration by the API is gone: only nodes that have some keep it.
+    fn prepare_create(&self, object: &mut Value) {
+        object.take(&["spec", "configSource"]);
+        object.take(&["status", "config"]);
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value) {
+        if old.at(&["spec", "configSource"]).is_none() {
+            object.take(&["spec", "configSource"]);
+        }
+    }
+
+    fn prepare_status(&self, object: &mut Value, old: &Value, _now: Timestamp) {
+        if old.at(&["status", "config"]).is_none() {
+            object.take(&["status", "config"]);
+        }
     }
 
     fn counts_generations(&self, _resource: &Resource) -> bool {
@@ -120,10 +139,6 @@ impl Strategy for Events {
         if field == "source" { &["source.component", "reportingComponent"] } else { &[] }
     }
 
-    fn creates_on_update(&self) -> bool {
-        true
-    }
-
     fn validate_served(&self, served: &Gvk, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
         validate::event(served, object, old)
     }
@@ -133,34 +148,9 @@ impl Strategy for Events {
     }
 }
 
-pub struct Endpoints;
-
-impl Strategy for Endpoints {
-    fn creates_on_update(&self) -> bool {
-        true
-    }
-}
-
-/// Leases: a PUT makes what is missing.
-pub struct CreatesOnUpdate;
-
-impl Strategy for CreatesOnUpdate {
-    fn creates_on_update(&self) -> bool {
-        true
-    }
-
-    fn updates_unconditionally(&self) -> bool {
-        false
-    }
-}
-
 pub struct Rbac;
 
 impl Strategy for Rbac {
-    fn creates_on_update(&self) -> bool {
-        true
-    }
-
     fn name_rule(&self) -> NameRule {
         NameRule::PathSegment
     }
@@ -172,28 +162,5 @@ pub struct IpAddresses;
 impl Strategy for IpAddresses {
     fn name_rule(&self) -> NameRule {
         NameRule::IpAddress
-    }
-}
-
-pub struct SigningRequests;
-
-impl Strategy for SigningRequests {
-    fn fields(&self) -> &'static [&'static str] {
-        &["spec.signerName"]
-    }
-
-    /// `ValidateCertificateRequestName`: kubelets name theirs by a hash in base64.
-    fn name_rule(&self) -> NameRule {
-        NameRule::PathSegment
-    }
-
-    fn counts_generations(&self, _resource: &Resource) -> bool {
-        false
-    }
-
-    fn prepare_update(&self, object: &mut Value, old: &Value) {
-        if let Some(spec) = old.get("spec") {
-            object.set(&["spec"], spec.clone());
-        }
     }
 }

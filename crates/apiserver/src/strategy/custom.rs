@@ -50,7 +50,7 @@ impl Strategy for CustomResource {
         self.is_terminating.then_some("create not allowed while custom resource definition is terminating")
     }
 
-    fn updates_unconditionally(&self) -> bool {
+    fn updates_unconditionally(&self, _resource: &Resource) -> bool {
         false
     }
 

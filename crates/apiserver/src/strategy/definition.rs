@@ -66,7 +66,7 @@ impl Strategy for Definitions {
         conditions::set(object, conditions::PENDING_DELETION, now);
     }
 
-    fn updates_unconditionally(&self) -> bool {
+    fn updates_unconditionally(&self, _resource: &Resource) -> bool {
         false
     }
 }

@@ -51,6 +51,7 @@ pub fn prepare_create(
         metadata.remove("generation");
     }
     strategy.prepare_create(object);
+    strategy.stamp(object, None, now);
     Ok(())
 }
 
@@ -97,12 +98,14 @@ pub(crate) fn prepare_update(
     scope: Scope,
     object: &mut Value,
     old: &Value,
+    now: Timestamp,
 ) {
     if scope == Scope::Free {
-        return;
+        return strategy.prepare_part(object, old, now);
     }
     if scope == Scope::Status {
         keep_all_but_status(resource, object, old);
+        strategy.prepare_status(object, old, now);
         return;
     }
     if resource.has_status() {
@@ -110,6 +113,7 @@ pub(crate) fn prepare_update(
     }
     keep_metadata(object, old);
     strategy.prepare_update(object, old);
+    strategy.stamp(object, Some(old), now);
     if strategy.counts_generations(resource) && differs_beyond_metadata(object, old, strategy.counts_status(resource)) {
         let generation = old.at(&["metadata", "generation"]).and_then(Value::as_i64).unwrap_or(0);
         object.set(&["metadata", "generation"], generation + 1);

@@ -1,9 +1,11 @@
 //! Behaviour of kinds beyond their schema: what is set and what is checked when objects are created and changed, and how
 //! they are deleted. A kind without a file here gets [`Generic`] alone.
 
+mod certificates;
 mod core;
 mod custom;
 mod definition;
+mod devices;
 mod meta;
 pub(crate) mod pod;
 mod selectable;
@@ -43,6 +45,15 @@ pub trait Strategy: Sync {
     /// Keeps what a client may not change through the main resource. Status and metadata are taken care of.
     fn prepare_update(&self, _object: &mut Value, _old: &Value) {}
 
+    /// Sets what a write through the status may not say by itself.
+    fn prepare_status(&self, _object: &mut Value, _old: &Value, _now: Timestamp) {}
+
+    /// The same of a write through a subresource that has a part of the object.
+    fn prepare_part(&self, _object: &mut Value, _old: &Value, _now: Timestamp) {}
+
+    /// Notes the time of what a create, which has no `old`, or an update of the main resource does.
+    fn stamp(&self, _object: &mut Value, _old: Option<&Value>, _now: Timestamp) {}
+
     /// All that is wrong with a new object.
     fn validate(&self, resource: &Resource, object: &Value) -> Vec<FieldError> {
         validate::create(resource, object)
@@ -77,13 +88,13 @@ pub trait Strategy: Sync {
     }
 
     /// Whether a PUT creates the object where it is missing.
-    fn creates_on_update(&self) -> bool {
-        false
+    fn creates_on_update(&self, resource: &Resource) -> bool {
+        is_listed(&CREATED_BY_UPDATES, resource)
     }
 
     /// Whether a PUT without resourceVersion overwrites whatever is there.
-    fn updates_unconditionally(&self) -> bool {
-        true
+    fn updates_unconditionally(&self, resource: &Resource) -> bool {
+        !is_listed(&UPDATED_BY_VERSION, resource)
     }
 
     /// Whether metadata.generation counts changes of the spec.
@@ -110,6 +121,39 @@ pub trait Strategy: Sync {
     fn name_rule(&self) -> NameRule {
         NameRule::Subdomain
     }
+}
+
+/// Groups and resources, `*` for all of a group, whose strategy upstream says `AllowCreateOnUpdate`.
+const CREATED_BY_UPDATES: [(&str, &str); 8] = [
+    ("", "endpoints"),
+    ("", "events"),
+    ("", "limitranges"),
+    ("", "services"),
+    ("coordination.k8s.io", "*"),
+    ("events.k8s.io", "events"),
+    ("node.k8s.io", "runtimeclasses"),
+    ("rbac.authorization.k8s.io", "*"),
+];
+
+/// Those whose strategy does not say `AllowUnconditionalUpdate`.
+const UPDATED_BY_VERSION: [(&str, &str); 13] = [
+    ("admissionregistration.k8s.io", "*"),
+    ("certificates.k8s.io", "clustertrustbundles"),
+    ("certificates.k8s.io", "podcertificaterequests"),
+    ("coordination.k8s.io", "*"),
+    ("internal.apiserver.k8s.io", "*"),
+    ("node.k8s.io", "runtimeclasses"),
+    ("policy", "poddisruptionbudgets"),
+    ("resource.k8s.io", "resourcepoolstatusrequests"),
+    ("storage.k8s.io", "csidrivers"),
+    ("storage.k8s.io", "csinodes"),
+    ("storage.k8s.io", "csistoragecapacities"),
+    ("storage.k8s.io", "volumeattachments"),
+    ("storagemigration.k8s.io", "*"),
+];
+
+fn is_listed(list: &[(&str, &str)], resource: &Resource) -> bool {
+    list.iter().any(|(group, plural)| *group == &*resource.group && (*plural == "*" || *plural == &*resource.plural))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,26 +186,28 @@ pub fn of(resource: &Resource) -> &dyn Strategy {
         ("", "nodes") => &core::Nodes,
         ("", "secrets") => &core::Secrets,
         ("" | "events.k8s.io", "events") => &core::Events,
-        ("", "endpoints") => &core::Endpoints,
         ("", "persistentvolumes") => &storage::Volumes,
         ("", "persistentvolumeclaims") => &storage::Claims,
         ("", "replicationcontrollers") => &workload::ReplicationControllers,
         ("apps", "replicasets") => &workload::ReplicaSets,
         ("apps", "daemonsets") => &workload::DaemonSets,
         ("batch", "jobs") => &workload::Jobs,
-        ("coordination.k8s.io", _) => &core::CreatesOnUpdate,
         ("rbac.authorization.k8s.io", _) => &core::Rbac,
         ("apiextensions.k8s.io", "customresourcedefinitions") => &definition::Definitions,
-        ("certificates.k8s.io", "certificatesigningrequests") => &core::SigningRequests,
+        ("certificates.k8s.io", "certificatesigningrequests") => &certificates::SigningRequests,
+        ("certificates.k8s.io", "clustertrustbundles") => &certificates::TrustBundles,
         ("networking.k8s.io", "ipaddresses") => &core::IpAddresses,
-        (
-            _,
-            "resourcequotas" | "horizontalpodautoscalers" | "servicecidrs" | "volumeattachments" | "resourceclaims",
-        ) => &core::Generations(false),
+        ("resource.k8s.io", "resourceclaims") => &devices::Claims,
+        ("resource.k8s.io", "resourceslices") => &devices::Slices,
+        ("resource.k8s.io", "devicetaintrules") => &devices::TaintRules,
+        (_, "resourcequotas" | "horizontalpodautoscalers" | "servicecidrs" | "volumeattachments")
+        | ("certificates.k8s.io", "podcertificaterequests")
+        | ("scheduling.k8s.io", "podgroups")
+        | ("storagemigration.k8s.io", "storageversionmigrations") => &core::Generations(false),
         ("", "podtemplates")
         | ("networking.k8s.io", "ingressclasses" | "networkpolicies")
         | ("discovery.k8s.io", "endpointslices")
-        | ("resource.k8s.io", "deviceclasses" | "resourceslices")
+        | ("resource.k8s.io", "deviceclasses")
         | ("scheduling.k8s.io", "priorityclasses")
         | ("admissionregistration.k8s.io", _) => &core::Generations(true),
         _ => &Generic,

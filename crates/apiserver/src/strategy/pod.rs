@@ -1,6 +1,7 @@
 //! Pods (`pkg/registry/core/pod/strategy.go`).
 
 use api::{Value, quantity::Quantity};
+use jiff::Timestamp;
 
 use super::Strategy;
 use crate::admission::amounts::{self, Side};
@@ -33,6 +34,16 @@ impl Strategy for Pods {
         apply_label_keys(object);
     }
 
+    /// Clients of old leave out what a class is and which generation they saw (preserveOldObservedGeneration).
+    fn prepare_status(&self, object: &mut Value, old: &Value, _now: Timestamp) {
+        if object.str_at(&["status", "qosClass"]).is_empty()
+            && let Some(class) = old.at(&["status", "qosClass"])
+        {
+            object.set(&["status", "qosClass"], class.clone());
+        }
+        keep_generations(object, old);
+    }
+
     /// The pod's own grace period, unless the client names another; none for a pod that no kubelet runs.
     fn grace_period_seconds(&self, object: &Value, asked: Option<i64>) -> Option<i64> {
         let own = object.at(&["spec", "terminationGracePeriodSeconds"]).and_then(Value::as_i64).unwrap_or(30);
@@ -40,6 +51,33 @@ impl Strategy for Pods {
         let unscheduled = object.str_at(&["spec", "nodeName"]).is_empty();
         let ended = matches!(object.str_at(&["status", "phase"]), "Succeeded" | "Failed");
         Some(if unscheduled || ended { 0 } else { wanted })
+    }
+}
+
+fn generation(value: &Value) -> i64 {
+    value.get("observedGeneration").and_then(Value::as_i64).unwrap_or(0)
+}
+
+fn keep_generations(object: &mut Value, old: &Value) {
+    let before = old.get("status").map_or(0, generation);
+    if before != 0 && object.get("status").is_some_and(|status| generation(status) == 0) {
+        object.set(&["status", "observedGeneration"], before);
+    }
+    // There may be several conditions of one type: each has the generation of its counterpart.
+    let path = ["status", "conditions"];
+    let mut known: Vec<(&str, i64)> = old
+        .at(&path)
+        .and_then(Value::as_array)
+        .unwrap_or_default()
+        .iter()
+        .map(|condition| (condition.str_at(&["type"]), generation(condition)))
+        .collect();
+    for condition in object.at_mut(&path).and_then(Value::as_array_mut).into_iter().flatten() {
+        let Some(at) = known.iter().position(|(kind, _)| *kind == condition.str_at(&["type"])) else { continue };
+        let (_, before) = known.remove(at);
+        if before != 0 && generation(condition) == 0 {
+            condition.set(&["observedGeneration"], before);
+        }
     }
 }
 

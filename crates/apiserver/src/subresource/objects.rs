@@ -4,9 +4,13 @@ use api::{Status, Value, status::FieldError};
 use http::StatusCode;
 
 use super::{answer, body, resize};
-use crate::rest::{
-    Answer, Call, Edit, Scope, WriteOptions,
-    management::{MANAGED_FIELDS, Management},
+use crate::{
+    negotiate,
+    rest::{
+        Answer, Call, Edit, Scope, WriteOptions,
+        management::{MANAGED_FIELDS, Management},
+        write,
+    },
 };
 
 /// Assigns a pod to a node (`pkg/registry/core/pod/storage`, BindingREST).
@@ -102,67 +106,60 @@ pub(super) async fn partial(call: Call<'_>) -> Answer {
     }
     let options = WriteOptions::of(&call)?;
     let edit = if call.info.verb == "patch" { Some(Edit::read(&call)?) } else { None };
-    let wanted = if edit.is_some() { Value::Null } else { body(&call)? };
+    let (wanted, mut warnings) = match edit {
+        Some(_) => (Value::Null, Vec::new()),
+        None => {
+            let parsed = negotiate::decode_body(call.headers, &call.body)?;
+            write::read_object(&call.resource, parsed, options.validation)?
+        }
+    };
     let management = Management::of(call.server, &call.resource, &call.info.subresource);
     let manager = edit.as_ref().map_or(Some(&*options.manager), |edit| edit.manager(&options));
+    let mut admitted = Vec::new();
     let outcome = call
         .change(options.dry_run, manager)
-        .run(Scope::Free, |before| {
-            let wanted = match &edit {
-                Some(edit) => {
-                    let mut wanted = edit.of(&management, &options, before)?;
-                    call.decode_edited(&mut wanted)?;
-                    wanted
-                }
-                None => wanted.clone(),
-            };
-            let mut object = before.clone();
-            // An apply says by itself what it owns.
-            if let (Some(list), None) = (wanted.at(&MANAGED_FIELDS), manager) {
-                object.set(&MANAGED_FIELDS, list.clone());
-            }
-            match wanted.str_at(&["metadata", "resourceVersion"]) {
-                "" => object.take(&["metadata", "resourceVersion"]).is_some(),
-                version => object.set(&["metadata", "resourceVersion"], version),
-            };
-            for path in owned(&call.info.subresource) {
-                match wanted.at(path) {
-                    Some(value) => object.set(path, value.clone()),
-                    None => object.take(path).is_some(),
+        .run_warning(
+            Scope::Free,
+            |before| {
+                let wanted = match &edit {
+                    Some(edit) => {
+                        let mut wanted = edit.of(&management, &options, before)?;
+                        call.decode_edited(&mut wanted)?;
+                        wanted
+                    }
+                    None => wanted.clone(),
                 };
-            }
-            match &*call.info.subresource {
-                "ephemeralcontainers" => check_ephemeral(before, &object, &call.info.name)?,
-                "resize" => {
+                let mut object = before.clone();
+                // An apply says by itself what it owns.
+                if let (Some(list), None) = (wanted.at(&MANAGED_FIELDS), manager) {
+                    object.set(&MANAGED_FIELDS, list.clone());
+                }
+                match wanted.str_at(&["metadata", "resourceVersion"]) {
+                    "" => object.take(&["metadata", "resourceVersion"]).is_some(),
+                    version => object.set(&["metadata", "resourceVersion"], version),
+                };
+                for path in owned(&call.info.subresource) {
+                    match wanted.at(path) {
+                        Some(value) => object.set(path, value.clone()),
+                        None => object.take(path).is_some(),
+                    };
+                }
+                if call.info.subresource == "resize" {
                     let spec = resize::resized(before, &wanted, &call.info.name)?.take(&["spec"]);
                     object.set(&["spec"], spec.unwrap_or_default());
                 }
-                _ => {}
-            }
-            // A pod's kubelet tells by the generation which spec it has seen.
-            if &*call.resource.plural == "pods" && object.get("spec") != before.get("spec") {
-                let generation = before.at(&["metadata", "generation"]).and_then(Value::as_i64).unwrap_or(0);
-                object.set(&["metadata", "generation"], generation + 1);
-            }
-            Ok(object)
-        })
+                // A pod's kubelet tells by the generation which spec it has seen.
+                if &*call.resource.plural == "pods" && object.get("spec") != before.get("spec") {
+                    let generation = before.at(&["metadata", "generation"]).and_then(Value::as_i64).unwrap_or(0);
+                    object.set(&["metadata", "generation"], generation + 1);
+                }
+                Ok(object)
+            },
+            &mut admitted,
+        )
         .await?;
-    answer(&call, StatusCode::OK, &outcome.object().tree())
-}
-
-/// Ephemeral containers are added, never changed or taken away.
-fn check_ephemeral(before: &Value, object: &Value, name: &str) -> Result<(), Status> {
-    let list = |object: &Value| {
-        object.at(&["spec", "ephemeralContainers"]).and_then(Value::as_array).unwrap_or_default().to_vec()
-    };
-    let (old, new) = (list(before), list(object));
-    let kept =
-        old.iter().all(|container| new.iter().any(|other| other.str_at(&["name"]) == container.str_at(&["name"])));
-    if kept {
-        return Ok(());
-    }
-    let error = FieldError::forbidden("spec.ephemeralContainers", "existing ephemeral containers may not be removed");
-    Err(Status::invalid("", "Pod", name, vec![error]))
+    warnings.extend(admitted);
+    Ok(write::with_warnings(answer(&call, StatusCode::OK, &outcome.object().tree())?, &warnings))
 }
 
 /// Takes finalizers from a namespace's spec; without any it goes once it is being deleted.

@@ -69,9 +69,25 @@ fn check_whole(before: &Value, object: &Value, errors: &mut Vec<FieldError>) {
     if before.at(&["metadata", "annotations", "kubernetes.io/config.mirror"]).is_some() {
         errors.push(FieldError::forbidden("", "static pods cannot be resized"));
     }
+    if before.at(&["spec", "os", "name"]).and_then(Value::as_str) == Some("windows") {
+        errors.push(FieldError::forbidden("", "windows pods cannot be resized"));
+    }
     if qos_class(before) != qos_class(object) {
         let detail = "Pod QOS Class may not change as a result of resizing";
         errors.push(FieldError::invalid("spec", before.str_at(&["status", "qosClass"]), detail));
+    }
+    let claims = before.at(&["status", "nodeAllocatableResourceClaimStatuses"]).and_then(Value::as_array);
+    if claims.is_some_and(|claims| !claims.is_empty()) {
+        errors.push(FieldError::forbidden("spec", "pods with node allocatable resource claims cannot be resized"));
+    }
+    let pairs = containers(before, "initContainers").iter().zip(containers(object, "initContainers"));
+    for (index, (old, new)) in pairs.enumerate().filter(|(_, (old, new))| old != new) {
+        let policies = new.get("resizePolicy").and_then(Value::as_array).unwrap_or_default();
+        let restarts = policies.iter().any(|policy| policy.str_at(&["restartPolicy"]) == "RestartContainer");
+        if restarts && old.str_at(&["restartPolicy"]) != "Always" {
+            let detail = "non-sidecar init containers with a resize policy of RestartContainer cannot be resized";
+            errors.push(FieldError::forbidden(format!("spec.initContainers[{index}]"), detail));
+        }
     }
     errors.extend(pod_errors(object));
 }

@@ -11,15 +11,15 @@ use crate::harness::Harness;
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const CLAIMS: &str = "/api/v1/namespaces/default/persistentvolumeclaims";
 const QUOTAS: &str = "/api/v1/namespaces/default/resourcequotas";
-const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+pub const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 const CSRS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
-const ADMIN: &str = "";
+pub const ADMIN: &str = "";
 
 /// `who method path body`, then the answer's code and texts that it contains; a text that begins with `!` must be missing,
 /// one with `warning: ` is looked for in the warnings.
-type Step<'a> = (&'a str, &'a str, String, String, u16, Vec<&'a str>);
+pub type Step<'a> = (&'a str, &'a str, String, String, u16, Vec<&'a str>);
 
-async fn play(server: &Harness, steps: Vec<Step<'_>>) {
+pub async fn play(server: &Harness, steps: Vec<Step<'_>>) {
     for (who, method, path, body, code, texts) in steps {
         let (got, warnings, answer) = ask(server, who, method, &path, &body).await;
         assert_eq!(got.as_u16(), code, "{who} {method} {path} {body}: {answer}");
@@ -401,6 +401,11 @@ pub fn request_for(groups: &[&str]) -> String {
     STANDARD.encode(params.serialize_request(&key).expect("a request").pem().expect("PEM"))
 }
 
+fn certificate() -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    STANDARD.encode(rcgen::generate_simple_self_signed(["a".to_owned()]).expect("a certificate").cert.pem())
+}
+
 #[tokio::test]
 async fn certificates_are_for_those_who_may() {
     let server = Harness::start().await;
@@ -423,7 +428,7 @@ async fn certificates_are_for_those_who_may() {
         )
     };
     let approved = r#"{"status":{"conditions":[{"type":"Approved","status":"True","reason":"r","message":"m"}]}}"#;
-    let signed = r#"{"status":{"certificate":"QQ=="}}"#;
+    let signed = format!(r#"{{"status":{{"certificate":"{}"}}}}"#, certificate());
     let good = request_for(&["dev"]);
     let steps: Vec<Step<'_>> = vec![
         (ADMIN, "POST", format!("{RBAC}/clusterroles"), rules("approve", "kubernetes.io/*"), 201, vec![]),
@@ -453,12 +458,12 @@ async fn certificates_are_for_those_who_may() {
             "amy",
             "PATCH",
             format!("{CSRS}/a/status"),
-            signed.into(),
+            signed.clone(),
             403,
             vec!["user not permitted to sign requests with signerName \"kubernetes.io/kube-apiserver-client\""],
         ),
         ("sue", "POST", CSRS.into(), csr("o", "example.com/own", &good), 201, vec![]),
-        ("sue", "PATCH", format!("{CSRS}/o/status"), signed.into(), 200, vec![r#""certificate":"QQ==""#]),
+        ("sue", "PATCH", format!("{CSRS}/o/status"), signed, 200, vec![r#""certificate":"LS0t"#]),
     ];
     play(&server, steps).await;
 }

@@ -16,6 +16,7 @@ mod protobuf;
 mod published;
 mod reviews;
 mod rotation;
+mod rules;
 mod several;
 mod strict;
 mod subresources;

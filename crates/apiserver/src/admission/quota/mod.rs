@@ -101,6 +101,7 @@ async fn charge(review: &Review<'_>, request: &Request<'_>, name: &str) -> Resul
         server: review.server,
         resource: &quotas,
         served: &quotas,
+        verb: "update",
         subresource: "status",
         namespace: review.namespace,
         name,

@@ -55,7 +55,7 @@ fn alone(list: &At, what: &str) {
     }
 }
 
-fn rule_with_operations(rule: &At) {
+pub(super) fn rule_with_operations(rule: &At) {
     let operations = rule.get("operations");
     operations.need();
     alone(&operations, "operations");
@@ -178,7 +178,7 @@ fn service_path(at: &At) {
 const CONDITIONS_MAX: usize = 64;
 
 /// Names and presence; whether an expression compiles is not known here.
-fn match_conditions(list: &At) {
+pub(super) fn match_conditions(list: &At) {
     if list.len() > CONDITIONS_MAX {
         list.too_many(CONDITIONS_MAX);
     }

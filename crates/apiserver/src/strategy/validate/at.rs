@@ -191,6 +191,11 @@ impl<'v, 'p> At<'v, 'p> {
         self.push(FieldError::new(FieldErrorKind::Invalid, self.path(), "", detail));
     }
 
+    /// An error about a value that is shown as this text, without quotes.
+    pub fn invalid_printed(&self, value: &str, detail: &str) {
+        self.push(FieldError::new(FieldErrorKind::Invalid, self.path(), value, detail));
+    }
+
     pub fn forbidden(&self, detail: impl Into<String>) {
         self.push(FieldError::forbidden(self.path(), detail));
     }

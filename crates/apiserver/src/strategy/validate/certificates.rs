@@ -1,6 +1,8 @@
-//! CertificateSigningRequests (`pkg/apis/certificates/validation`). Signatures are the signer's to check.
+//! CertificateSigningRequests (`pkg/apis/certificates/validation`).
 
-use super::{at::At, common};
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use super::{at::At, common, pem};
 use crate::admission::certificates::organizations;
 
 const USAGES: [&str; 23] = [
@@ -32,9 +34,7 @@ const USAGES: [&str; 23] = [
 pub(super) fn request(at: &At) {
     let spec = at.get("spec");
     let request = spec.get("request");
-    if let Err(error) = organizations(request.text()) {
-        request.invalid_value(request.text(), error.to_string());
-    }
+    signed(&request);
     let usages = spec.get("usages");
     usages.need();
     usages.items().for_each(|usage| usage.one_of(&USAGES));
@@ -50,6 +50,58 @@ pub(super) fn request(at: &At) {
         seconds.invalid("may not specify a duration less than 600 seconds (10 minutes)");
     }
     conditions(at);
+}
+
+/// Text of PEM, which the API carries in base64.
+fn decoded(at: &At) -> String {
+    String::from_utf8(STANDARD.decode(at.text()).unwrap_or_default()).unwrap_or_default()
+}
+
+/// `validateCSR`: whoever asks has the key.
+fn signed(at: &At) {
+    if let Err(error) = organizations(at.text()) {
+        return at.invalid_value(at.text(), error.to_string());
+    }
+    let blocks = pem::blocks(&decoded(at));
+    let Some(Err(problem)) =
+        blocks.first().and_then(|block| pem::request(&block.der).map(|request| pem::check_request(&request)))
+    else {
+        return;
+    };
+    at.invalid_value(at.text(), problem);
+}
+
+/// `validateCertificate`: nothing, or certificates one after another.
+fn certificates(pem: &str) -> Result<(), String> {
+    let blocks = pem::blocks(pem);
+    for block in &blocks {
+        if block.label != "CERTIFICATE" {
+            return Err(format!("only CERTIFICATE PEM blocks are allowed, found {:?}", block.label));
+        }
+        if block.has_headers {
+            return Err("no PEM block headers are permitted".into());
+        }
+        if block.der.is_empty() {
+            return Err("found CERTIFICATE PEM block containing 0 certificates".into());
+        }
+        if !pem::are_certificates(&block.der) {
+            return Err("x509: malformed certificate".into());
+        }
+    }
+    if blocks.is_empty() && !pem.is_empty() {
+        return Err("must contain at least one CERTIFICATE PEM block".into());
+    }
+    Ok(())
+}
+
+/// What is issued has to be certificates, unless what was issued before was none.
+fn issued(at: &At, old: &At) {
+    if at.same(old) || certificates(&decoded(old)).is_err() {
+        return;
+    }
+    if let Err(problem) = certificates(&decoded(at)) {
+        at.invalid_value("<certificate data>", problem);
+    }
 }
 
 fn conditions(at: &At) {
@@ -97,17 +149,21 @@ pub(super) fn update(at: &At, old: &At) {
 pub(super) fn status(at: &At, old: &At) {
     conditions(at);
     let (status, was) = (at.get("status"), old.get("status"));
-    let (list, before) = (status.get("conditions"), was.get("conditions"));
-    let has = |list: &At, kind: &str| list.items().any(|condition| condition.get("type").text() == kind);
-    for kind in ["Approved", "Denied"] {
-        if has(&list, kind) && !has(&before, kind) {
-            list.forbidden(format!("updates may not add a condition of type {kind:?}"));
-        }
-    }
+    let (certificate, before) = (status.get("certificate"), was.get("certificate"));
+    issued(&certificate, &before);
     decisions(at, old);
-    let (status, before) = (at.get("status"), old.get("status"));
-    let was = before.get("certificate");
-    if !was.is_empty() && !status.get("certificate").same(&was) {
-        status.get("certificate").forbidden("updates may not modify existing certificate content");
+    let (list, had) = (status.get("conditions"), was.get("conditions"));
+    let count = |list: &At, kind: &str| list.items().filter(|condition| condition.get("type").text() == kind).count();
+    for kind in ["Approved", "Denied"].into_iter().filter(|kind| count(&list, kind) > count(&had, kind)) {
+        list.forbidden(format!("updates may not add a condition of type {kind:?}"));
     }
+    if !before.is_empty() && !certificate.same(&before) {
+        certificate.forbidden("updates may not modify existing certificate content");
+    }
+}
+
+/// What is set through `approval`: decisions, once.
+pub(super) fn approval(at: &At, old: &At) {
+    conditions(at);
+    decisions(at, old);
 }

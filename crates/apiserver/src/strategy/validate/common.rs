@@ -264,6 +264,34 @@ pub(super) fn endpoint_ip(at: &At) {
     }
 }
 
+/// `IsValidInterfaceAddress`: an address with the length of its network, in the one form that is canonical.
+pub(super) fn interface_address(at: &At) {
+    let Some((address, length)) = sloppy_cidr(at.text()) else {
+        return at.invalid("must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)");
+    };
+    let (address, length) = match address {
+        IpAddr::V6(six) => match six.to_ipv4_mapped() {
+            Some(four) if length > 32 => (IpAddr::V4(four), length.saturating_sub(96)),
+            Some(four) => (IpAddr::V4(four), length),
+            None => (address, length),
+        },
+        IpAddr::V4(_) => (address, length),
+    };
+    let canonical = format!("{address}/{length}");
+    if at.text() != canonical {
+        at.invalid(format!("must be in canonical form ({canonical:?})"));
+    }
+}
+
+/// `ValidateTemplateObjectMeta`: labels and annotations, and nothing else.
+pub(super) fn template_metadata(at: &At) {
+    annotations(&at.get("annotations"));
+    labels(&at.get("labels"));
+    for (name, _) in at.entries().filter(|(name, _)| !matches!(*name, "annotations" | "labels" | "creationTimestamp")) {
+        at.get(name).forbid("cannot be set");
+    }
+}
+
 /// Kind and name of an object that is referred to, each obeying `check`, and its group.
 pub(super) fn typed_reference(at: &At, check: NameCheck) {
     at.get("apiGroup").named_if_set(names::dns1123_subdomain);
@@ -373,15 +401,42 @@ pub(super) fn signer_name(at: &At) {
     }
 }
 
+const REASON_MAX: usize = 1024;
+const MESSAGE_MAX: usize = 32 * 1024;
+
 /// `metav1validation.ValidateConditions`.
 pub(super) fn conditions(at: &At) {
+    let mut seen: Vec<&str> = Vec::new();
     for condition in at.items() {
-        condition.get("type").need_because("");
-        condition.get("type").named_if_set(names::qualified_name);
+        let kind = condition.get("type");
+        if seen.contains(&kind.text()) {
+            kind.duplicate_value(kind.text());
+        }
+        seen.push(kind.text());
+        kind.named(names::qualified_name);
         condition.get("status").one_of(&["False", "True", "Unknown"]);
-        condition.get("observedGeneration").non_negative();
-        condition.get("reason").need();
+        let generation = condition.get("observedGeneration");
+        if generation.int().is_some_and(|number| number < 0) {
+            generation.invalid("must be greater than or equal to zero");
+        }
+        condition.get("lastTransitionTime").need();
+        condition_reason(&condition.get("reason"));
+        condition.get("message").max_bytes(MESSAGE_MAX);
     }
+}
+
+fn condition_reason(at: &At) {
+    if !at.need() {
+        return;
+    }
+    let (text, word) = (at.text(), |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_');
+    let is_good = text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.bytes().last().is_some_and(word)
+        && text.bytes().all(|byte| word(byte) || b",:".contains(&byte));
+    if !is_good {
+        at.invalid("a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')");
+    }
+    at.max_bytes(REASON_MAX);
 }
 
 /// What counts replicas in a status: none is negative, and `parts` are at most `status.replicas`.

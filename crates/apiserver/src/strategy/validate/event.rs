@@ -111,6 +111,8 @@ fn changed(event: &Value, old: &Value) -> Vec<FieldError> {
         "firstTimestamp",
         "lastTimestamp",
         "count",
+        // Upstream says so twice.
+        "reason",
         "type",
         "eventTime",
         "action",

@@ -1,6 +1,6 @@
 //! Priority and fairness (`pkg/apis/flowcontrol/validation`).
 
-use api::names;
+use api::{Value, json, names};
 
 use super::at::At;
 
@@ -11,7 +11,63 @@ const HASH_BITS: f64 = 60.0;
 
 const VERBS: [&str; 9] = ["create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch"];
 
+/// Everything that may be asked for.
+const ALL_REQUESTS: &str = r#""resourceRules":[{"verbs":["*"],"apiGroups":["*"],"resources":["*"],"clusterScope":true,"namespaces":["*"]}],"nonResourceRules":[{"verbs":["*"],"nonResourceURLs":["*"]}]"#;
+
+/// What the schemas that every cluster has say, but for the requests that they are about.
+const FIXED_SCHEMAS: [(&str, &str, &str); 2] = [
+    (
+        "exempt",
+        r#""priorityLevelConfiguration":{"name":"exempt"},"matchingPrecedence":1"#,
+        r#"{"kind":"Group","group":{"name":"system:masters"}}"#,
+    ),
+    (
+        "catch-all",
+        r#""priorityLevelConfiguration":{"name":"catch-all"},"matchingPrecedence":10000,"distinguisherMethod":{"type":"ByUser"}"#,
+        r#"{"kind":"Group","group":{"name":"system:unauthenticated"}},{"kind":"Group","group":{"name":"system:authenticated"}}"#,
+    ),
+];
+
+/// What the level of all that fits nowhere else says.
+const CATCH_ALL_LEVEL: &str = r#"{"type":"Limited","limited":{"nominalConcurrencyShares":5,"lendablePercent":0,"limitResponse":{"type":"Reject"}}}"#;
+
+fn is(value: &Value, text: &str) -> bool {
+    json::parse(text.as_bytes()).is_ok_and(|fixed| fixed == *value)
+}
+
+/// The mandatory schemas are what they are (apiserver `pkg/apis/flowcontrol/bootstrap/default.go`).
+fn fixed_schema(at: &At) {
+    let (name, spec) = (at.value().str_at(&["metadata", "name"]), at.get("spec"));
+    let Some((_, rest, subjects)) = FIXED_SCHEMAS.iter().find(|(known, ..)| *known == name) else { return };
+    if !is(spec.value(), &format!(r#"{{{rest},"rules":[{{"subjects":[{subjects}],{ALL_REQUESTS}}}]}}"#)) {
+        spec.invalid(format!("spec of '{name}' must equal the fixed value"));
+    }
+}
+
+/// Of the level `exempt`, what it lends may change.
+fn fixed_level(at: &At) {
+    let spec = at.get("spec");
+    match at.value().str_at(&["metadata", "name"]) {
+        "exempt" => {
+            let mut rest = spec.value().clone();
+            rest.take(&["exempt"]);
+            if !is(&rest, r#"{"type":"Exempt"}"#) {
+                spec.invalid("spec of 'exempt' except the 'spec.exempt' field must equal the fixed value");
+            }
+        }
+        "catch-all" if !is(spec.value(), CATCH_ALL_LEVEL) => {
+            spec.invalid("spec of 'catch-all' must equal the fixed value");
+        }
+        _ => {}
+    }
+}
+
 pub(super) fn schema(at: &At) {
+    schema_spec(at);
+    fixed_schema(at);
+}
+
+fn schema_spec(at: &At) {
     let spec = at.get("spec");
     let precedence = spec.get("matchingPrecedence");
     let number = precedence.int().unwrap_or(0);
@@ -126,6 +182,16 @@ fn url_path(at: &At) {
 }
 
 pub(super) fn priority_level(at: &At) {
+    const OLD: &str = "flowcontrol.k8s.io/v1beta3-preserve-zero-concurrency-shares";
+    let metadata = at.get("metadata");
+    if metadata.get("annotations").key(OLD).is_set() {
+        metadata.get("annotations").forbidden(format!("annotation '{OLD}' is forbidden"));
+    }
+    level_spec(at);
+    fixed_level(at);
+}
+
+fn level_spec(at: &At) {
     let spec = at.get("spec");
     let (kind, limited, exempt) = (spec.get("type"), spec.get("limited"), spec.get("exempt"));
     if (at.value().str_at(&["metadata", "name"]) == "exempt") != (kind.text() == "Exempt") {

@@ -6,21 +6,29 @@ mod admission;
 mod at;
 mod autoscaling;
 mod batch;
+mod bundles;
 mod certificates;
 mod claim;
 mod common;
 mod core;
 mod cron;
+mod devices;
 mod event;
 mod flowcontrol;
+mod groups;
 mod job_status;
+mod migration;
 mod networking;
 mod node;
+mod pem;
 mod pod;
+mod policies;
 mod quota;
 mod rbac;
 mod resources;
+mod reviews;
 mod service;
+mod slices;
 mod small;
 mod storage;
 mod warnings;
@@ -45,6 +53,8 @@ struct Rules {
     update: Change,
     /// What may become of the status.
     status: Change,
+    /// What may become of the part that another subresource writes.
+    part: Change,
 }
 
 fn any(_: &At) {}
@@ -52,7 +62,7 @@ fn any(_: &At) {}
 fn any_change(_: &At, _: &At) {}
 
 impl Rules {
-    const NONE: Rules = Rules { create: any, changed: any, update: any_change, status: any_change };
+    const NONE: Rules = Rules { create: any, changed: any, update: any_change, status: any_change, part: any_change };
 
     const fn of(check: Check) -> Rules {
         Rules { create: check, changed: check, ..Rules::NONE }
@@ -64,6 +74,10 @@ impl Rules {
 
     const fn status(self, status: Change) -> Rules {
         Rules { status, ..self }
+    }
+
+    const fn part(self, part: Change) -> Rules {
+        Rules { part, ..self }
     }
 
     /// Rules for new objects alone.
@@ -88,7 +102,7 @@ fn rules(resource: &Resource) -> Rules {
 
 fn core_rules(plural: &str) -> Rules {
     match plural {
-        "pods" => Rules::of(pod::pod).at_creation(pod::create).update(pod::update).status(pod::status),
+        "pods" => Rules::of(pod::pod).at_creation(pod::create).update(pod::update).status(pod::status).part(pod::part),
         "services" => Rules::of(service::check).update(service::update).status(service::status),
         "configmaps" => Rules::of(core::config_map).update(core::config_map_update),
         "secrets" => Rules::of(core::secret).update(core::secret_update),
@@ -142,14 +156,25 @@ fn other_rules(resource: &Resource) -> Rules {
         ("networking.k8s.io", "servicecidrs") => {
             Rules::of(networking::service_cidr).once_there(any).update(networking::service_cidr_update)
         }
+        ("authorization.k8s.io", "subjectaccessreviews") => Rules::of(reviews::subject),
+        ("authorization.k8s.io", "selfsubjectaccessreviews") => Rules::of(reviews::own),
+        ("authorization.k8s.io", "localsubjectaccessreviews") => Rules::of(reviews::local),
         ("policy", "poddisruptionbudgets") => Rules::of(small::disruption_budget).status(small::disruption_status),
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => Rules::of(rbac::role),
         ("rbac.authorization.k8s.io", _) => Rules::of(rbac::binding).update(rbac::binding_update),
         ("autoscaling", "horizontalpodautoscalers") => Rules::of(autoscaling::check).status(autoscaling::status),
         ("storage.k8s.io", plural) => storage_rules(plural),
+        ("resource.k8s.io", plural) => device_rules(plural),
         ("scheduling.k8s.io", "priorityclasses") => {
             Rules::of(small::priority_class).once_there(any).update(small::priority_class_update)
         }
+        ("scheduling.k8s.io", "workloads") => {
+            Rules::of(groups::workload).once_there(any).update(groups::workload_update)
+        }
+        ("scheduling.k8s.io", "podgroups") => Rules::of(groups::pod_group)
+            .once_there(any)
+            .update(groups::pod_group_update)
+            .status(groups::pod_group_status),
         ("coordination.k8s.io", "leases") => Rules::of(small::lease),
         ("coordination.k8s.io", "leasecandidates") => {
             Rules::of(small::lease_candidate).update(small::lease_candidate_update)
@@ -160,16 +185,15 @@ fn other_rules(resource: &Resource) -> Rules {
         ("node.k8s.io", "runtimeclasses") => Rules::of(small::runtime_class)
             .once_there(any)
             .update(|at, old| at.get("handler").immutable(&old.get("handler"))),
-        ("certificates.k8s.io", "certificatesigningrequests") => {
-            Rules::of(certificates::request).update(certificates::update).status(certificates::status)
+        ("certificates.k8s.io", plural) => certificate_rules(plural),
+        ("storagemigration.k8s.io", "storageversionmigrations") => {
+            Rules::of(migration::check).once_there(any).update(migration::update).status(migration::status)
         }
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => Rules::of(flowcontrol::schema).status(flowcontrol::status),
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => {
             Rules::of(flowcontrol::priority_level).status(flowcontrol::status)
         }
-        ("admissionregistration.k8s.io", "validatingwebhookconfigurations" | "mutatingwebhookconfigurations") => {
-            Rules::of(admission::webhooks)
-        }
+        ("admissionregistration.k8s.io", plural) => admission_rules(plural),
         _ => Rules::NONE,
     }
 }
@@ -188,6 +212,48 @@ fn storage_rules(plural: &str) -> Rules {
     }
 }
 
+fn certificate_rules(plural: &str) -> Rules {
+    match plural {
+        "certificatesigningrequests" => Rules::of(certificates::request)
+            .update(certificates::update)
+            .status(certificates::status)
+            .part(certificates::approval),
+        "clustertrustbundles" => Rules::of(bundles::bundle).once_there(any).update(bundles::bundle_update),
+        "podcertificaterequests" => Rules::of(bundles::pod_request)
+            .once_there(any)
+            .update(devices::spec_stays)
+            .status(bundles::pod_request_status),
+        _ => Rules::NONE,
+    }
+}
+
+fn admission_rules(plural: &str) -> Rules {
+    match plural {
+        "validatingwebhookconfigurations" | "mutatingwebhookconfigurations" => Rules::of(admission::webhooks),
+        "validatingadmissionpolicies" => Rules::of(policies::validating).status(policies::validating_status),
+        "validatingadmissionpolicybindings" => Rules::of(policies::validating_binding),
+        "mutatingadmissionpolicies" => Rules::of(policies::mutating),
+        "mutatingadmissionpolicybindings" => Rules::of(policies::mutating_binding),
+        _ => Rules::NONE,
+    }
+}
+
+fn device_rules(plural: &str) -> Rules {
+    match plural {
+        "resourceclaims" => {
+            Rules::of(devices::claim).once_there(any).update(devices::spec_stays).status(devices::claim_status)
+        }
+        "resourceclaimtemplates" => Rules::of(devices::claim_template).update(devices::spec_stays),
+        "deviceclasses" => Rules::of(devices::class).once_there(any).update(devices::class_update),
+        "resourceslices" => Rules::of(slices::slice).once_there(any).update(slices::slice_update),
+        "devicetaintrules" => Rules::of(slices::taint_rule)
+            .once_there(any)
+            .update(slices::taint_rule_update)
+            .status(slices::taint_rule_status),
+        _ => Rules::NONE,
+    }
+}
+
 /// All that is wrong with a new object of a built-in kind.
 pub(super) fn create(resource: &Resource, object: &Value) -> Vec<FieldError> {
     let sink = Sink::default();
@@ -195,21 +261,29 @@ pub(super) fn create(resource: &Resource, object: &Value) -> Vec<FieldError> {
     sink.into_errors()
 }
 
-/// All that is wrong with a change. What stays as it is was checked when it came.
+/// All that is wrong with a change. What stays as it is was checked when it came; what was wrong before, by rules of
+/// another time, and is so still is no reason to refuse another change. (Upstream relaxes rules one by one for that.)
 pub(super) fn change(resource: &Resource, scope: Scope, object: &Value, old: &Value) -> Vec<FieldError> {
-    let sink = Sink::default();
-    let (at, before, rules) = (At::root(object, &sink), At::root(old, &sink), rules(resource));
+    let rules = rules(resource);
+    let errors_of = |check: &dyn Fn(&Sink)| {
+        let sink = Sink::default();
+        check(&sink);
+        sink.into_errors()
+    };
+    let compared = |rule: Change| errors_of(&|sink| rule(&At::root(object, sink), &At::root(old, sink)));
     if scope == Scope::Status {
-        (rules.status)(&at, &before);
-        return sink.into_errors();
+        return compared(rules.status);
     }
+    let mut errors = Vec::new();
     if differs(object, old) {
-        (rules.changed)(&at);
+        errors = errors_of(&|sink| (rules.changed)(&At::root(object, sink)));
     }
-    if scope == Scope::Main {
-        (rules.update)(&at, &before);
+    if !errors.is_empty() {
+        let before = errors_of(&|sink| (rules.changed)(&At::root(old, sink)));
+        errors.retain(|error| !before.contains(error));
     }
-    sink.into_errors()
+    errors.extend(compared(if scope == Scope::Main { rules.update } else { rules.part }));
+    errors
 }
 
 /// Whether anything but metadata and status changes. Annotations count: to some kinds they mean something.

@@ -36,11 +36,12 @@ fn is_quota_huge_pages(name: &str) -> bool {
     is_huge_pages(name.strip_prefix("requests.").unwrap_or(name))
 }
 
-fn is_native(name: &str) -> bool {
+pub(super) fn is_native(name: &str) -> bool {
     !name.contains('/') || name.contains("kubernetes.io/")
 }
 
-fn is_extended(name: &str) -> bool {
+/// `IsExtendedResourceName`.
+pub(super) fn is_extended(name: &str) -> bool {
     !is_native(name) && !name.starts_with("requests.") && names::qualified_name(&format!("requests.{name}")).is_empty()
 }
 

@@ -32,7 +32,7 @@ pub(super) fn disruption_status(at: &At, _old: &At) {
 }
 
 /// The highest priority that users may give.
-const USER_PRIORITY_MAX: i64 = 1_000_000_000;
+pub(super) const USER_PRIORITY_MAX: i64 = 1_000_000_000;
 
 /// `pkg/apis/scheduling/validation`.
 pub(super) fn priority_class(at: &At) {

@@ -6,12 +6,18 @@ use api::{Resource, ResourceTable, Value, decode, json};
 use super::{change, create, warnings};
 use crate::rest::Scope;
 
-const CASES: [(&str, &str); 6] = [
+const CASES: [(&str, &str); 12] = [
     ("pods", include_str!("cases/pods.txt")),
     ("core", include_str!("cases/core.txt")),
     ("services", include_str!("cases/services.txt")),
     ("workloads", include_str!("cases/workloads.txt")),
     ("groups", include_str!("cases/groups.txt")),
+    ("devices", include_str!("cases/devices.txt")),
+    ("policies", include_str!("cases/policies.txt")),
+    ("certificates", include_str!("cases/certificates.txt")),
+    ("podgroups", include_str!("cases/podgroups.txt")),
+    ("reported", include_str!("cases/reported.txt")),
+    ("nodes", include_str!("cases/nodes.txt")),
     ("updates", include_str!("cases/updates.txt")),
 ];
 
@@ -107,6 +113,7 @@ fn said(base: &Base, line: &str) -> (Vec<String>, Vec<String>) {
     let found = match mode {
         "~" => texts(change(&base.resource, Scope::Main, &base.with(changes), &old())),
         "%" => texts(change(&base.resource, Scope::Status, &base.with(changes), &old())),
+        "^" => texts(change(&base.resource, Scope::Free, &base.with(changes), &old())),
         "!" => warnings(&base.resource, &base.with(changes)),
         _ => texts(create(&base.resource, &base.with(changes))),
     };
@@ -142,4 +149,18 @@ fn every_base_is_valid() {
             assert!(errors.is_empty(), "{file}: {line}: {errors:?}");
         }
     }
+}
+
+#[test]
+fn what_was_wrong_before_is_no_reason_to_refuse_a_change() {
+    let line = r#"apps/v1/deployments {"metadata":{"name":"d","namespace":"default"},"spec":{"selector":{"matchLabels":{"a":"b"}},"template":{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"c","image":"i","ports":[{"containerPort":0}]}]}}}}"#;
+    let base = Base::parse(line);
+    let said = |changes: &str| {
+        let errors = change(&base.resource, Scope::Main, &base.with(changes), &base.with(""));
+        errors.iter().map(|error| error.field.clone()).collect::<Vec<_>>()
+    };
+    let port = "spec.template.spec.containers[0].ports[0].containerPort";
+    assert_eq!(create(&base.resource, &base.with("")).len(), 1, "a port that is none");
+    assert_eq!(said("spec.replicas=2"), Vec::<String>::new());
+    assert_eq!(said(&format!("spec.replicas=-1 ; {port}=70000")), ["spec.replicas", port]);
 }

@@ -7,6 +7,7 @@ use api::{Resource, Value, names};
 
 use super::{
     at::{At, Sink},
+    pem::key_pair,
     pod::warnings as pods,
 };
 
@@ -32,6 +33,17 @@ pub(in crate::strategy) fn warnings(resource: &Resource, object: &Value) -> Vec<
         }
         ("", "services") => service(&at, &mut out),
         ("", "endpoints") => endpoints(&at, &mut out),
+        ("", "nodes") => node(&spec, &mut out),
+        ("", "secrets") if at.get("type").text() == "kubernetes.io/tls" => {
+            out.extend(key_pair(&at.get("data").get("tls.crt"), &at.get("data").get("tls.key")).err());
+        }
+        ("networking.k8s.io", "networkpolicies") => policy(&spec, &mut out),
+        ("node.k8s.io", "runtimeclasses") => {
+            for (key, _) in at.get("scheduling").get("nodeSelector").entries() {
+                out.extend(pods::deprecated_label(key).map(|why| format!("scheduling.nodeSelector: {why}")));
+            }
+        }
+        ("storage.k8s.io", "csistoragecapacities") => node_selector(&at.get("nodeTopology"), &mut out),
         ("discovery.k8s.io", "endpointslices") if at.get("addressType").text() == "FQDN" => {
             out.push("spec.addressType: FQDN endpoints are deprecated".into());
         }
@@ -44,6 +56,14 @@ pub(in crate::strategy) fn warnings(resource: &Resource, object: &Value) -> Vec<
             let annotation = object.at(&["metadata", "annotations", "kubernetes.io/ingress.class"]);
             if annotation.is_some() && !spec.get("ingressClassName").is_set() {
                 out.push("annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead".into());
+            }
+        }
+        ("resource.k8s.io", "resourceslices") => {
+            let driver = spec.get("driver").text();
+            if driver != driver.to_lowercase() {
+                out.push(format!(
+                    "spec.driver: driver names should be lowercase; {driver:?} contains uppercase characters"
+                ));
             }
         }
         ("storage.k8s.io", "storageclasses") => {
@@ -129,6 +149,57 @@ fn service(at: &At, out: &mut Vec<String>) {
     }
     if spec.get("trafficDistribution").text() == "PreferClose" {
         out.push("spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".into());
+    }
+}
+
+/// `GetWarningsForCIDR`, of what is valid.
+fn block(at: &At, out: &mut Vec<String>) {
+    let Some((address, length)) = at.text().split_once('/') else { return };
+    if let Ok(address) = address.parse::<Ipv6Addr>() {
+        let canonical = format!("{address}/{length}");
+        if canonical != at.text() {
+            let (path, text) = (at.path(), at.text());
+            out.push(format!(
+                "{path}: IPv6 CIDR value {text:?} should be in RFC 5952 canonical format ({canonical:?})"
+            ));
+        }
+    }
+}
+
+fn policy(spec: &At, out: &mut Vec<String>) {
+    for (rules, peers) in [("ingress", "from"), ("egress", "to")] {
+        for rule in spec.get(rules).items() {
+            for peer in rule.get(peers).items() {
+                let range = peer.get("ipBlock");
+                block(&range.get("cidr"), out);
+                range.get("except").items().for_each(|except| block(&except, out));
+            }
+        }
+    }
+}
+
+fn node(spec: &At, out: &mut Vec<String>) {
+    if spec.get("configSource").is_set() {
+        out.push("spec.configSource: the feature is removed".into());
+    }
+    if !spec.get("externalID").is_empty() {
+        out.push("spec.externalID: this field is deprecated, and is unused by Kubernetes".into());
+    }
+    spec.get("podCIDRs").items().for_each(|range| block(&range, out));
+}
+
+/// `GetWarningsForNodeSelector`.
+fn node_selector(at: &At, out: &mut Vec<String>) {
+    for expression in at.get("matchExpressions").items() {
+        let key = expression.get("key");
+        if let Some(why) = pods::deprecated_label(key.text()) {
+            out.push(format!("{}: {} is {why}", key.path(), key.text()));
+        }
+    }
+    for (key, _) in at.get("matchLabels").entries() {
+        if let Some(why) = pods::deprecated_label(key) {
+            out.push(format!("{}: {why}", at.get("matchLabels").get(key).path()));
+        }
     }
 }
 

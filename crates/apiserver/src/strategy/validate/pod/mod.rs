@@ -3,7 +3,9 @@
 mod annotations;
 pub(super) mod container;
 mod handlers;
+mod overlaps;
 mod projected;
+mod reported;
 pub(super) mod scheduling;
 pub(super) mod security;
 mod status;
@@ -14,13 +16,14 @@ pub(super) mod warnings;
 use api::names;
 
 pub(super) use status::status;
-pub(super) use update::update;
+pub(super) use update::{part, update};
 
 use super::{
     at::At,
     common,
     resources::{self, Owner},
 };
+use crate::admission::amounts::{self, Side};
 use container::Surroundings;
 
 /// Whose spec it is.
@@ -217,6 +220,7 @@ fn pod_resources(spec: &At) {
     }
     at.get("claims").forbid("claims may not be set for Resources at pod-level");
     resources::requirements(&at, Owner::Pod, &[]);
+    covers_containers(&at, spec);
     let containers = at.get("containers");
     for (index, container) in spec.get("containers").items().enumerate() {
         for (name, limit) in container.get("resources").get("limits").entries() {
@@ -225,6 +229,21 @@ fn pod_resources(spec: &At) {
             {
                 let detail = format!("must be less than or equal to pod limits of {whole}");
                 containers.index(index).key(name).get("limits").invalid_value(own.to_string(), detail);
+            }
+        }
+    }
+}
+
+/// A pod asks for what its containers ask for together, at least, and may have their huge pages.
+fn covers_containers(at: &At, spec: &At) {
+    for (side, what) in [(Side::Requests, "requests"), (Side::Limits, "limits")] {
+        for (name, needed) in amounts::of_spec(spec.value(), side) {
+            let own = at.get(what);
+            let own = own.key(&name);
+            let counts = side == Side::Requests || resources::is_huge_pages(&name);
+            if let Some(amount) = own.quantity().filter(|amount| counts && needed > *amount) {
+                let detail = format!("must be greater than or equal to aggregate container {what} of {needed}");
+                own.invalid_value(amount.to_string(), detail);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use api::names;
 
-use super::annotations;
+use super::{annotations, reported};
 use crate::strategy::validate::{
     at::{At, IMMUTABLE},
     common,
@@ -29,22 +29,26 @@ pub(in crate::strategy::validate) fn status(at: &At, old: &At) {
             nominated.forbidden("may not be set on pods that are already bound to a node");
         }
     }
+    let generation = status.get("observedGeneration");
+    if generation.int().is_some_and(|number| number < 0) {
+        generation.invalid("must be a non-negative integer");
+    }
     let class = status.get("qosClass");
     if !class.is_empty() && !class.same(&before.get("qosClass")) {
         class.invalid_value(class.text(), IMMUTABLE);
     }
     transitions(&status, &before, &spec);
     claims(&status, &at.get("spec"));
+    reported::extended_claim(&status.get("extendedResourceClaimStatus"), &at.get("spec"));
+    reported::node_claims(&status, &at.get("spec"));
     addresses(&status, &before);
+    reported::users(&status, &at.get("spec"));
+    reported::allocated(&status, &at.get("spec"));
 }
 
 /// A container that will not run again stays where it is.
 fn transitions(status: &At, before: &At, spec: &At) {
-    for (list, containers) in [
-        ("containerStatuses", "containers"),
-        ("initContainerStatuses", "initContainers"),
-        ("ephemeralContainerStatuses", ""),
-    ] {
+    for (list, containers) in reported::LISTS {
         let statuses = status.get(list);
         for (index, old) in before.get(list).items().enumerate() {
             let state = old.get("state");
@@ -61,7 +65,8 @@ fn transitions(status: &At, before: &At, spec: &At) {
                 Some(container) => may_restart(&container, spec, ended.get("exitCode").int().unwrap_or(0)),
                 None => false,
             };
-            if !may_restart && !restarts_as_a_whole(spec) {
+            let whole = !containers.is_empty() && restarts_as_a_whole(spec);
+            if !may_restart && !whole {
                 statuses.index(index).get("state").forbidden("may not be transitioned to non-terminated state");
             }
         }
@@ -95,13 +100,16 @@ fn restarts_as_a_whole(spec: &At) -> bool {
 }
 
 fn claims(status: &At, spec: &At) {
-    let list = status.get("resourceClaimStatuses");
-    list.unique("name");
-    for claim in list.items() {
+    let mut seen: Vec<&str> = Vec::new();
+    for claim in status.get("resourceClaimStatuses").items() {
         let name = claim.get("name");
         if !spec.get("resourceClaims").items().any(|known| known.get("name").same(&name)) {
             name.invalid("must match the name of an entry in `spec.resourceClaims`");
         }
+        if seen.contains(&name.text()) {
+            name.duplicate();
+        }
+        seen.push(name.text());
         claim.get("resourceClaimName").named_if_set(names::dns1123_subdomain);
     }
 }
@@ -109,17 +117,15 @@ fn claims(status: &At, spec: &At) {
 fn addresses(status: &At, before: &At) {
     for name in ["podIPs", "hostIPs"] {
         let list = status.get(name);
+        if name == "hostIPs" && !list.is_empty() && list.index(0).get("ip").text() != status.get("hostIP").text() {
+            list.index(0).get("ip").invalid("must be equal to `hostIP`");
+        }
         for address in list.items() {
             common::ip_unless_old(&address.holding(&address.get("ip")), &before.get(name), "ip");
         }
-        let texts = || list.items().map(|address| address.get("ip").text().to_owned());
-        let all: Vec<String> = texts().collect();
+        let all: Vec<String> = list.items().map(|address| address.get("ip").text().to_owned()).collect();
         if !common::is_dual_stack(all.iter().map(String::as_str)) {
             list.invalid("may specify no more than one IP for each IP family");
         }
-    }
-    let hosts = status.get("hostIPs");
-    if !hosts.is_empty() && hosts.index(0).get("ip").text() != status.get("hostIP").text() {
-        hosts.index(0).get("ip").invalid("must be equal to `hostIP`");
     }
 }

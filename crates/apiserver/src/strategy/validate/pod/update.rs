@@ -9,6 +9,32 @@ const MUTABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`
 `spec.tolerations` (only additions to existing tolerations),\
 `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
+/// Checks a change through a subresource that has a part of the pod: ephemeral containers come and stay
+/// (ValidatePodEphemeralContainersUpdate).
+pub(in crate::strategy::validate) fn part(at: &At, old: &At) {
+    let (spec, before) = (at.get("spec"), old.get("spec"));
+    let (list, was) = (spec.get("ephemeralContainers"), before.get("ephemeralContainers"));
+    if list.same(&was) {
+        return;
+    }
+    let metadata = old.get("metadata");
+    if metadata.get("annotations").key("kubernetes.io/config.mirror").is_set() {
+        return at.forbidden("static pods do not support ephemeral containers");
+    }
+    for container in was.items() {
+        let name = container.get("name").text();
+        match list.items().find(|new| new.get("name").text() == name) {
+            None => list.forbidden(format!("existing ephemeral containers {name:?} may not be removed\n")),
+            Some(new) if !new.same(&container) => {
+                let changed = changed_members(new.value(), container.value()).join(", ");
+                let what = format!("existing ephemeral containers {name:?} may not be changed");
+                list.forbidden(format!("{what}\nchanged: {changed}"));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
 /// Checks a change of a pod; the pod as a whole is checked elsewhere.
 pub(in crate::strategy::validate) fn update(at: &At, old: &At) {
     annotations::update(&at.get("metadata").get("annotations"), &old.get("metadata").get("annotations"));

@@ -340,10 +340,17 @@ fn azure_disk(at: &At) {
 /// `ValidateCSIDriverName`.
 pub(in crate::strategy::validate) fn csi_driver(at: &At) {
     if at.need() {
-        at.max_bytes(63);
-        for problem in names::dns1123_subdomain(&at.text().to_lowercase()) {
-            at.invalid(problem);
-        }
+        csi_driver_name(at, at.text());
+    }
+}
+
+/// The name of a driver that is part of the text here.
+pub(in crate::strategy::validate) fn csi_driver_name(at: &At, name: &str) {
+    if name.len() > names::LABEL_MAX {
+        at.too_long(names::LABEL_MAX);
+    }
+    for problem in names::dns1123_subdomain(&name.to_lowercase()) {
+        at.invalid_value(name, problem);
     }
 }
 
@@ -371,14 +378,7 @@ fn persistent_csi(at: &At) {
 fn ephemeral(at: &At) {
     let template = at.get("volumeClaimTemplate");
     if template.is_set() {
-        let metadata = template.get("metadata");
-        common::annotations(&metadata.get("annotations"));
-        common::labels(&metadata.get("labels"));
-        for (name, _) in
-            metadata.entries().filter(|(name, _)| !matches!(*name, "annotations" | "labels" | "creationTimestamp"))
-        {
-            metadata.get(name).forbid("cannot be set");
-        }
+        common::template_metadata(&template.get("metadata"));
         claim::spec(&template.get("spec"));
     }
 }

@@ -2,7 +2,7 @@
 
 use api::{names, quantity::Quantity};
 
-use super::container::LISTS;
+use super::{container::LISTS, overlaps};
 use crate::strategy::validate::{at::At, warnings};
 
 /// Labels of nodes that have been replaced.
@@ -75,6 +75,7 @@ pub(in crate::strategy::validate) fn pod(at: &At, is_template: bool, out: &mut V
         let template = volume.get("ephemeral");
         claim(&template.get("volumeClaimTemplate").get("spec"), out);
     }
+    overlaps::warn(&spec.get("volumes"), out);
     twice(&spec.get("hostAliases"), "ip", out);
     twice(&spec.get("imagePullSecrets"), "name", out);
     for secret in spec.get("imagePullSecrets").items().filter(|secret| secret.get("name").is_empty()) {

@@ -1,0 +1,159 @@
+//! What a kubelet reports of containers and claims in a pod's status (`pkg/apis/core/validation`:
+//! validateContainerStatusUsers, validateContainerStatusAllocatedResourcesStatus, validatePodExtendedResourceClaimStatus,
+//! validateNodeAllocatableResourceClaimStatus).
+
+use api::names;
+
+use crate::strategy::validate::{at::At, resources::is_native};
+
+const HEALTH_MESSAGE_BYTES_MAX: usize = 1024;
+
+/// Lists of statuses, and the containers that they are about: ephemeral ones have no resources.
+pub(super) const LISTS: [(&str, &str); 3] = [
+    ("containerStatuses", "containers"),
+    ("initContainerStatuses", "initContainers"),
+    ("ephemeralContainerStatuses", ""),
+];
+
+/// Who containers run as.
+pub(super) fn users(status: &At, spec: &At) {
+    let system = spec.get("os").get("name").text();
+    for (list, _) in LISTS {
+        for container in status.get(list).items() {
+            let user = container.get("user");
+            let user = user.get("linux");
+            match system {
+                "windows" => user.forbid("cannot be set for a windows pod"),
+                "linux" | "" if user.is_set() => linux_user(&user),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn linux_user(at: &At) {
+    let check = |at: &At| {
+        let number = at.int().unwrap_or(0);
+        names::user_or_group_id(number).into_iter().for_each(|problem| at.invalid_value(number, problem));
+    };
+    check(&at.get("uid"));
+    check(&at.get("gid"));
+    at.get("supplementalGroups").items().for_each(|group| check(&group));
+}
+
+/// The health of what containers have been given.
+pub(super) fn allocated(status: &At, spec: &At) {
+    for (list, containers) in LISTS {
+        for container in status.get(list).items() {
+            let resources = container.get("allocatedResourcesStatus");
+            if containers.is_empty() {
+                if !resources.is_empty() {
+                    resources.forbidden("must not be specified in container status");
+                }
+                continue;
+            }
+            let own = spec.get(containers);
+            let own = own.items().find(|known| known.get("name").same(&container.get("name")));
+            for resource in resources.items() {
+                if let Some(own) = &own {
+                    asked_for(&resource.get("name"), &own.get("resources"));
+                }
+                health(&resource.get("resources"));
+            }
+        }
+    }
+}
+
+/// What a container has been given is what it asks for. Containers that are not there are not looked for.
+fn asked_for(name: &At, asked: &At) {
+    let text = name.text();
+    if !text.starts_with("claim:") {
+        if asked.get("requests").value().get(text).is_none() {
+            name.invalid_value(text, "must match one of the container's resource requests");
+        }
+        return;
+    }
+    let is_it = |claim: At| match claim.get("request").text() {
+        "" => text == format!("claim:{}", claim.get("name").text()),
+        request => text == format!("claim:{}/{request}", claim.get("name").text()),
+    };
+    if !asked.get("claims").items().any(is_it) {
+        name.invalid("must match one of the container's resource claims in a format 'claim:<claimName>/<request>' or 'claim:<claimName>' if request is empty");
+    }
+}
+
+fn health(resources: &At) {
+    let mut seen: Vec<&str> = Vec::new();
+    for resource in resources.items() {
+        resource.get("health").one_of(&["Healthy", "Unhealthy", "Unknown"]);
+        let message = resource.get("message");
+        if message.is_set() && message.is_empty() {
+            message.required("must be non-empty if specified");
+        }
+        message.max_bytes(HEALTH_MESSAGE_BYTES_MAX);
+        let id = resource.get("resourceID");
+        if seen.contains(&id.text()) {
+            id.duplicate_value(id.text());
+        }
+        seen.push(id.text());
+    }
+}
+
+/// The claim that stands for extended resources, and which request of it is for which container.
+pub(super) fn extended_claim(at: &At, spec: &At) {
+    if !at.is_set() {
+        return;
+    }
+    let mappings = at.get("requestMappings");
+    mappings.need_because("at least one request mapping is required");
+    let mut seen: Vec<[&str; 3]> = Vec::new();
+    for mapping in mappings.items() {
+        let parts = ["containerName", "resourceName", "requestName"].map(|name| mapping.get(name));
+        let [container, resource, request] = &parts;
+        let has_resource = ["containers", "initContainers"].iter().find_map(|list| {
+            let own = spec.get(list);
+            let own = own.items().find(|known| known.get("name").text() == container.text())?;
+            Some(own.get("resources").get("requests").value().get(resource.text()).is_some())
+        });
+        match has_resource {
+            Some(true) => {}
+            Some(false) => resource.invalid_value(resource.text(), "must match the extended resource name of an entry in spec.initContainers.resources.requests or spec.containers.resources.requests"),
+            None => container.invalid_value(
+                container.text(),
+                "must match the name of an entry in spec.initContainers.name or spec.containers.name",
+            ),
+        }
+        at.get("requestName").problems(request.text(), names::dns1123_label);
+        let key = [container.text(), resource.text(), request.text()];
+        if seen.contains(&key) {
+            parts.iter().for_each(|part| part.duplicate_value(part.text()));
+        }
+        seen.push(key);
+    }
+    at.get("resourceClaimName").need_named(names::dns1123_subdomain);
+}
+
+/// What claims take of what nodes have.
+pub(super) fn node_claims(status: &At, spec: &At) {
+    for claim in status.get("nodeAllocatableResourceClaimStatuses").items() {
+        let name = claim.get("resourceClaimName");
+        name.need_because("must not be empty");
+        let names_it = |at: At| at.get("resourceClaimName").is_set() && at.get("resourceClaimName").same(&name);
+        let is_known = spec.get("resourceClaims").items().any(names_it)
+            || status.get("resourceClaimStatuses").items().any(names_it);
+        if !is_known {
+            name.invalid_value(name.text(), "no mapping found in pod reference");
+        }
+        claim.get("containers").need_because("must not be empty");
+        let resources = claim.get("resources");
+        resources.need_because("must not be empty");
+        for (resource, amount) in resources.entries() {
+            if !is_native(resource) {
+                amount.invalid_value(resource, "must be a node allocatable resource name");
+            }
+            if let Some(quantity) = amount.quantity().filter(|quantity| quantity.is_negative()) {
+                amount.invalid_value(quantity.to_string(), "must be non-negative");
+            }
+        }
+    }
+}

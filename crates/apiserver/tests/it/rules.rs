@@ -1,0 +1,274 @@
+//! What kinds ask beyond their own fields when they are written: of the user, of the namespace, of the time and of what was
+//! there before.
+
+use http::StatusCode;
+use serde_json::json;
+
+use crate::{
+    admission::{ADMIN, RBAC, Step, play, request_for},
+    harness::Harness,
+};
+
+const DEVICES: &str = "/apis/resource.k8s.io/v1/namespaces/default";
+const BUNDLES: &str = "/apis/certificates.k8s.io/v1beta1/clustertrustbundles";
+const POD_CERTIFICATES: &str = "/apis/certificates.k8s.io/v1beta1/namespaces/default/podcertificaterequests";
+
+fn claim(name: &str, access: bool) -> String {
+    let request = json!({"name": "r", "exactly": {"deviceClassName": "gpu", "adminAccess": access}});
+    json!({"metadata": {"name": name}, "spec": {"devices": {"requests": [request]}}}).to_string()
+}
+
+#[tokio::test]
+async fn access_to_devices_in_use_is_for_marked_namespaces() {
+    let server = Harness::start().await;
+    let claims = || format!("{DEVICES}/resourceclaims");
+    let refused = "spec.devices.requests[0].adminAccess: Forbidden: admin access to devices requires the `resource.kubernetes.io/admin-access: true` label on the containing namespace";
+    let template = format!(r#"{{"metadata":{{"name":"t"}},"spec":{}}}"#, claim("t", true));
+    let allocated = r#"{"status":{"allocation":{"devices":{"results":[{"request":"r","driver":"d","pool":"p","device":"x","adminAccess":true}]}}}}"#;
+    let label = r#"{"metadata":{"labels":{"resource.kubernetes.io/admin-access":"true"}}}"#;
+    let steps: Vec<Step<'_>> = vec![
+        (ADMIN, "POST", claims(), claim("a", true), 422, vec![refused]),
+        (ADMIN, "POST", claims(), claim("b", false), 201, vec![]),
+        (ADMIN, "POST", format!("{DEVICES}/resourceclaimtemplates"), template, 422, vec!["Forbidden"]),
+        (
+            ADMIN,
+            "PATCH",
+            format!("{DEVICES}/resourceclaims/b/status"),
+            allocated.into(),
+            422,
+            vec!["status.allocation.devices.results[0].adminAccess"],
+        ),
+        (ADMIN, "PATCH", "/api/v1/namespaces/default".into(), label.into(), 200, vec![]),
+        (ADMIN, "POST", claims(), claim("a", true), 201, vec![]),
+        (ADMIN, "PATCH", format!("{DEVICES}/resourceclaims/b/status"), allocated.into(), 200, vec![]),
+    ];
+    play(&server, steps).await;
+}
+
+#[tokio::test]
+async fn what_drivers_say_of_devices_goes_with_them() {
+    let server = Harness::start().await;
+    server.post(&format!("{DEVICES}/resourceclaims"), &claim("c", false)).await;
+    let path = format!("{DEVICES}/resourceclaims/c/status");
+    let device = |name: &str| json!({"driver": "d", "pool": "p", "device": name});
+    let results: Vec<_> =
+        ["x"].iter().map(|name| json!({"request": "r", "driver": "d", "pool": "p", "device": name})).collect();
+    let status = json!({"status": {"allocation": {"devices": {"results": results}}, "devices": [device("x")]}});
+    let (code, claim) = server.patch(&path, "merge", &status.to_string()).await;
+    assert_eq!((code, claim["status"]["devices"][0]["device"].as_str()), (StatusCode::OK, Some("x")), "{claim}");
+    let (code, claim) = server.patch(&path, "merge", r#"{"status":{"allocation":null}}"#).await;
+    assert_eq!((code, claim["status"].get("devices")), (StatusCode::OK, None), "{claim}");
+}
+
+#[tokio::test]
+async fn some_updates_name_the_version_they_change() {
+    let server = Harness::start().await;
+    let path = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let budget = r#"{"metadata":{"name":"b"},"spec":{"minAvailable":1}}"#;
+    server.post(path, budget).await;
+    for subresource in ["", "/status"] {
+        let (code, answer) =
+            server.put(&format!("{path}/b{subresource}"), &serde_json::from_str(budget).expect("JSON")).await;
+        assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
+        assert_eq!(
+            answer["details"]["causes"][0]["message"], "Invalid value: 0: must be specified for an update",
+            "{answer}"
+        );
+    }
+    let class = json!({"metadata": {"name": "r"}, "handler": "runc"});
+    let (code, answer) = server.put("/apis/node.k8s.io/v1/runtimeclasses/r", &class).await;
+    assert_eq!(code, StatusCode::CREATED, "{answer}");
+}
+
+#[tokio::test]
+async fn conditions_of_a_certificate_request_tell_since_when() {
+    let server = Harness::start().await;
+    let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let spec = json!({"signerName": "example.com/s", "usages": ["client auth"], "request": request_for(&["dev"])});
+    server.post(path, &json!({"metadata": {"name": "r"}, "spec": spec}).to_string()).await;
+    let approval = |kind: &str| json!({"status": {"conditions": [{"type": kind, "status": "True", "reason": "r"}]}});
+    let (code, request) = server.patch(&format!("{path}/r/approval"), "merge", &approval("Approved").to_string()).await;
+    assert_eq!(code, StatusCode::OK, "{request}");
+    for time in ["lastUpdateTime", "lastTransitionTime"] {
+        assert!(request["status"]["conditions"][0][time].is_string(), "{time} in {request}");
+    }
+    let (code, answer) = server.patch(&format!("{path}/r/approval"), "merge", &approval("Denied").to_string()).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
+    let causes = answer["details"]["causes"].as_array().expect("causes");
+    assert!(causes.iter().any(|cause| {
+        cause["message"]
+            .as_str()
+            .is_some_and(|message| message.contains("updates may not remove a condition of type \"Approved\""))
+    }));
+    // The decision that a status comes with is the one that was made.
+    let (code, request) = server.patch(&format!("{path}/r/status"), "merge", &approval("Approved").to_string()).await;
+    assert_eq!((code, request["status"]["conditions"][0]["reason"].as_str()), (StatusCode::OK, Some("r")), "{request}");
+}
+
+fn role(verb: &str) -> String {
+    json!({"metadata": {"name": verb}, "rules": [
+        {"apiGroups": ["certificates.k8s.io"], "resources": ["*"], "verbs": ["create", "update", "patch", "get"]},
+        {"apiGroups": ["certificates.k8s.io"], "resources": ["signers"], "resourceNames": ["example.com/*"], "verbs": [verb]}
+    ]})
+    .to_string()
+}
+
+fn bind(verb: &str, user: &str) -> String {
+    let subject = json!({"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user});
+    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": verb});
+    json!({"metadata": {"name": user}, "roleRef": role, "subjects": [subject]}).to_string()
+}
+
+#[tokio::test]
+async fn bundles_and_certificates_of_pods_are_for_those_who_may_sign() {
+    let server = Harness::serving("certificates.k8s.io/v1beta1=true").await;
+    let params = || {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params
+    };
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let anchor = params().self_signed(&key).expect("a certificate").pem();
+    let bundle = json!({"metadata": {"name": "example.com:s:b"}, "spec": {"signerName": "example.com/s", "trustBundle": anchor}});
+    let request = rcgen::CertificateParams::default().serialize_request(&key).expect("a request");
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let spec = json!({
+        "signerName": "example.com/s", "podName": "p", "podUID": "u", "serviceAccountName": "s", "serviceAccountUID": "u",
+        "nodeName": "n", "nodeUID": "u", "maxExpirationSeconds": 86400, "stubPKCS10Request": STANDARD.encode(request.der()),
+    });
+    let pod = json!({"metadata": {"name": "p"}, "spec": spec});
+    let denied = json!({"status": {"conditions": [
+        {"type": "Denied", "status": "True", "reason": "r", "lastTransitionTime": "2024-01-01T00:00:00Z"}
+    ]}});
+    let status = format!("{POD_CERTIFICATES}/p/status");
+    let steps: Vec<Step<'_>> = vec![
+        (ADMIN, "POST", format!("{RBAC}/clusterroles"), role("attest"), 201, vec![]),
+        (ADMIN, "POST", format!("{RBAC}/clusterroles"), role("sign"), 201, vec![]),
+        (ADMIN, "POST", format!("{RBAC}/clusterrolebindings"), bind("attest", "amy"), 201, vec![]),
+        (ADMIN, "POST", format!("{RBAC}/clusterrolebindings"), bind("sign", "sue"), 201, vec![]),
+        (
+            "sue",
+            "POST",
+            BUNDLES.into(),
+            bundle.to_string(),
+            403,
+            vec!["user not permitted to attest for signerName \"example.com/s\""],
+        ),
+        ("amy", "POST", BUNDLES.into(), bundle.to_string(), 201, vec![]),
+        ("amy", "POST", POD_CERTIFICATES.into(), pod.to_string(), 201, vec![]),
+        (
+            "amy",
+            "PATCH",
+            status.clone(),
+            denied.to_string(),
+            422,
+            vec!["User \"amy\" is not permitted to \"sign\" for signer \"example.com/s\""],
+        ),
+        ("sue", "PATCH", status, denied.to_string(), 200, vec![]),
+    ];
+    play(&server, steps).await;
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_the_account_of_the_path() {
+    let server = Harness::start().await;
+    let path = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    for (body, code, message) in [
+        (json!({"metadata": {"name": "x"}}), 422, "must match the service account name if specified"),
+        (json!({"metadata": {"namespace": "x"}}), 400, "does not match the namespace sent on the request"),
+        (json!({"metadata": {"uid": "x"}}), 409, "the UID in the token request (x) does not match"),
+        (json!({"spec": {"audiences": "a"}}), 400, "cannot unmarshal string"),
+        (json!({"spec": {"boundObjectRef": {"kind": "Node", "apiVersion": "v1", "name": "n"}}}), 404, "nodes \"n\""),
+        (json!({"spec": {"boundObjectRef": {"kind": "Pod", "apiVersion": "apps/v1"}}}), 400, "apps/v1, Kind=Pod"),
+    ] {
+        let (got, answer) = server.post(path, &body.to_string()).await;
+        let said = answer["message"].as_str().unwrap_or_default();
+        assert!(got.as_u16() == code && said.contains(message), "{body}: {got} {said}");
+    }
+    let (code, answer) = server.post(path, "{}").await;
+    assert_eq!((code, answer["metadata"]["name"].as_str()), (StatusCode::CREATED, Some("default")), "{answer}");
+}
+
+#[tokio::test]
+async fn ephemeral_containers_come_and_stay() {
+    let server = Harness::start().await;
+    let path = "/api/v1/namespaces/default/pods";
+    let pod = r#"{"metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i"}]}}"#;
+    let (_, mut pod) = server.post(path, pod).await;
+    let part = format!("{path}/p/ephemeralcontainers");
+    // What a client leaves out has its default, as everywhere.
+    pod["spec"]["ephemeralContainers"] = json!([{"name": "e", "image": "i"}]);
+    let (code, mut pod) = server.put(&part, &pod).await;
+    assert_eq!(code, StatusCode::OK, "{pod}");
+    for (list, said) in [
+        (json!([]), "existing ephemeral containers \"e\" may not be removed"),
+        (json!([{"name": "e", "image": "j"}]), "existing ephemeral containers \"e\" may not be changed"),
+    ] {
+        pod["spec"]["ephemeralContainers"] = list;
+        let (code, answer) = server.put(&part, &pod).await;
+        assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
+        assert!(answer["message"].as_str().is_some_and(|message| message.contains(said)), "{answer}");
+    }
+    pod["spec"]["ephemeralContainers"] = json!([{"name": "e", "image": "i"}, {"name": "f", "image": "i"}]);
+    let (code, answer) = server.put(&part, &pod).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+}
+
+#[tokio::test]
+async fn who_binds_claims_and_who_drives_devices_have_their_parts() {
+    let server = Harness::start().await;
+    let path = format!("{DEVICES}/resourceclaims");
+    let status = format!("{path}/c/status");
+    let rule = |resource: &str, verbs: &[&str], names: &[&str]| json!({"apiGroups": ["resource.k8s.io"], "resources": [resource], "verbs": verbs, "resourceNames": names});
+    let role = |name: &str, more: serde_json::Value| {
+        let rules = [rule("resourceclaims/status", &["patch", "update"], &[]), more];
+        json!({"metadata": {"name": name}, "rules": rules}).to_string()
+    };
+    let allocation =
+        r#"{"status":{"allocation":{"devices":{"results":[{"request":"r","driver":"d","pool":"p","device":"x"}]}}}}"#;
+    let device = r#"{"status":{"devices":[{"driver":"d","pool":"p","device":"x"}]}}"#;
+    let steps: Vec<Step<'_>> = vec![
+        (ADMIN, "POST", path, claim("c", false), 201, vec![]),
+        (
+            ADMIN,
+            "POST",
+            format!("{RBAC}/clusterroles"),
+            role("binds", rule("resourceclaims/binding", &["patch"], &[])),
+            201,
+            vec![],
+        ),
+        (
+            ADMIN,
+            "POST",
+            format!("{RBAC}/clusterroles"),
+            role("drives", rule("resourceclaims/driver", &["arbitrary-node:patch"], &["d"])),
+            201,
+            vec![],
+        ),
+        (ADMIN, "POST", format!("{RBAC}/clusterrolebindings"), bind("binds", "bob"), 201, vec![]),
+        (ADMIN, "POST", format!("{RBAC}/clusterrolebindings"), bind("drives", "dan"), 201, vec![]),
+        (
+            "dan",
+            "PATCH",
+            status.clone(),
+            allocation.into(),
+            422,
+            vec![
+                "status.allocation: Forbidden: changing status.allocation or status.reservedFor requires resource=\"resourceclaims/binding\", verb=\"patch\" permission: ",
+            ],
+        ),
+        ("bob", "PATCH", status.clone(), allocation.into(), 200, vec![]),
+        (
+            "bob",
+            "PATCH",
+            status.clone(),
+            device.into(),
+            422,
+            vec![
+                "status.devices: Forbidden: changing status.devices requires resource=\"resourceclaims/driver\", verb=\"[arbitrary-node:patch]\" permission: ",
+            ],
+        ),
+        ("dan", "PATCH", status, device.into(), 200, vec![]),
+    ];
+    play(&server, steps).await;
+}
