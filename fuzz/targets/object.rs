@@ -9,10 +9,10 @@ use api::{
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let [choice, text @ ..] = bytes else { return };
+    let Some((choice, text)) = bytes.split_first_chunk::<2>() else { return };
     let model = Model::builtin();
     let kinds: Vec<_> = model.types().filter(|(_, ty)| ty.kind.is_some()).map(|(id, _)| id).collect();
-    let kind = kinds[usize::from(*choice) % kinds.len()];
+    let kind = kinds[usize::from(u16::from_le_bytes(*choice)) % kinds.len()];
     let Ok(mut object) = json::parse(text) else { return };
     if decode::decode(model, kind, &mut object, Defaults::On).is_err() {
         return;
