@@ -93,8 +93,8 @@ impl RuntimeConfig {
             if table.version(group, version).is_none() {
                 return Err(RuntimeConfigError::Version(format!("{group}/{version}")));
             }
-            let enabled =
-                nothing_or_bool(value).ok_or_else(|| RuntimeConfigError::Value { key: key.into(), value: value.into() })?;
+            let enabled = nothing_or_bool(value)
+                .ok_or_else(|| RuntimeConfigError::Value { key: key.into(), value: value.into() })?;
             match resource {
                 None => self.versions.insert((group.into(), version.into()), enabled),
                 Some(resource) if resource != resource.to_lowercase() => {

@@ -9,6 +9,7 @@ mod custom;
 mod empties;
 mod ending;
 mod etcd;
+mod flow;
 mod harness;
 mod joining;
 mod operations;

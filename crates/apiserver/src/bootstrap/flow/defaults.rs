@@ -96,9 +96,10 @@ pub(super) fn all() -> impl Iterator<Item = Wanted> {
     let levels = [(SUGGESTED_LEVELS, false), (MANDATORY_LEVELS, true)].into_iter().flat_map(|(levels, mandatory)| {
         levels.iter().map(move |level| wanted("PriorityLevelConfiguration", level.0, mandatory, level_spec(level)))
     });
-    let schemas = [(SUGGESTED_SCHEMAS, false), (MANDATORY_SCHEMAS, true)].into_iter().flat_map(|(schemas, mandatory)| {
-        schemas.iter().map(move |schema| wanted("FlowSchema", schema.0, mandatory, schema_spec(schema)))
-    });
+    let schemas =
+        [(SUGGESTED_SCHEMAS, false), (MANDATORY_SCHEMAS, true)].into_iter().flat_map(|(schemas, mandatory)| {
+            schemas.iter().map(move |schema| wanted("FlowSchema", schema.0, mandatory, schema_spec(schema)))
+        });
     levels.chain(schemas)
 }
 
