@@ -10,6 +10,7 @@ mod empties;
 mod ending;
 mod etcd;
 mod flow;
+mod gates;
 mod harness;
 mod joining;
 mod operations;
