@@ -105,6 +105,8 @@ async fn what_was_there_stays() {
     });
     server.plant("/registry/podgroups/default/g", &stored(had_group)).await;
     let mut had = slice(true);
+    // One of its values alone, now that all of them count.
+    had["spec"]["devices"][0]["attributes"]["y"] = json!({"bools": [true]});
     had["spec"]["devices"][0]["nodeAllocatableResourceMappings"]["cpu"]["allocationMultiplier"] = "1".into();
     server.plant("/registry/resourceslices/s", &stored(had.clone())).await;
 
