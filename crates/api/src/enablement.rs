@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::resource::ResourceTable;
+use crate::{go, resource::ResourceTable};
 
 /// A set of versions, and whether a version is in it.
 type Named = (&'static str, fn(&str) -> bool);
@@ -93,8 +93,8 @@ impl RuntimeConfig {
             if table.version(group, version).is_none() {
                 return Err(RuntimeConfigError::Version(format!("{group}/{version}")));
             }
-            let enabled =
-                flag(value).ok_or_else(|| RuntimeConfigError::Value { key: key.into(), value: value.into() })?;
+            let enabled = nothing_or_bool(value)
+                .ok_or_else(|| RuntimeConfigError::Value { key: key.into(), value: value.into() })?;
             match resource {
                 None => self.versions.insert((group.into(), version.into()), enabled),
                 Some(resource) if resource != resource.to_lowercase() => {
@@ -120,13 +120,9 @@ impl RuntimeConfig {
     }
 }
 
-/// As Go's `strconv.ParseBool`; nothing is true.
-fn flag(value: &str) -> Option<bool> {
-    match value {
-        "" | "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
-        _ => None,
-    }
+/// Nothing is true.
+fn nothing_or_bool(value: &str) -> Option<bool> {
+    if value.is_empty() { Some(true) } else { go::parse_bool(value) }
 }
 
 fn is_number(text: &str) -> bool {

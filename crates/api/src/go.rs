@@ -1,6 +1,15 @@
-//! Values as Go's `fmt` prints them, which upstream's messages hold.
+//! Values as Go's `fmt` prints them, which upstream's messages hold, and what Go takes for true.
 
 use crate::value::Value;
+
+/// `strconv.ParseBool`
+pub fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}
 
 /// `%T`
 pub(crate) fn go_type(value: &Value) -> &'static str {

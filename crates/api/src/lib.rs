@@ -24,7 +24,7 @@ pub mod time;
 pub mod value;
 
 pub use custom::CustomResource;
-pub use go::go_text;
+pub use go::{go_text, parse_bool};
 pub use model::Model;
 pub use resource::{Resource, ResourceTable};
 pub use status::Status;

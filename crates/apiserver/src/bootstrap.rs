@@ -1,6 +1,7 @@
 //! What every cluster starts with: namespaces, the `kubernetes` Service, priority classes, and upstream's default roles.
 //! Roles and bindings are reconciled at each start, as upstream does: what is missing is added, nothing is taken away.
 
+pub(crate) mod flow;
 mod policy;
 
 use std::{sync::Arc, time::Duration};

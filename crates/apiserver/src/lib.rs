@@ -131,6 +131,7 @@ impl Server {
         bootstrap::run(&server).await.map_err(|status| StartError::Bootstrap(Box::new(status)))?;
         peers::join(&server).await;
         tokio::spawn(definitions::run(server.clone()));
+        tokio::spawn(bootstrap::flow::run(server.clone()));
         tokio::spawn(alloc::repair::run(server.clone(), server.shutdown.clone()));
         Ok(server)
     }

@@ -16,7 +16,10 @@ use crate::{
     cache::Object,
     negotiate::{Accept, Form, Format},
     request::{Query, RequestInfo},
-    rest::{Call, Change, DeleteOptions, Scope, management},
+    rest::{
+        Call, Change, DeleteOptions, Scope,
+        management::{self, Management},
+    },
 };
 
 /// Objects of one resource in one namespace, as the server itself reads and writes them.
@@ -25,6 +28,8 @@ pub(crate) struct Own<'s> {
     resource: Arc<Resource>,
     namespace: String,
     user: UserInfo,
+    /// Who owns the fields that it writes.
+    manager: &'static str,
 }
 
 impl<'s> Own<'s> {
@@ -33,7 +38,13 @@ impl<'s> Own<'s> {
         let gvk = Gvk::of(version, kind);
         let resource = ResourceTable::builtin().by_kind(&gvk).cloned();
         let resource = resource.ok_or_else(|| Status::internal(format!("no resource for {gvk:?}")))?;
-        Ok(Own { server, resource, namespace: namespace.to_owned(), user: UserInfo::apiserver() })
+        let user = UserInfo::apiserver();
+        Ok(Own { server, resource, namespace: namespace.to_owned(), user, manager: management::SERVER })
+    }
+
+    /// The same, written under another manager's name.
+    pub(crate) fn managed_by(self, manager: &'static str) -> Own<'s> {
+        Own { manager, ..self }
     }
 
     /// The object as the cache has it, which may be behind.
@@ -42,9 +53,9 @@ impl<'s> Own<'s> {
         self.server.cache.shelf(&self.resource)?.get(&key)
     }
 
-    /// All that the cache has of the namespace.
+    /// All that the cache has of the namespace, or of the cluster.
     pub(crate) fn all(&self) -> Vec<Arc<Object>> {
-        let prefix = format!("{}/", self.namespace);
+        let prefix = if self.resource.namespaced { format!("{}/", self.namespace) } else { String::new() };
         let snapshot = self.server.cache.shelf(&self.resource).map(|shelf| shelf.snapshot());
         snapshot.iter().flat_map(|snapshot| snapshot.under(&prefix)).map(|(_, object)| object.clone()).collect()
     }
@@ -75,7 +86,7 @@ impl<'s> Own<'s> {
         };
         let (query, headers) = (Query::default(), HeaderMap::new());
         let call = self.call(&info, &query, &headers);
-        call.own_new(&mut object, management::SERVER);
+        call.own_new(&mut object, self.manager);
         call.create_object(object, false, &mut Vec::new()).await.map(drop)
     }
 
@@ -85,19 +96,37 @@ impl<'s> Own<'s> {
         name: &str,
         edit: impl FnMut(&Value) -> Result<Value, Status>,
     ) -> Result<(), Status> {
-        let change = Change {
+        self.changing(name, "", Some(self.manager)).run(Scope::Main, edit).await.map(drop)
+    }
+
+    /// Applies what `config` wants of the newest state's status, if anything; other managers of it yield.
+    pub(crate) async fn apply_status(
+        &self,
+        name: &str,
+        config: impl Fn(&Value) -> Option<Value>,
+    ) -> Result<(), Status> {
+        let management = Management::of(self.server, &self.resource, "status");
+        let edit = |before: &Value| match config(before) {
+            Some(config) => management.apply(before, &self.named(name, config), self.manager, true),
+            None => Ok(before.clone()),
+        };
+        // An apply says by itself what it owns.
+        self.changing(name, "status", None).run(Scope::Status, edit).await.map(drop)
+    }
+
+    fn changing<'c>(&'c self, name: &'c str, subresource: &'c str, manager: Option<&'c str>) -> Change<'c> {
+        Change {
             server: self.server,
             resource: ResourceTable::hub(&self.resource),
             served: &self.resource,
             verb: "update",
-            subresource: "",
+            subresource,
             namespace: &self.namespace,
             name,
             user: &self.user,
             dry_run: false,
-            manager: Some(management::SERVER),
-        };
-        change.run(Scope::Main, edit).await.map(drop)
+            manager,
+        }
     }
 
     /// Makes an object be as `edit` wants it, which is given an empty one where there is none.

@@ -4,7 +4,7 @@
 use api::{Map, Resource, Status, Value, decode, names, status::FieldError};
 use jiff::Timestamp;
 
-use super::{NameRule, Strategy};
+use super::{NameRule, Strategy, gates};
 use crate::rest::{management, write::Scope};
 
 /// Fills in what the server decides about a new object.
@@ -50,6 +50,7 @@ pub fn prepare_create(
     } else {
         metadata.remove("generation");
     }
+    gates::drop_disabled(resource, object, None);
     strategy.prepare_create(object);
     strategy.stamp(object, None, now);
     Ok(())
@@ -105,6 +106,7 @@ pub(crate) fn prepare_update(
     }
     if scope == Scope::Status {
         keep_all_but_status(resource, object, old);
+        gates::drop_disabled(resource, object, Some(old));
         strategy.prepare_status(object, old, now);
         return;
     }
@@ -112,6 +114,7 @@ pub(crate) fn prepare_update(
         reset_status(resource, object, old.get("status"));
     }
     keep_metadata(object, old);
+    gates::drop_disabled(resource, object, Some(old));
     strategy.prepare_update(object, old);
     strategy.stamp(object, Some(old), now);
     if strategy.counts_generations(resource) && differs_beyond_metadata(object, old, strategy.counts_status(resource)) {

@@ -6,6 +6,7 @@ mod core;
 mod custom;
 mod definition;
 mod devices;
+mod gates;
 mod meta;
 pub(crate) mod pod;
 mod selectable;

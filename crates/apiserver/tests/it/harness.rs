@@ -1,6 +1,6 @@
 //! A server in a temporary directory, and requests to it.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use api::enablement::RuntimeConfig;
 use apiserver::{Config, Server, ServiceAccountKeys, SystemClock, UserInfo};
@@ -69,7 +69,22 @@ impl Harness {
         let harness = Harness { server, store, admin, stop, _dir: None };
         // What the service account controller does in a cluster.
         harness.post("/api/v1/namespaces/default/serviceaccounts", r#"{"metadata":{"name":"default"}}"#).await;
+        harness.settle().await;
         harness
+    }
+
+    /// Waits for what a server writes when it serves already: revisions rise by what the test does alone.
+    async fn settle(&self) {
+        for _ in 0..1000 {
+            let (_, schemas) = self.get("/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas").await;
+            // Those that are not served are not kept.
+            let Some(schemas) = schemas["items"].as_array() else { return };
+            if schemas.len() >= 11 && schemas.iter().all(|schema| schema["status"]["conditions"].is_array()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("flow schemas are not kept");
     }
 
     /// Ends with the server.

@@ -9,6 +9,8 @@ mod custom;
 mod empties;
 mod ending;
 mod etcd;
+mod flow;
+mod gates;
 mod harness;
 mod joining;
 mod operations;
