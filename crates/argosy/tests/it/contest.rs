@@ -23,8 +23,8 @@ const MAPS: &str = "/api/v1/namespaces/kube-public/configmaps";
 const PATIENCE: Duration = Duration::from_secs(2);
 /// After so many operations the clients go on to another object, which they race to create.
 const OPERATIONS_EACH: u64 = 400;
-/// Objects that are written at the same time.
-const AT_ONCE: u64 = 3;
+/// So many clients contend for an object.
+const CLIENTS_EACH: u64 = 2;
 
 /// Something that a client was told. What was not answered is not here: it may have happened at any time, or not.
 #[derive(Clone, Debug)]
@@ -42,6 +42,8 @@ struct Shared {
     begin: Instant,
     stop: AtomicBool,
     count: AtomicU64,
+    /// Objects that are written at the same time.
+    at_once: u64,
 }
 
 pub struct Contest {
@@ -55,7 +57,9 @@ impl Contest {
     pub fn start(kubeconfigs: &[PathBuf], pause: Duration) -> Contest {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("threads");
-        let shared = Arc::new(Shared { begin: Instant::now(), stop: AtomicBool::new(false), count: AtomicU64::new(0) });
+        let at_once = (kubeconfigs.len() as u64 / CLIENTS_EACH).max(1);
+        let (begin, stop, count) = (Instant::now(), AtomicBool::new(false), AtomicU64::new(0));
+        let shared = Arc::new(Shared { begin, stop, count, at_once });
         let clients = kubeconfigs.iter().map(|file| {
             let client =
                 Contestant { shared: shared.clone(), file: file.clone(), client: open(file), told: Vec::new() };
@@ -98,7 +102,7 @@ impl Contestant {
     async fn run(mut self, pause: Duration) -> Vec<Operation> {
         while !self.shared.stop.load(Ordering::Relaxed) {
             let turn = self.shared.count.load(Ordering::Relaxed) / OPERATIONS_EACH;
-            let object = turn + rand::rng().random_range(0..AT_ONCE);
+            let object = turn + rand::rng().random_range(0..self.shared.at_once);
             let path = format!("{MAPS}/k{object}");
             let found = self.ask(object, None, Method::GET, &path, Bytes::new()).await;
             if let Some(revision) = found.filter(|_| rand::rng().random_bool(0.5)) {

@@ -23,6 +23,9 @@ const PEERS: Duration = Duration::from_secs(8);
 /// Writers that go through nginx, and come first.
 const BALANCED: usize = 3;
 
+/// On each master, in a run of a million operations: each of them waits for three disks.
+const LONG_RUN_CLIENTS: usize = 12;
+
 /// Between two operations of a client that contends for objects with others.
 const CONTEST_PAUSE: Duration = Duration::from_millis(10);
 
@@ -41,8 +44,8 @@ fn whatever_ends_nothing_is_lost() {
     let started = restarts(&layout);
     // For a longer run: so many operations of clients that contend, under faults all the time.
     let wanted = std::env::var("ARGOSY_OPERATIONS").map_or(0, |text| text.parse().expect("a number of operations"));
-    let pause = if wanted == 0 { CONTEST_PAUSE } else { Duration::ZERO };
-    let contest = Contest::start(&[&all[BALANCED..], &all[BALANCED..]].concat(), pause);
+    let (clients, pause) = if wanted == 0 { (2, CONTEST_PAUSE) } else { (LONG_RUN_CLIENTS, Duration::ZERO) };
+    let contest = Contest::start(&vec![&all[BALANCED..]; clients].concat(), pause);
 
     let mut slowest = Vec::new();
     let mut survive = |what: String, fault: &dyn Fn()| {
@@ -71,6 +74,7 @@ fn whatever_ends_nothing_is_lost() {
     layout.until_whole(WHOLE);
 
     for master in masters.iter().cycle().take_while(|_| contest.operations() < wanted) {
+        println!("{} operations of {wanted}", contest.operations());
         for process in ["etcd", "kube-apiserver"] {
             layout.kill(master, process);
             layout.until_whole(WHOLE);
