@@ -51,8 +51,11 @@ pub async fn run(layout: &Layout, wanted: Wanted) -> anyhow::Result<()> {
             layout.root().join("hosts").display()
         )
     })??;
-    let nodes = topology.nodes().count();
-    println!("{}: {nodes} nodes are Ready after {:.1} s", topology.shape, begin.elapsed().as_secs_f64());
+    let nodes = match topology.nodes().count() {
+        1 => "1 node is".to_owned(),
+        count => format!("{count} nodes are"),
+    };
+    println!("{}: {nodes} Ready after {:.1} s", topology.shape, begin.elapsed().as_secs_f64());
     tell_how_to_go_on(layout);
     println!("  argosy status");
     Ok(())
