@@ -101,19 +101,13 @@ pub fn start(
 ) -> anyhow::Result<()> {
     if let Some(containerd) = own {
         keep_containerd(supervisor, layout, containerd);
-        keep_routes(supervisor, settings.clone(), clients::local(server, "argosy", clients::user("system:kube-proxy")));
+        // Nodes that join later have pods too; the way to its own is there already.
+        let client = clients::local(server, "argosy", clients::user("system:kube-proxy"));
+        network::keep_running(supervisor, None, settings, client);
     }
     let client = clients::local(server, "kubelet", clients::node_user(&settings.node_name));
     kubelet::keep(supervisor, kubelet_config(layout, settings, pki)?, client);
     proxy::all_in_one(supervisor, settings, server)
-}
-
-/// Nodes that join later have pods too.
-fn keep_routes(supervisor: &Supervisor, settings: Settings, client: Client) {
-    supervisor.run("pod network", move |cancel: CancellationToken| {
-        let (settings, client) = (settings.clone(), client.clone());
-        async move { network::keep(None, &settings, client, &settings.node_name, cancel).await }
-    });
 }
 
 /// Starts containerd again whenever it has ended. Its shims and pods do not notice.

@@ -247,6 +247,11 @@ impl Settings {
         }
     }
 
+    /// Where other machines reach the API server of the one process.
+    pub fn api_server(&self) -> String {
+        format!("https://{}:{}", self.node_ip, self.ports.apiserver)
+    }
+
     /// The address of the Service `kubernetes`: the first of the Service range.
     pub fn kubernetes_service_ip(&self) -> Result<IpAddr, SettingsError> {
         self.service_cidr.nth(1).ok_or(SettingsError::TooSmall(self.service_cidr))

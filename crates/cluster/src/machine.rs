@@ -93,6 +93,11 @@ pub fn node_ip() -> Result<IpAddr, CheckError> {
     }
 }
 
+/// A node's name and address: what is given, else what this machine has.
+pub fn name_and_address(name: Option<String>, address: Option<IpAddr>) -> Result<(String, IpAddr), CheckError> {
+    Ok((name.map_or_else(node_name, Ok)?, address.map_or_else(node_ip, Ok)?))
+}
+
 /// The machine's own addresses in the kernel's routing trie, loopback and link-local left out.
 fn local_addresses(fib_trie: &str) -> Vec<Ipv4Addr> {
     let mut found: Vec<Ipv4Addr> = Vec::new();

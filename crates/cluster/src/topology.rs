@@ -248,7 +248,7 @@ impl Topology {
             dns_ip,
             cluster_domain: settings.cluster_domain.clone(),
             eviction_hard: settings.eviction_hard.clone(),
-            api_server: Some(format!("https://{}:{}", settings.node_ip, settings.ports.apiserver)),
+            api_server: Some(settings.api_server()),
             ..Topology::new(Shape::Embedded, Some(0), network)?
         };
         (0..workers).try_fold(topology, |mut topology, _| topology.add_worker().map(|_| topology))

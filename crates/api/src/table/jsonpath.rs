@@ -186,18 +186,29 @@ fn member(text: &str) -> (String, &str) {
     (name, "")
 }
 
+/// The characters that are not in quotes, nor quotes, with where they are.
+fn bare(text: &str) -> impl Iterator<Item = (usize, char)> {
+    let mut quote = None;
+    text.char_indices().filter(move |(_, c)| match quote {
+        Some(open) => {
+            quote = quote.filter(|_| *c != open);
+            false
+        }
+        None => {
+            quote = Some(*c).filter(|c| matches!(c, '\'' | '"'));
+            quote.is_none()
+        }
+    })
+}
+
 /// Where the bracket closes that was just opened; brackets in quotes do not count.
 fn closing(text: &str) -> Option<usize> {
-    let mut quote = None;
     let mut depth = 0;
-    for (at, c) in text.char_indices() {
-        match (quote, c) {
-            (Some(open), _) if c == open => quote = None,
-            (Some(_), _) => {}
-            (None, '\'' | '"') => quote = Some(c),
-            (None, '[') => depth += 1,
-            (None, ']') if depth == 0 => return Some(at),
-            (None, ']') => depth -= 1,
+    for (at, c) in bare(text) {
+        match c {
+            '[' => depth += 1,
+            ']' if depth == 0 => return Some(at),
+            ']' => depth -= 1,
             _ => {}
         }
     }
@@ -242,17 +253,11 @@ fn unquoted(text: &str) -> Option<&str> {
 
 /// The parts of a text between separators that are not in quotes.
 fn outside_quotes<'t>(text: &'t str, separator: &str) -> Vec<&'t str> {
-    let (mut parts, mut begin, mut quote) = (Vec::new(), 0, None);
-    for (at, c) in text.char_indices() {
-        match (quote, c) {
-            (Some(open), _) if c == open => quote = None,
-            (Some(_), _) => {}
-            (None, '\'' | '"') => quote = Some(c),
-            (None, _) if at >= begin && text[at..].starts_with(separator) => {
-                parts.push(&text[begin..at]);
-                begin = at + separator.len();
-            }
-            _ => {}
+    let (mut parts, mut begin) = (Vec::new(), 0);
+    for (at, _) in bare(text) {
+        if at >= begin && text[at..].starts_with(separator) {
+            parts.push(&text[begin..at]);
+            begin = at + separator.len();
         }
     }
     parts.push(&text[begin..]);

@@ -12,30 +12,19 @@ use crate::auth::{Attributes, MASTERS};
 const GROUP: &str = "certificates.k8s.io";
 const REQUESTS: &str = "certificatesigningrequests";
 
+fn is_about(review: &Review<'_>, plural: &str, subresource: &str) -> bool {
+    &*review.resource.group == GROUP && &*review.resource.plural == plural && review.subresource == subresource
+}
+
 fn is_update(review: &Review<'_>, subresource: &str) -> bool {
-    review.operation == Operation::Update
-        && review.subresource == subresource
-        && &*review.resource.group == GROUP
-        && &*review.resource.plural == REQUESTS
+    review.operation == Operation::Update && is_about(review, REQUESTS, subresource)
 }
 
 /// Whether the user may `verb` for a signer, by its name or by its domain (upstream `pkg/certauthorization`).
 async fn may(review: &Review<'_>, verb: &str, signer: &str) -> Result<bool, Status> {
     let domain = format!("{}/*", signer.split('/').next().unwrap_or_default());
     for name in [signer, &domain] {
-        let attributes = Attributes {
-            user: review.user,
-            verb,
-            is_resource: true,
-            path: "",
-            group: GROUP,
-            version: "*",
-            resource: "signers",
-            subresource: "",
-            namespace: "",
-            name,
-        };
-        if review.server.authorization.authorize(&attributes).await?.is_allowed() {
+        if review.is_allowed(&Attributes { name, ..review.asks(verb, GROUP, "signers") }).await? {
             return Ok(true);
         }
     }
@@ -89,10 +78,6 @@ impl Plugin for CertificateSigning {
     }
 }
 
-fn is_about(review: &Review<'_>, plural: &str, subresource: &str) -> bool {
-    &*review.resource.group == GROUP && &*review.resource.plural == plural && review.subresource == subresource
-}
-
 /// Upstream `plugin/pkg/admission/certificates/ctbattest`.
 pub struct ClusterTrustBundleAttest;
 
@@ -103,28 +88,15 @@ impl Plugin for ClusterTrustBundleAttest {
     }
 
     async fn validate(&self, review: &Review<'_>, object: &Value) -> Result<(), Status> {
-        if !is_about(review, "clustertrustbundles", "") || review.operation == Operation::Delete {
+        if !review.is(GROUP, "clustertrustbundles") || review.operation == Operation::Delete {
             return Ok(());
         }
         let signer = object.str_at(&["spec", "signerName"]);
-        let is_same = review.old.is_some_and(|old| only_collection_differs(object, old));
-        if signer.is_empty() || is_same || may(review, "attest", signer).await? {
+        if signer.is_empty() || review.is_collection_only(object) || may(review, "attest", signer).await? {
             return Ok(());
         }
         Err(review.forbidden(&format!("user not permitted to attest for signerName \"{signer}\"")))
     }
-}
-
-/// Whether nothing but owners and finalizers changes: what garbage collection does (`IsOnlyMutatingGCFields`).
-fn only_collection_differs(object: &Value, old: &Value) -> bool {
-    let rest = |object: &Value| {
-        let mut rest = object.clone();
-        for name in ["ownerReferences", "finalizers", "managedFields", "resourceVersion"] {
-            rest.take(&["metadata", name]);
-        }
-        rest
-    };
-    rest(object) == rest(old)
 }
 
 /// A PodCertificateRequest is answered by who may sign, with a certificate of this moment

@@ -122,18 +122,7 @@ async fn refusal(
 ) -> Result<Option<String>, Status> {
     let mut first = None;
     for verb in verbs {
-        let attributes = Attributes {
-            user: review.user,
-            verb,
-            is_resource: true,
-            path: "",
-            group: GROUP,
-            version: "*",
-            resource: "resourceclaims",
-            subresource,
-            namespace,
-            name,
-        };
+        let attributes = Attributes { subresource, namespace, name, ..review.asks(verb, GROUP, "resourceclaims") };
         let decision = review.server.authorization.authorize(&attributes).await?;
         if decision.is_allowed() {
             return Ok(None);

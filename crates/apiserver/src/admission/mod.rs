@@ -21,7 +21,11 @@ use api::{Resource, Status, Value};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use crate::{Server, auth::UserInfo, cache::Object};
+use crate::{
+    Server,
+    auth::{Attributes, UserInfo},
+    cache::Object,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -54,6 +58,39 @@ impl Review<'_> {
     /// Whether this is about `plural` of `group` itself, none of its subresources.
     pub fn is(&self, group: &str, plural: &str) -> bool {
         &*self.resource.group == group && &*self.resource.plural == plural && self.subresource.is_empty()
+    }
+
+    /// Whether nothing but what garbage collection needs changes (IsOnlyMutatingGCFields).
+    pub fn is_collection_only(&self, object: &Value) -> bool {
+        let rest = |value: &Value| {
+            let mut value = value.clone();
+            for name in ["ownerReferences", "finalizers", "managedFields", "selfLink", "resourceVersion"] {
+                value.take(&["metadata", name]);
+            }
+            value
+        };
+        self.old.is_some_and(|old| rest(object) == rest(old))
+    }
+
+    /// The question whether the user may do more than write this: `verb` on `resource` of `group`, whatever the version.
+    pub fn asks<'a>(&'a self, verb: &'a str, group: &'a str, resource: &'a str) -> Attributes<'a> {
+        Attributes {
+            user: self.user,
+            verb,
+            is_resource: true,
+            path: "",
+            group,
+            version: "*",
+            resource,
+            subresource: "",
+            namespace: "",
+            name: "",
+        }
+    }
+
+    /// The answer to a question of [`Review::asks`].
+    pub async fn is_allowed(&self, attributes: &Attributes<'_>) -> Result<bool, Status> {
+        Ok(self.server.authorization.authorize(attributes).await?.is_allowed())
     }
 
     pub fn forbidden(&self, why: &str) -> Status {

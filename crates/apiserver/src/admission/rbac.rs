@@ -25,7 +25,7 @@ impl Plugin for RbacEscalation {
         if &*review.resource.group != GROUP || !writes || review.user.in_group(MASTERS) {
             return Ok(());
         }
-        if review.old.is_some_and(|old| is_collection_only(object, old)) {
+        if review.is_collection_only(object) {
             return Ok(());
         }
         match &*review.resource.plural {
@@ -36,32 +36,9 @@ impl Plugin for RbacEscalation {
     }
 }
 
-/// Whether only what garbage collection needs has changed (IsOnlyMutatingGCFields).
-fn is_collection_only(object: &Value, old: &Value) -> bool {
-    let rest = |value: &Value| {
-        let mut value = value.clone();
-        for name in ["ownerReferences", "finalizers", "managedFields", "selfLink", "resourceVersion"] {
-            value.take(&["metadata", name]);
-        }
-        value
-    };
-    rest(object) == rest(old)
-}
-
 async fn authorized(review: &Review<'_>, verb: &str, resource: &str, name: &str) -> Result<bool, Status> {
-    let attributes = Attributes {
-        user: review.user,
-        verb,
-        is_resource: true,
-        path: "",
-        group: GROUP,
-        version: "*",
-        resource,
-        subresource: "",
-        namespace: review.namespace,
-        name,
-    };
-    Ok(review.server.authorization.authorize(&attributes).await?.is_allowed())
+    let attributes = Attributes { namespace: review.namespace, name, ..review.asks(verb, GROUP, resource) };
+    review.is_allowed(&attributes).await
 }
 
 async fn check_role(review: &Review<'_>, role: &Value) -> Result<(), Status> {

@@ -19,6 +19,7 @@ use crate::{
     own::Own,
 };
 use defaults::Wanted;
+pub(crate) use defaults::fixed_spec;
 
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 const VERSION: &str = "flowcontrol.apiserver.k8s.io/v1";

@@ -1,7 +1,6 @@
 //! `argosy agent`: this machine as a node of a cluster whose API server runs elsewhere.
 
 use std::{
-    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -9,7 +8,7 @@ use std::{
 use ::kubelet::KubeletConfig;
 use anyhow::{Context, bail};
 use clap::Args;
-use client::{Client, SystemClock};
+use client::SystemClock;
 use cluster::{
     containerd, files,
     images::{ImageStore, PAUSE_IMAGE},
@@ -95,7 +94,8 @@ async fn run_node(
         let store = ImageStore { cri: &started.cri, socket: layout.containerd_socket() };
         store.ensure_built_in(layout, &TOOLS).await?;
         node::keep_containerd(&supervisor, layout, started);
-        keep_network(&supervisor, layout, settings.clone(), client.clone());
+        // Once the controllers have given this node its part of the addresses.
+        network::keep_running(&supervisor, Some(layout), settings, client.clone());
     }
     kubelet::keep(&supervisor, kubelet, client.clone());
     proxy::keep(&supervisor, proxy::config(settings)?, client);
@@ -130,14 +130,7 @@ fn invitation(flags: &Flags) -> anyhow::Result<Option<Invitation>> {
 }
 
 fn settings(flags: &Flags) -> anyhow::Result<Settings> {
-    let name = match &flags.kubelet.hostname_override {
-        Some(name) => name.clone(),
-        None => machine::node_name()?,
-    };
-    let address: IpAddr = match flags.kubelet.node_ip {
-        Some(address) => address,
-        None => machine::node_ip()?,
-    };
+    let (name, address) = machine::name_and_address(flags.kubelet.hostname_override.clone(), flags.kubelet.node_ip)?;
     let mut settings = Settings::new(name, address);
     settings.cluster_cidr = flags.cluster_cidr;
     // Its own part is what the controllers give it.
@@ -163,13 +156,4 @@ fn kubelet_config(flags: &Flags, layout: &Layout, settings: &Settings) -> anyhow
         options.client_ca_file.get_or_insert_with(|| Pki::new(layout.pki_dir()).cert("ca"));
     }
     Ok(KubeletConfig { pod_logs_dir: layout.log_dir().join("pods"), ..options.into_config()? })
-}
-
-/// Sets the pod network up once the controllers have given this node its part of the addresses, and keeps it.
-fn keep_network(supervisor: &Supervisor, layout: &Layout, settings: Settings, client: Client) {
-    let layout = layout.clone();
-    supervisor.run("pod network", move |cancel: CancellationToken| {
-        let (layout, settings, client) = (layout.clone(), settings.clone(), client.clone());
-        async move { network::keep(Some(&layout), &settings, client, &settings.node_name, cancel).await }
-    });
 }

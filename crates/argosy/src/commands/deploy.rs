@@ -7,16 +7,17 @@ use std::{
     str::FromStr,
 };
 
-use anyhow::Context;
 use clap::Args;
 use cluster::{
     containerd, files,
     images::PAUSE_IMAGE,
     layout::{DEFAULT_DATA_DIR, Layout},
     machine,
-    pki::{KubeconfigTarget, Pki, kubeconfig, write_kubeconfigs},
+    pki::Pki,
     topology::{Host, Shape, Topology, containerd_unit, files as configuration, unit_file, units},
 };
+
+use super::topology::{component_kubeconfigs, write_admin};
 
 /// Where unit files are looked for.
 const UNITS: &str = "etc/systemd/system";
@@ -171,16 +172,10 @@ impl Deployment<'_> {
         let pki = Pki::new(here.pki_dir());
         let identity = self.topology.identity(self.host)?;
         pki.ensure_signed_by(&Pki::new(out.join("pki")), &identity, std::time::SystemTime::now())?;
-        let target = |server| KubeconfigTarget { cluster: "argosy".into(), server };
-        let own = target("https://127.0.0.1:6443".to_owned());
-        let cluster = target(self.topology.api_server());
-        write_kubeconfigs(here, &pki, &cluster, Some(&own))?;
+        component_kubeconfigs(self.topology, here)?;
         // One for whoever administers the cluster, which does not change with the number of masters.
         if self.topology.masters().next() == Some(self.host) {
-            let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
-            let (ca, cert, key) = (read(&pki.cert("ca"))?, read(&pki.cert("admin"))?, read(&pki.key("admin"))?);
-            let text = kubeconfig(&cluster, "kubernetes-admin", &ca, &cert, &key);
-            files::write_if_changed(&out.join("admin.kubeconfig"), text.as_bytes(), 0o600)?;
+            write_admin(here, &Layout::new(out), self.topology.api_server())?;
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::DataFlags;
-use crate::{clients, logging::LogFlags};
+use crate::{clients, logging::LogFlags, supervisor::Supervisor};
 
 /// Routes that somebody took away are put back after this time.
 const CHECK_EVERY: Duration = Duration::from_secs(30);
@@ -84,6 +84,15 @@ pub async fn keep(
         }
     }
     Ok(())
+}
+
+/// Keeps it as a component of a process that is the node of `settings`, and starts anew where it fails.
+pub fn keep_running(supervisor: &Supervisor, layout: Option<&Layout>, settings: &Settings, client: Client) {
+    let (layout, settings) = (layout.cloned(), settings.clone());
+    supervisor.run("pod network", move |cancel: CancellationToken| {
+        let (layout, settings, client) = (layout.clone(), settings.clone(), client.clone());
+        async move { keep(layout.as_ref(), &settings, client, &settings.node_name, cancel).await }
+    });
 }
 
 async fn set_up(layout: &Layout, settings: &Settings, range: Cidr) -> anyhow::Result<()> {

@@ -132,11 +132,16 @@ impl Hosts<'_> {
     }
 }
 
-/// The kubeconfigs of a host, in its own folder.
-pub fn kubeconfigs(topology: &Topology, host: &Host, layout: &Layout) -> anyhow::Result<()> {
+/// The kubeconfigs of a host's components, in its own folder.
+pub fn component_kubeconfigs(topology: &Topology, layout: &Layout) -> anyhow::Result<()> {
     let target = |server| KubeconfigTarget { cluster: "argosy".into(), server };
     let own = target("https://127.0.0.1:6443".to_owned());
-    write_kubeconfigs(layout, &Pki::new(layout.pki_dir()), &target(topology.api_server()), Some(&own))?;
+    Ok(write_kubeconfigs(layout, &Pki::new(layout.pki_dir()), &target(topology.api_server()), Some(&own))?)
+}
+
+/// All kubeconfigs of a host.
+pub fn kubeconfigs(topology: &Topology, host: &Host, layout: &Layout) -> anyhow::Result<()> {
+    component_kubeconfigs(topology, layout)?;
     match host.master {
         // Each master's own, for whoever asks it and no other; the cluster's is where users look.
         true => write_admin(layout, layout, format!("https://{}:6443", host.address)),
@@ -145,7 +150,7 @@ pub fn kubeconfigs(topology: &Topology, host: &Host, layout: &Layout) -> anyhow:
 }
 
 /// The administrator's kubeconfig, with the certificate that a master has.
-fn write_admin(of: &Layout, into: &Layout, server: String) -> anyhow::Result<()> {
+pub fn write_admin(of: &Layout, into: &Layout, server: String) -> anyhow::Result<()> {
     let pki = Pki::new(of.pki_dir());
     let read = |path: &Path| std::fs::read(path).with_context(|| path.display().to_string());
     let target = KubeconfigTarget { cluster: "argosy".into(), server };

@@ -75,7 +75,8 @@ pub struct Flags {
     data: DataFlags,
     /// A layout of several hosts, each a network namespace of this machine, with etcd and nginx: single,
     /// single-schedulable, ha or ha-schedulable [default: one process that is everything]
-    #[arg(long, value_name = "LAYOUT", conflicts_with_all = SettingsFlags::NAMES)]
+    #[arg(long, value_name = "LAYOUT", conflicts_with_all = SettingsFlags::OF_MACHINE,
+        conflicts_with_all = SettingsFlags::OF_CLUSTER)]
     topology: Option<Shape>,
     /// How many workers the layout has [default: 1, or 3 with ha and ha-schedulable]
     #[arg(long, value_name = "COUNT", conflicts_with = "nodes")]
@@ -185,23 +186,10 @@ fn put_log_aside(layout: &Layout) -> io::Result<()> {
 }
 
 impl SettingsFlags {
-    /// What makes no sense where there are several hosts.
-    const NAMES: [&str; 12] = [
-        "node_name",
-        "node_ip",
-        "container_runtime_endpoint",
-        "cluster_cidr",
-        "service_cluster_ip_range",
-        "cluster_domain",
-        "secure_port",
-        "kubelet_port",
-        "proxy_healthz_port",
-        "controller_manager_port",
-        "scheduler_port",
-        "instance",
-    ];
+    /// Of one machine: they make no sense where there are several hosts.
+    const OF_MACHINE: [&str; 2] = ["node_name", "node_ip"];
 
-    /// Of a machine that joins a cluster, which has the rest settled.
+    /// Settled already where a machine joins a cluster, or where there are several hosts.
     pub const OF_CLUSTER: [&str; 10] = [
         "container_runtime_endpoint",
         "cluster_cidr",
@@ -217,8 +205,7 @@ impl SettingsFlags {
 
     /// This machine's name and address.
     pub fn machine(&self) -> anyhow::Result<(String, IpAddr)> {
-        let name = self.node_name.clone().map_or_else(machine::node_name, Ok)?;
-        Ok((name, self.node_ip.map_or_else(machine::node_ip, Ok)?))
+        Ok(machine::name_and_address(self.node_name.clone(), self.node_ip)?)
     }
 
     /// What an earlier start has kept, else the defaults, with what the flags say.
@@ -235,14 +222,7 @@ impl SettingsFlags {
     }
 
     fn first(&self) -> anyhow::Result<Settings> {
-        let name = match &self.node_name {
-            Some(name) => name.clone(),
-            None => machine::node_name()?,
-        };
-        let address = match self.node_ip {
-            Some(address) => address,
-            None => machine::node_ip()?,
-        };
+        let (name, address) = self.machine()?;
         let mut settings = Settings::new(name, address);
         if let Some(range) = self.cluster_cidr {
             settings.cluster_cidr = range;

@@ -29,7 +29,6 @@ use super::{
 };
 use crate::{commands::topology::up::answers, components::storage::etcd_options, units::Units};
 
-const PAUSE: Duration = Duration::from_millis(200);
 /// How long it usually may take until the master serves.
 pub const JOIN_LIMIT: Duration = Duration::from_secs(120);
 
@@ -225,19 +224,14 @@ impl Master<'_> {
         let added = members.add_learner(&host.etcd_peers()).await;
         let member = added.context(NOT_TAKEN)?;
         self.start(kept).await?;
-        while !members.promote(member.id).await? {
-            tokio::time::sleep(PAUSE).await;
-        }
+        members.promote_when_caught_up(member.id).await?;
         answers(self.layout).await
     }
 
     async fn undo(&self, host: &Host, members: &Members) -> anyhow::Result<()> {
         // While it runs: a member with a vote that is gone would be one that etcd waits for.
-        if let Some(member) = members.list().await?.into_iter().find(|member| member.is_at(&host.etcd_peers())) {
-            let removed = members.remove(member.id).await;
-            removed
-                .with_context(|| format!("`argosy store member remove {}` on a master does it", host.etcd_peers()))?;
-        }
+        let removed = members.remove_at(&host.etcd_peers()).await;
+        removed.with_context(|| format!("`argosy store member remove {}` on a master does it", host.etcd_peers()))?;
         self.running.stop().await;
         Ok(files::remove(self.layout.root())?)
     }

@@ -23,6 +23,8 @@ const PROMOTE: &str = "/etcdserverpb.Cluster/MemberPromote";
 /// etcd changes its members only when they have been connected to each other for five seconds (`HealthInterval`).
 const SETTLE: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(500);
+/// Between two looks at whether a learner has caught up.
+const CATCHING_UP: Duration = Duration::from_millis(200);
 /// For one member to say whether it can answer.
 const HEALTH_LIMIT: Duration = Duration::from_secs(3);
 
@@ -110,6 +112,11 @@ impl Members {
         Ok(answer.members.into_iter().map(Member::from).collect())
     }
 
+    /// The member that its peers reach at `peer_url`.
+    pub async fn at(&self, peer_url: &str) -> Result<Option<Member>> {
+        Ok(self.list().await?.into_iter().find(|member| member.is_at(peer_url)))
+    }
+
     /// Every member with whether it answers and knows a quorum.
     pub async fn with_health(&self) -> Result<Vec<(Member, bool)>> {
         let asked = self.list().await?.into_iter().map(|member| async move {
@@ -133,7 +140,7 @@ impl Members {
         let request = proto::MemberAddRequest { peer_urls: vec![peer_url.to_owned()], is_learner: true };
         loop {
             // One of an attempt whose answer was lost.
-            if let Some(member) = self.list().await?.into_iter().find(|member| member.is_at(peer_url)) {
+            if let Some(member) = self.at(peer_url).await? {
                 return Ok(member);
             }
             let added: Result<proto::MemberAddResponse, Denial> = self.client.write(ADD, request.clone()).await;
@@ -159,6 +166,14 @@ impl Members {
         }
     }
 
+    /// Gives a learner its vote as soon as it has caught up, which it may never do.
+    pub async fn promote_when_caught_up(&self, id: u64) -> Result<()> {
+        while !self.promote(id).await? {
+            tokio::time::sleep(CATCHING_UP).await;
+        }
+        Ok(())
+    }
+
     async fn has_vote(&self, id: u64) -> Result<bool> {
         Ok(self.list().await?.iter().any(|member| member.id == id && !member.is_learner))
     }
@@ -175,6 +190,14 @@ impl Members {
                 Err(denial) => again(denial, begin)?,
             }
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Takes out the member that its peers reach at `peer_url`, if there is one.
+    pub async fn remove_at(&self, peer_url: &str) -> Result<()> {
+        match self.at(peer_url).await? {
+            Some(member) => self.remove(member.id).await,
+            None => Ok(()),
         }
     }
 

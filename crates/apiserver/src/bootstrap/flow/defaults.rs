@@ -103,6 +103,12 @@ pub(super) fn all() -> impl Iterator<Item = Wanted> {
     levels.chain(schemas)
 }
 
+/// What a mandatory one says, whatever anybody wants of it.
+pub(crate) fn fixed_spec(kind: &str, name: &str) -> Option<Value> {
+    let fixed = all().find(|wanted| wanted.mandatory && wanted.kind == kind && wanted.name == name)?;
+    fixed.object.get("spec").cloned()
+}
+
 fn wanted(kind: &'static str, name: &'static str, mandatory: bool, spec: Json) -> Wanted {
     let metadata = json!({"name": name, "annotations": {AUTOUPDATE: "true"}});
     let object = json!({"apiVersion": VERSION, "kind": kind, "metadata": metadata, "spec": spec});

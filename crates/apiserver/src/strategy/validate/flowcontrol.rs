@@ -1,8 +1,9 @@
 //! Priority and fairness (`pkg/apis/flowcontrol/validation`).
 
-use api::{Value, json, names};
+use api::names;
 
 use super::at::At;
+use crate::bootstrap::flow::fixed_spec;
 
 const PRECEDENCE_MAX: i64 = 10_000;
 const QUEUES_MAX: i64 = 10_000_000;
@@ -11,52 +12,27 @@ const HASH_BITS: f64 = 60.0;
 
 const VERBS: [&str; 9] = ["create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch"];
 
-/// Everything that may be asked for.
-const ALL_REQUESTS: &str = r#""resourceRules":[{"verbs":["*"],"apiGroups":["*"],"resources":["*"],"clusterScope":true,"namespaces":["*"]}],"nonResourceRules":[{"verbs":["*"],"nonResourceURLs":["*"]}]"#;
-
-/// What the schemas that every cluster has say, but for the requests that they are about.
-const FIXED_SCHEMAS: [(&str, &str, &str); 2] = [
-    (
-        "exempt",
-        r#""priorityLevelConfiguration":{"name":"exempt"},"matchingPrecedence":1"#,
-        r#"{"kind":"Group","group":{"name":"system:masters"}}"#,
-    ),
-    (
-        "catch-all",
-        r#""priorityLevelConfiguration":{"name":"catch-all"},"matchingPrecedence":10000,"distinguisherMethod":{"type":"ByUser"}"#,
-        r#"{"kind":"Group","group":{"name":"system:unauthenticated"}},{"kind":"Group","group":{"name":"system:authenticated"}}"#,
-    ),
-];
-
-/// What the level of all that fits nowhere else says.
-const CATCH_ALL_LEVEL: &str = r#"{"type":"Limited","limited":{"nominalConcurrencyShares":5,"lendablePercent":0,"limitResponse":{"type":"Reject"}}}"#;
-
-fn is(value: &Value, text: &str) -> bool {
-    json::parse(text.as_bytes()).is_ok_and(|fixed| fixed == *value)
-}
-
-/// The mandatory schemas are what they are (apiserver `pkg/apis/flowcontrol/bootstrap/default.go`).
+/// The mandatory schemas are what they are.
 fn fixed_schema(at: &At) {
     let (name, spec) = (at.value().str_at(&["metadata", "name"]), at.get("spec"));
-    let Some((_, rest, subjects)) = FIXED_SCHEMAS.iter().find(|(known, ..)| *known == name) else { return };
-    if !is(spec.value(), &format!(r#"{{{rest},"rules":[{{"subjects":[{subjects}],{ALL_REQUESTS}}}]}}"#)) {
+    if fixed_spec("FlowSchema", name).is_some_and(|fixed| fixed != *spec.value()) {
         spec.invalid(format!("spec of '{name}' must equal the fixed value"));
     }
 }
 
-/// Of the level `exempt`, what it lends may change.
+/// So are the mandatory levels; of `exempt`, what it lends may change.
 fn fixed_level(at: &At) {
-    let spec = at.get("spec");
-    match at.value().str_at(&["metadata", "name"]) {
-        "exempt" => {
-            let mut rest = spec.value().clone();
-            rest.take(&["exempt"]);
-            if !is(&rest, r#"{"type":"Exempt"}"#) {
-                spec.invalid("spec of 'exempt' except the 'spec.exempt' field must equal the fixed value");
-            }
+    let (name, spec) = (at.value().str_at(&["metadata", "name"]), at.get("spec"));
+    let Some(mut fixed) = fixed_spec("PriorityLevelConfiguration", name) else { return };
+    let mut said = spec.value().clone();
+    let lends = [&mut fixed, &mut said].map(|spec| spec.take(&["exempt"]));
+    match name {
+        "exempt" if fixed != said => {
+            spec.invalid("spec of 'exempt' except the 'spec.exempt' field must equal the fixed value");
         }
-        "catch-all" if !is(spec.value(), CATCH_ALL_LEVEL) => {
-            spec.invalid("spec of 'catch-all' must equal the fixed value");
+        "exempt" => {}
+        _ if fixed != said || lends[0] != lends[1] => {
+            spec.invalid(format!("spec of '{name}' must equal the fixed value"));
         }
         _ => {}
     }

@@ -12,7 +12,6 @@ use crate::{components::storage::EtcdFlags, display, joining::master::NOT_TAKEN}
 
 /// How long a new member may take to catch up with the leader.
 const PROMOTE_LIMIT: Duration = Duration::from_secs(120);
-const PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
@@ -91,8 +90,7 @@ async fn add(members: &Members, peer_url: &str) -> anyhow::Result<()> {
     if !peer_url.starts_with("https://") && !peer_url.starts_with("http://") {
         bail!("{peer_url} is no URL: expected https://ADDRESS:2380");
     }
-    let there = members.list().await?.into_iter().find(|member| member.is_at(peer_url));
-    if let Some(member) = there.filter(Member::is_started) {
+    if let Some(member) = members.at(peer_url).await?.filter(Member::is_started) {
         bail!("{} is a member already, at {peer_url}", member.name);
     }
     let added = members.add_learner(peer_url).await;
@@ -103,13 +101,7 @@ async fn add(members: &Members, peer_url: &str) -> anyhow::Result<()> {
 
 async fn promote(members: &Members, wanted: &str) -> anyhow::Result<()> {
     let member = find(members.list().await?, wanted)?;
-    let caught_up = async {
-        while !members.promote(member.id).await? {
-            tokio::time::sleep(PAUSE).await;
-        }
-        anyhow::Ok(())
-    };
-    match tokio::time::timeout(PROMOTE_LIMIT, caught_up).await {
+    match tokio::time::timeout(PROMOTE_LIMIT, members.promote_when_caught_up(member.id)).await {
         Ok(done) => done?,
         Err(_) => bail!(
             "{wanted} has not caught up with the others after {} s: see whether its etcd runs (journalctl --unit etcd)",

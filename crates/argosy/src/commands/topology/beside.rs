@@ -51,7 +51,8 @@ pub async fn up(layout: &Layout, settings: &Settings, nodes: u8, limit: Duration
         Some(kept) => kept,
         None => Topology::beside(settings, nodes, lab::claim_network().await?)?,
     };
-    let topology = place_of_api(topology, settings);
+    // The machine's address may have changed since the last start.
+    let topology = Topology { api_server: Some(settings.api_server()), ..topology };
     topology.save(layout)?;
     let (hosts, shown) = (Hosts { layout, topology: &topology }, display::new());
     step(&*shown, "network", async { Ok(hosts.lab().set_up().await?) }).await?;
@@ -68,12 +69,6 @@ pub async fn up(layout: &Layout, settings: &Settings, nodes: u8, limit: Duration
     waited.with_context(|| {
         format!("not every node is up after {} s; see the logs in {}", limit.as_secs(), logs.display())
     })?
-}
-
-/// The machine's address may have changed since the last start.
-fn place_of_api(topology: Topology, settings: &Settings) -> Topology {
-    let api_server = Some(format!("https://{}:{}", settings.node_ip, settings.ports.apiserver));
-    Topology { api_server, ..topology }
 }
 
 /// The topology of a cluster that had only the one process so far, with its network; `None` where there is no such cluster.

@@ -53,8 +53,7 @@ pub async fn join(layout: &Layout, mut topology: Topology, limit: Duration) -> a
         topology.save(layout)?;
         return Err(error.context(format!("{} has not joined, and nothing of it is left{last_words}", host.name)));
     }
-    topology.hosts.iter_mut().filter(|other| other.name == host.name).for_each(|host| host.apart = false);
-    topology.save(layout)?;
+    set_apart(layout, &mut topology, &host, false)?;
     let hosts = Hosts { layout, topology: &topology };
     step(&*shown, "the others", tell(&hosts, &host, |_| true)).await?;
     members.close().await;
@@ -72,13 +71,7 @@ async fn enter(hosts: &Hosts<'_>, host: &Host, members: &Members, shown: &dyn Pr
     })
     .await?;
     step(shown, &host.name, hosts.start(host, super::START_LIMIT, 0)).await?;
-    step(shown, "etcd: give it a vote", async {
-        while !members.promote(member.id).await? {
-            tokio::time::sleep(PAUSE).await;
-        }
-        Ok(())
-    })
-    .await?;
+    step(shown, "etcd: give it a vote", async { Ok(members.promote_when_caught_up(member.id).await?) }).await?;
     step(shown, "API server", answers(&layout)).await?;
     if host.node {
         let client = clients::remote(&hosts.layout.kubeconfig("admin"), "argosy")?;
@@ -109,11 +102,7 @@ async fn undo(hosts: &Hosts<'_>, host: &Host, members: &Members) -> anyhow::Resu
 }
 
 async fn take_out(members: &Members, host: &Host) -> anyhow::Result<()> {
-    let found = members.list().await?.into_iter().find(|member| member.is_at(&host.etcd_peers()));
-    match found {
-        Some(member) => members.remove(member.id).await.context("etcd keeps its member"),
-        None => Ok(()),
-    }
+    members.remove_at(&host.etcd_peers()).await.context("etcd keeps its member")
 }
 
 async fn forget_node(hosts: &Hosts<'_>, host: &Host) -> anyhow::Result<()> {

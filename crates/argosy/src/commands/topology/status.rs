@@ -26,10 +26,13 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 pub async fn hosts(layout: &Layout, topology: &Topology) -> anyhow::Result<bool> {
     let hosts = Hosts { layout, topology };
     let seen = tokio::time::timeout(ANSWER_LIMIT, ask(layout)).await;
-    let seen = seen.ok().and_then(Result::ok).unwrap_or_default();
+    show_all(&hosts, &seen.ok().and_then(Result::ok).unwrap_or_default()).await
+}
+
+async fn show_all(hosts: &Hosts<'_>, seen: &Seen) -> anyhow::Result<bool> {
     let mut good = true;
-    for host in &topology.hosts {
-        good &= show(&hosts, host, &seen).await?;
+    for host in &hosts.topology.hosts {
+        good &= show(hosts, host, seen).await?;
     }
     Ok(good)
 }
@@ -56,11 +59,7 @@ pub async fn run(layout: &Layout, topology: &Topology) -> anyhow::Result<()> {
     println!("{:<20} {}\n", "data", layout.root().display());
     let answers = matches!(seen, Ok(Ok(_)));
     let seen = seen.ok().and_then(Result::ok).unwrap_or_default();
-    let mut good = answers;
-    for host in &topology.hosts {
-        good &= show(&hosts, host, &seen).await?;
-    }
-    if !good {
+    if !(show_all(&hosts, &seen).await? && answers) {
         bail!("not everything runs");
     }
     Ok(())
