@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -40,8 +40,8 @@ struct Shared {
     stop: AtomicBool,
     /// Milliseconds after `begin` at which the newest acknowledged write of each writer was begun.
     acknowledged_ms: Vec<AtomicU64>,
-    /// How often each writer's second try, on a connection of its own, failed as well.
-    failed_twice: Vec<AtomicU64>,
+    /// What became of second tries, on a connection of their own, that failed as well, with whose they were.
+    failed_twice: Mutex<Vec<(usize, String)>>,
 }
 
 pub struct Record {
@@ -87,7 +87,7 @@ impl Record {
             begin: Instant::now(),
             stop: AtomicBool::new(false),
             acknowledged_ms: writers.iter().map(|_| AtomicU64::new(0)).collect(),
-            failed_twice: writers.iter().map(|_| AtomicU64::new(0)).collect(),
+            failed_twice: Mutex::default(),
         });
         let writers = writers.iter().cloned().enumerate();
         let writers = writers.map(|(number, file)| runtime.spawn(write(shared.clone(), number, file))).collect();
@@ -111,9 +111,10 @@ impl Record {
         Again { first: first.unwrap_or_default(), all: now.elapsed() }
     }
 
-    /// How often requests of the first `writers` failed that were tried a second time.
-    pub fn failed_twice(&self, writers: usize) -> u64 {
-        self.shared.failed_twice[..writers].iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    /// The requests of the first `writers` that failed and were tried again and failed again.
+    pub fn failed_twice(&self, writers: usize) -> Vec<String> {
+        let all = self.shared.failed_twice.lock().expect("whole");
+        all.iter().filter(|(writer, _)| *writer < writers).map(|(_, what)| what.clone()).collect()
     }
 
     pub fn stop(self) -> Recorded {
@@ -153,7 +154,8 @@ async fn write(shared: Arc<Shared>, number: usize, file: PathBuf) -> Vec<State> 
         };
         let begun = shared.begin.elapsed().as_millis();
         let sent = client.raw(method, &path, Some("application/json"), Bytes::from(object.to_string()));
-        if let Ok(Ok(answer)) = tokio::time::timeout(PATIENCE, sent).await {
+        let answer = tokio::time::timeout(PATIENCE, sent).await;
+        if let Ok(Ok(answer)) = answer {
             let now = state(&serde_json::from_slice(&answer).expect("JSON"));
             let older = before.as_ref().is_none_or(|before| before.revision < now.revision);
             assert!(older && now.value == value, "{now:?} was acknowledged after {before:?}");
@@ -164,7 +166,8 @@ async fn write(shared: Arc<Shared>, number: usize, file: PathBuf) -> Vec<State> 
         }
         // Nobody knows whether it was carried out. What there is must be what was acknowledged, or this very write.
         client = open(&file);
-        let found = read(&shared, number, &mut client, &file, &name).await;
+        let why = format!("{:?} after {} ms", answer.map(drop), shared.begin.elapsed().as_millis() - begun);
+        let found = read(&shared, (number, why), &mut client, &file, &name).await;
         match (&before, found) {
             (_, Err(())) => break,
             (None, Ok(None)) => {}
@@ -182,10 +185,10 @@ async fn write(shared: Arc<Shared>, number: usize, file: PathBuf) -> Vec<State> 
     acknowledged
 }
 
-/// Asks until it is told; an error where the test ends before that.
+/// Asks until it is told; an error where the test ends before that. `why` is what the writer met before.
 async fn read(
     shared: &Shared,
-    number: usize,
+    (number, why): (usize, String),
     client: &mut Client,
     file: &PathBuf,
     name: &str,
@@ -193,11 +196,13 @@ async fn read(
     let path = format!("{MAPS}/{name}");
     tokio::time::sleep(RETRY_AFTER).await;
     while !shared.stop.load(Ordering::Relaxed) {
+        let begun = shared.begin.elapsed();
         match tokio::time::timeout(PATIENCE, client.raw(Method::GET, &path, None, Bytes::new())).await {
             Ok(Ok(answer)) => return Ok(Some(state(&serde_json::from_slice(&answer).expect("JSON")))),
             Ok(Err(error)) if error.is_not_found() => return Ok(None),
-            _ => {
-                shared.failed_twice[number].fetch_add(1, Ordering::Relaxed);
+            failed => {
+                let what = format!("{name}: {why}, then {:?} from {begun:?} on", failed.map(drop));
+                shared.failed_twice.lock().expect("whole").push((number, what));
                 *client = open(file);
             }
         }
