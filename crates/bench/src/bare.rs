@@ -1,5 +1,5 @@
-//! The limits of the machine: a TLS server that does nothing but give an answer it was given, and a log that does nothing
-//! but sync what is written to it.
+//! The limits of the machine: a TLS server that does nothing but give an answer it was given and show it to those who watch,
+//! and a log that does nothing but sync what is written to it.
 
 use std::{
     ffi::OsString,
@@ -17,7 +17,11 @@ use client::{
     Kubeconfig,
     kubeconfig::{Cluster, Context, NamedCluster, NamedContext},
 };
+use futures_util::stream;
 use http::{Response, StatusCode, header};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use memchr::memmem;
 use net::{
     server::{Handler, ServeOptions, serve_tls},
     tls::{Identity, Pem, ServerTls, server_config},
@@ -27,15 +31,21 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpListener,
     process::{Child, Command},
+    sync::broadcast::{self, error::RecvError},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     connection::Answer,
     error::{Error, Result},
+    fanout::MARKER,
     load::{Meter, Outcome},
     tally::Tally,
+    template::DIGITS,
 };
+
+/// Events that a watch may be behind.
+const BEHIND: usize = 1 << 12;
 
 /// What the bare server is told on standard input: this as a line of JSON, then the answer's body.
 #[derive(Debug, Serialize, Deserialize)]
@@ -79,17 +89,69 @@ pub async fn serve(input: impl AsyncRead + Unpin, listening: impl FnOnce(u16)) -
 
 /// Reads requests to their end, as a server has to.
 fn handler(status: StatusCode, body: Bytes) -> Handler {
+    let events = Arc::new(Events::of(&body));
     Arc::new(move |request| {
-        let body = body.clone();
+        let (body, events) = (body.clone(), events.clone());
         Box::pin(async move {
+            if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
+                return response(StatusCode::OK, events.watch());
+            }
             // A request that breaks off needs no answer.
-            let _ = http_body_util::BodyExt::collect(request.into_body()).await;
-            let mut response = Response::new(net::full(body));
-            *response.status_mut() = status;
-            response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-            response
+            if let Ok(sent) = request.into_body().collect().await {
+                events.write(&sent.to_bytes());
+            }
+            response(status, net::full(body))
         })
     })
+}
+
+fn response(status: StatusCode, body: net::Body) -> Response<net::Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Shows every write to every watch: the one answer as an event, with the number of that write in it.
+struct Events {
+    event: Vec<u8>,
+    told: broadcast::Sender<Bytes>,
+}
+
+/// Where the number of a write stands.
+fn number(text: &[u8]) -> Option<std::ops::Range<usize>> {
+    let begin = memmem::find(text, MARKER.as_bytes())? + MARKER.len();
+    (begin + DIGITS <= text.len()).then(|| begin..begin + DIGITS)
+}
+
+impl Events {
+    fn of(answer: &[u8]) -> Events {
+        let event = [br#"{"type":"MODIFIED","object":"#, answer.trim_ascii_end(), b"}\n"].concat();
+        Events { event, told: broadcast::Sender::new(BEHIND) }
+    }
+
+    fn write(&self, sent: &[u8]) {
+        if self.told.receiver_count() == 0 {
+            return;
+        }
+        if let (Some(written), Some(shown)) = (number(sent), number(&self.event)) {
+            let mut event = self.event.clone();
+            event[shown].copy_from_slice(&sent[written]);
+            // Nobody watches any more.
+            let _ = self.told.send(event.into());
+        }
+    }
+
+    /// Ends where it is too far behind.
+    fn watch(&self) -> net::Body {
+        let frames = stream::unfold(self.told.subscribe(), |mut told| async {
+            match told.recv().await {
+                Ok(event) => Some((Ok(Frame::data(event)), told)),
+                Err(RecvError::Closed | RecvError::Lagged(_)) => None,
+            }
+        });
+        StreamBody::new(frames).boxed_unsync()
+    }
 }
 
 /// The bare server as a process of its own; it ends with this.

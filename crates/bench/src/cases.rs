@@ -111,7 +111,6 @@ impl Ranges {
                             label: format!("watch {watchers}, {}", size_text(*size)),
                             watchers: Some(*watchers),
                             connections: Some(self.writers),
-                            answers_alike: false,
                             ..self.case(Verb::Update, OBJECTS, *size, &requests)
                         });
                         cases.extend(each);

@@ -22,7 +22,7 @@ use crate::{
     load::{Extent, Load, Meter, Outcome, connect, share},
     schedule::Timer,
     tally::Tally,
-    template::Template,
+    template::{DIGITS, Template},
 };
 
 /// In each object's data, before the eight digits that tell one write from another.
@@ -200,7 +200,7 @@ impl Lines {
 /// The number written in a line.
 fn value(marker: &Finder<'_>, line: &[u8]) -> Option<u64> {
     let digits = line.get(marker.find(line)? + MARKER.len()..)?;
-    std::str::from_utf8(digits.get(..8)?).ok()?.parse().ok()
+    std::str::from_utf8(digits.get(..DIGITS)?).ok()?.parse().ok()
 }
 
 async fn watchers(shared: Arc<Shared>, number: usize, threads: usize, gate: Gate) -> Result<Tally> {

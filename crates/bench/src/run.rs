@@ -144,8 +144,16 @@ impl Run {
                 let options = &self.plan.options;
                 let endpoint = Endpoint::new(&bare.kubeconfig, options.protocol, &options.accept)?;
                 let load = self.load(case, endpoint, vec![bare.pid], Default::default());
-                let outcome = load::run(load, &cancel, |requests| progress.count(requests)).await?;
-                self.add(&case.label, BARE_SERVER, &outcome, progress);
+                match case.watchers {
+                    Some(watchers) => {
+                        let fanout = Fanout { load, watchers, path: "/?watch=true".to_owned() };
+                        self.fan_out(case, BARE_SERVER, fanout, progress).await?;
+                    }
+                    None => {
+                        let outcome = load::run(load, &cancel, |requests| progress.count(requests)).await?;
+                        self.add(&case.label, BARE_SERVER, &outcome, progress);
+                    }
+                }
             }
         }
         Ok(())
@@ -176,9 +184,13 @@ impl Run {
             return Ok(());
         };
         let fanout = Fanout { load, watchers, path: server.watch_path().await? };
+        self.fan_out(case, &name, fanout, progress).await
+    }
+
+    async fn fan_out(&mut self, case: &Case, name: &str, fanout: Fanout, progress: &mut Progress) -> Result<()> {
         let fanned = fanout::run(fanout, &self.cancel, |requests| progress.count(requests)).await?;
-        self.add(&format!("{}: deliveries", case.label), &name, &fanned.deliveries, progress);
-        self.rows.add(&format!("{}: writes", case.label), &name, &fanned.writes);
+        self.add(&format!("{}: deliveries", case.label), name, &fanned.deliveries, progress);
+        self.rows.add(&format!("{}: writes", case.label), name, &fanned.writes);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use memchr::memmem;
 pub const NUMBER: &str = "@@@@@@@@";
 /// In a path or body: the value written, eight digits in the end.
 pub const VALUE: &str = "########";
-const DIGITS: usize = 8;
+pub const DIGITS: usize = 8;
 
 /// A request as it is for every object.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bench::{Error, Report, bare};
 use bytes::Bytes;
 use http::Method;
+use http_body_util::BodyExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Harness, NAMESPACE};
@@ -120,25 +121,35 @@ async fn refused_requests_are_failures() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_bare_server_gives_the_answer_it_was_given() {
+async fn the_bare_server_gives_the_answer_it_was_given_and_shows_it() {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let answer = r#"{"data":{"seq":"00000000"}}"#;
     let script = serde_json::json!({
-        "certificate": made.cert.pem(), "key": made.signing_key.serialize_pem(), "status": 201, "bytes": 5,
+        "certificate": made.cert.pem(), "key": made.signing_key.serialize_pem(), "status": 201, "bytes": answer.len(),
     });
     let (mut to_server, input) = tokio::io::duplex(64 << 10);
     let (told, port) = tokio::sync::oneshot::channel();
     let serving = tokio::spawn(bare::serve(input, |port| told.send(port).expect("somebody listens")));
-    tokio::io::AsyncWriteExt::write_all(&mut to_server, format!("{script}\nhello").as_bytes()).await.expect("written");
+    tokio::io::AsyncWriteExt::write_all(&mut to_server, format!("{script}\n{answer}").as_bytes())
+        .await
+        .expect("written");
     let port = port.await.expect("a port");
     let trust = net::tls::Trust::Bundle(net::tls::Pem::inline(made.cert.pem()));
     let tls = net::tls::ClientTls { trust, identity: None, server_name: None };
     let options = net::https::HttpsOptions::new("127.0.0.1", port, tls);
     let https = net::https::HttpsClient::new(options).expect("a client");
-    let request = http::Request::post("/any").body(net::full("a body")).expect("a request");
-    let response = https.send(request).await.expect("an answer");
-    assert_eq!(response.status(), 201);
-    let body = http_body_util::BodyExt::collect(response.into_body()).await.expect("a body").to_bytes();
-    assert_eq!(&body[..], b"hello");
-    drop((to_server, https));
+    let request = http::Request::get("/any?watch=true").body(net::full("")).expect("a request");
+    let mut watch = https.send(request).await.expect("an answer");
+    for sent in ["no object", r#"{"data":{"seq":"00000042"}}"#] {
+        let request = http::Request::post("/any").body(net::full(sent)).expect("a request");
+        let response = https.send(request).await.expect("an answer");
+        assert_eq!(response.status(), 201);
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        assert_eq!(&body[..], answer.as_bytes());
+    }
+    let event = watch.body_mut().frame().await.expect("an event").expect("a frame").into_data().expect("data");
+    let wanted = r#"{"type":"MODIFIED","object":{"data":{"seq":"00000042"}}}"#.to_owned() + "\n";
+    assert_eq!(&event[..], wanted.as_bytes());
+    drop((to_server, https, watch));
     tokio::time::timeout(Duration::from_secs(10), serving).await.expect("it ends").expect("no panic").expect("served");
 }
