@@ -1,6 +1,6 @@
 //! WATCH: the log of a shelf, filtered, as a stream of frames that all watchers share.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use api::Status;
 use bytes::Bytes;
@@ -9,7 +9,8 @@ use http::Response;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use store::Revision;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{Answer, Call, frames::Transform, list_options::ListOptions, read::parse_version, respond};
 use crate::{
@@ -65,6 +66,8 @@ impl Call<'_> {
                 None
             }
         };
+        let deadline = Instant::now() + timeout;
+        let bookmark_at = self.query.flag("allowWatchBookmarks").then(|| Instant::now() + BOOKMARK_EVERY);
         let watch = Watch {
             server: self.server.clone(),
             own_version: self.resource.is_storage_version(),
@@ -73,8 +76,10 @@ impl Call<'_> {
             transform,
             backlog,
             cursor,
-            deadline: Instant::now() + timeout,
-            bookmark_at: self.query.flag("allowWatchBookmarks").then(|| Instant::now() + BOOKMARK_EVERY),
+            deadline,
+            bookmark_at,
+            wakes: Box::pin(sleep_until(next_wake(deadline, bookmark_at))),
+            ends: Box::pin(self.server.watches.clone().cancelled_owned()),
         };
         Ok(watch.into_response())
     }
@@ -110,6 +115,14 @@ struct Watch {
     cursor: Option<WatchCursor>,
     deadline: Instant,
     bookmark_at: Option<Instant>,
+    /// At the earlier of the two. Kept, as is `ends`: a timer and a wait of its own for every event would cost more than the
+    /// event does.
+    wakes: Pin<Box<Sleep>>,
+    ends: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+fn next_wake(deadline: Instant, bookmark_at: Option<Instant>) -> Instant {
+    bookmark_at.map_or(deadline, |at| at.min(deadline))
 }
 
 impl Watch {
@@ -127,20 +140,22 @@ impl Watch {
             if let Some(bytes) = self.backlog.pop_front() {
                 return Some(bytes);
             }
-            let bookmark_at = self.bookmark_at.unwrap_or_else(|| self.deadline + Duration::from_secs(1));
             let cursor = self.cursor.as_mut()?;
             tokio::select! {
                 biased;
-                _ = self.server.watches.cancelled() => return None,
+                () = &mut self.ends => return None,
                 events = cursor.next(BATCH) => {
                     // Fallen behind: the end of the stream makes the client start over.
                     for event in events? {
                         self.deliver(&event);
                     }
                 }
-                _ = sleep_until(self.deadline) => return None,
-                _ = sleep_until(bookmark_at) => {
+                () = &mut self.wakes => {
+                    if Instant::now() >= self.deadline {
+                        return None;
+                    }
                     self.bookmark_at = Some(Instant::now() + BOOKMARK_EVERY);
+                    self.wakes.as_mut().reset(next_wake(self.deadline, self.bookmark_at));
                     self.bookmark();
                 }
             }
