@@ -26,6 +26,7 @@ use net::{
     server::{Handler, ServeOptions, serve_tls},
     tls::{Identity, Pem, ServerTls, server_config},
 };
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -116,6 +117,8 @@ fn response(status: StatusCode, body: net::Body) -> Response<net::Body> {
 struct Events {
     event: Vec<u8>,
     told: broadcast::Sender<Bytes>,
+    /// What a watch begins with, for it may have been asked for before that was written.
+    newest: Mutex<Option<Bytes>>,
 }
 
 /// Where the number of a write stands.
@@ -127,26 +130,30 @@ fn number(text: &[u8]) -> Option<std::ops::Range<usize>> {
 impl Events {
     fn of(answer: &[u8]) -> Events {
         let event = [br#"{"type":"MODIFIED","object":"#, answer.trim_ascii_end(), b"}\n"].concat();
-        Events { event, told: broadcast::Sender::new(BEHIND) }
+        Events { event, told: broadcast::Sender::new(BEHIND), newest: Mutex::default() }
     }
 
     fn write(&self, sent: &[u8]) {
-        if self.told.receiver_count() == 0 {
-            return;
-        }
         if let (Some(written), Some(shown)) = (number(sent), number(&self.event)) {
             let mut event = self.event.clone();
             event[shown].copy_from_slice(&sent[written]);
-            // Nobody watches any more.
-            let _ = self.told.send(event.into());
+            let mut newest = self.newest.lock();
+            // Fails where nobody watches.
+            let _ = self.told.send(newest.insert(event.into()).clone());
         }
     }
 
     /// Ends where it is too far behind.
     fn watch(&self) -> net::Body {
-        let frames = stream::unfold(self.told.subscribe(), |mut told| async {
-            match told.recv().await {
-                Ok(event) => Some((Ok(Frame::data(event)), told)),
+        let newest = self.newest.lock();
+        let state = (newest.clone(), self.told.subscribe());
+        let frames = stream::unfold(state, |(first, mut told)| async {
+            let event = match first {
+                Some(first) => Ok(first),
+                None => told.recv().await,
+            };
+            match event {
+                Ok(event) => Some((Ok(Frame::data(event)), (None, told))),
                 Err(RecvError::Closed | RecvError::Lagged(_)) => None,
             }
         });

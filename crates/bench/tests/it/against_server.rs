@@ -147,9 +147,13 @@ async fn the_bare_server_gives_the_answer_it_was_given_and_shows_it() {
         let body = response.into_body().collect().await.expect("a body").to_bytes();
         assert_eq!(&body[..], answer.as_bytes());
     }
-    let event = watch.body_mut().frame().await.expect("an event").expect("a frame").into_data().expect("data");
+    let request = http::Request::get("/any?watch=true").body(net::full("")).expect("a request");
+    let mut late = https.send(request).await.expect("an answer");
     let wanted = r#"{"type":"MODIFIED","object":{"data":{"seq":"00000042"}}}"#.to_owned() + "\n";
-    assert_eq!(&event[..], wanted.as_bytes());
-    drop((to_server, https, watch));
+    for watch in [&mut watch, &mut late] {
+        let event = watch.body_mut().frame().await.expect("an event").expect("a frame").into_data().expect("data");
+        assert_eq!(&event[..], wanted.as_bytes());
+    }
+    drop((to_server, https, watch, late));
     tokio::time::timeout(Duration::from_secs(10), serving).await.expect("it ends").expect("no panic").expect("served");
 }
