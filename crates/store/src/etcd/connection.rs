@@ -143,6 +143,11 @@ impl Connection {
         }
     }
 
+    /// What the member says of itself, which needs no other member.
+    pub async fn status(&self, limit: Duration) -> Result<proto::StatusResponse, Failure> {
+        self.unary("/etcdserverpb.Maintenance/Status", Request::new(proto::StatusRequest {}), limit).await
+    }
+
     /// A stream both ways. Answers once the member has answered its head, which etcd sends with the first message.
     pub async fn stream<Q, A, S>(&self, path: &'static str, request: Request<S>) -> Result<Streaming<A>, Failure>
     where
@@ -221,10 +226,8 @@ async fn dial(endpoint: &Arc<Endpoint>, options: &EtcdOptions) -> Result<Connect
         cluster: 0,
         version: Version(0, 0, 0),
     };
-    let status: proto::StatusResponse = connection
-        .unary("/etcdserverpb.Maintenance/Status", Request::new(proto::StatusRequest {}), options.timeouts.connect)
-        .await
-        .map_err(|failure| Failure { sent: false, ..failure })?;
+    let status = connection.status(options.timeouts.connect).await;
+    let status = status.map_err(|failure| Failure { sent: false, ..failure })?;
     // A member that knows no leader cannot serve anything; the next one may.
     if status.leader == 0 {
         return Err(Failure::before(Code::Unavailable, "the member knows no leader of its cluster".into()));

@@ -10,7 +10,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future::BoxFuture, stream};
 use tokio::sync::{mpsc, watch};
 use tonic::{Code, Streaming};
 
@@ -27,6 +27,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How often progress is asked for where it has to be.
 const ASK_PROGRESS: Duration = Duration::from_millis(200);
+/// How often a member is asked whether it is still there.
+const PROBE_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) fn watch(client: Arc<Client>, keys: Keys, prefix: &str, after: Revision) -> WatchStream {
     let seen = after.0.max(1);
@@ -91,6 +93,21 @@ struct Open {
     /// Keeps our half open.
     requests: mpsc::Sender<proto::WatchRequest>,
     silences: watch::Receiver<u64>,
+    /// Ends where the member does not answer any more.
+    probe: BoxFuture<'static, Failure>,
+}
+
+/// Asks on the watch's own connection, as requests may go to another member: one that is cut off is not heard of until pings
+/// notice, and etcd allows few of those.
+fn probe(connection: Connection, limit: Duration) -> BoxFuture<'static, Failure> {
+    Box::pin(async move {
+        loop {
+            tokio::time::sleep(PROBE_EVERY).await;
+            if let Err(failure) = connection.status(limit).await {
+                return failure;
+            }
+        }
+    })
 }
 
 impl Open {
@@ -112,7 +129,8 @@ impl Open {
         let begun = tokio::time::timeout(limit, connection.stream(WATCH, requested)).await;
         let stream =
             begun.unwrap_or_else(|_| Err(connection.late(limit))).inspect_err(|_| client.leave(&connection))?;
-        Ok(Open { connection, stream, requests, silences })
+        let probe = probe(connection.clone(), client.options.timeouts.connect);
+        Ok(Open { connection, stream, requests, silences, probe })
     }
 }
 
@@ -184,6 +202,7 @@ impl Watcher {
         let message = tokio::select! {
             message = open.stream.message() => message,
             _ = open.silences.changed() => return Ok(Next::Again(open.connection.ended())),
+            failure = &mut open.probe => return Ok(Next::Again(failure)),
             () = tokio::time::sleep(ASK_PROGRESS), if self.scope == Scope::Prefix => {
                 let progress = Some(proto::WatchProgressRequest {});
                 // A full channel holds a question that is not yet sent.

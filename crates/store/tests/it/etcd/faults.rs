@@ -210,7 +210,11 @@ fn put(event: &Event) -> (Revision, Bytes) {
 }
 
 async fn cluster_store(cluster: &Cluster) -> Arc<Etcd> {
-    let options = EtcdOptions { replaces: String::new(), ..cluster.options() };
+    store_on(cluster, cluster.urls()).await
+}
+
+async fn store_on(cluster: &Cluster, endpoints: Vec<String>) -> Arc<Etcd> {
+    let options = EtcdOptions { replaces: String::new(), endpoints, ..cluster.options() };
     let timeouts = Timeouts {
         connect: Duration::from_secs(1),
         read: Duration::from_secs(2),
@@ -270,6 +274,33 @@ async fn a_watch_leaves_a_member_that_lets_requests_run_out_of_time() {
     assert_eq!(events(&mut watch).await[0].revision, entry.modified);
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     cluster.thaw(0);
+}
+
+/// A watch stays where it went when the first member failed, and requests go back to that: nothing else asks the watch's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_leaves_a_member_that_nothing_else_asks() {
+    let cluster = Cluster::three();
+    // The leader stays as it is.
+    let last = cluster.leader().await;
+    let (first, second) = ((last + 1) % 3, (last + 2) % 3);
+    let urls = cluster.urls();
+    let store = store_on(&cluster, [first, second, last].map(|n| urls[n].clone()).into()).await;
+    let created = store.create("/f/a", Bytes::new(), None).await.unwrap();
+    cluster.kill(first);
+    settle(&store, "/f/a").await.unwrap();
+    let mut watch = begun(&*store, "/f/", created).await;
+    cluster.start(first);
+    cluster.leader().await;
+    // By now the first member is asked again.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let entry = settle(&store, "/f/a").await.unwrap();
+    cluster.freeze(second);
+    let begun = Instant::now();
+    let written = store.update("/f/a", Bytes::from_static(b"1"), entry.modified, None).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(2), "the watch's member was asked: {:?}", begun.elapsed());
+    assert_eq!(events(&mut watch).await[0].revision, written);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    cluster.thaw(second);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
