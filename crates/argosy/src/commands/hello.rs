@@ -40,7 +40,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
 
 async fn serve(port: u16) -> anyhow::Result<()> {
     let cancel = signals::stop_token()?;
-    let listener = listeners::bind("hello", Ipv4Addr::UNSPECIFIED.into(), port).await?;
+    let listener = listeners::bind("hello", Ipv4Addr::UNSPECIFIED.into(), port)?;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     println!("answering on port {port}");
     let handler: Handler = Arc::new(move |request| {

@@ -153,11 +153,12 @@ pub struct Plane {
 
 impl Plane {
     async fn start(config: Config, serving: Serving) -> anyhow::Result<Plane> {
-        let listener = listeners::bind("kube-apiserver", serving.bind_address, config.secure_port).await?;
+        let claim = listeners::Claim::new("kube-apiserver", serving.bind_address, config.secure_port)?;
         let tls = server_config(serving.tls)?;
         let store = serving.storage.open().await?;
         let stop = CancellationToken::new();
         let server = Server::start(config, store.clone(), Arc::new(SystemClock), stop.clone()).await?;
+        let listener = claim.listen()?;
         let listening = CancellationToken::new();
         let serve = serve_tls(listener, tls, listeners::api(server.clone()), serving.options, listening.clone());
         let failed = CancellationToken::new();

@@ -112,7 +112,7 @@ async fn serve_health(
     identity: Identity,
     cancel: CancellationToken,
 ) -> anyhow::Result<()> {
-    let listener = listeners::bind(component, address, port).await?;
+    let listener = listeners::bind(component, address, port)?;
     let tls = server_config(ServerTls { identity, client_cas: Vec::new() })?;
     let options = ServeOptions { max_connections: 64, drain: DRAIN, ..ServeOptions::default() };
     tokio::spawn(serve_tls(listener, tls, listeners::health(), options, cancel));

@@ -140,8 +140,27 @@ impl Layout {
     }
 }
 
+impl Layout {
+    /// What every host has said, for whoever wants to know why a test failed.
+    fn keep_logs(&self) {
+        let kept = std::env::temp_dir().join(format!("argosy-test-logs-{}", std::process::id()));
+        for host in std::fs::read_dir(self.dir.join("hosts")).into_iter().flatten().flatten() {
+            let into = kept.join(host.file_name());
+            let copied = std::fs::create_dir_all(&into)
+                .and_then(|()| Command::new("cp").arg("-r").arg(host.path().join("logs")).arg(&into).status());
+            if let Err(error) = copied {
+                eprintln!("the logs of {} are not kept: {error}", host.path().display());
+            }
+        }
+        eprintln!("the logs of its hosts are in {}", kept.display());
+    }
+}
+
 impl Drop for Layout {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.keep_logs();
+        }
         self.argosy(&["down", "--purge", "--grace=0"]);
     }
 }
