@@ -6,6 +6,7 @@ use std::{
     fs::File,
     io::Write,
     net::Ipv4Addr,
+    ops::Range,
     path::Path,
     process::Stdio,
     sync::Arc,
@@ -21,7 +22,7 @@ use futures_util::stream;
 use http::{Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use memchr::memmem;
+use memchr::memmem::Finder;
 use net::{
     server::{Handler, ServeOptions, serve_tls},
     tls::{Identity, Pem, ServerTls, server_config},
@@ -39,10 +40,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     connection::Answer,
     error::{Error, Result},
-    fanout::MARKER,
+    fanout::{MARKER, place},
     load::{Meter, Outcome},
     tally::Tally,
-    template::DIGITS,
 };
 
 /// Events that a watch may be behind.
@@ -116,25 +116,24 @@ fn response(status: StatusCode, body: net::Body) -> Response<net::Body> {
 /// Shows every write to every watch: the one answer as an event, with the number of that write in it.
 struct Events {
     event: Vec<u8>,
+    /// Where in it the number goes; none in an answer that is no object.
+    shown: Option<Range<usize>>,
+    marker: Finder<'static>,
     told: broadcast::Sender<Bytes>,
     /// What a watch begins with, for it may have been asked for before that was written.
     newest: Mutex<Option<Bytes>>,
 }
 
-/// Where the number of a write stands.
-fn number(text: &[u8]) -> Option<std::ops::Range<usize>> {
-    let begin = memmem::find(text, MARKER.as_bytes())? + MARKER.len();
-    (begin + DIGITS <= text.len()).then(|| begin..begin + DIGITS)
-}
-
 impl Events {
     fn of(answer: &[u8]) -> Events {
         let event = [br#"{"type":"MODIFIED","object":"#, answer.trim_ascii_end(), b"}\n"].concat();
-        Events { event, told: broadcast::Sender::new(BEHIND), newest: Mutex::default() }
+        let marker = Finder::new(MARKER);
+        let shown = place(&marker, &event);
+        Events { event, shown, marker, told: broadcast::Sender::new(BEHIND), newest: Mutex::default() }
     }
 
     fn write(&self, sent: &[u8]) {
-        if let (Some(written), Some(shown)) = (number(sent), number(&self.event)) {
+        if let (Some(written), Some(shown)) = (place(&self.marker, sent), self.shown.clone()) {
             let mut event = self.event.clone();
             event[shown].copy_from_slice(&sent[written]);
             let mut newest = self.newest.lock();

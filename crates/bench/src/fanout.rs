@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    ops::Range,
     rc::Rc,
     sync::{
         Arc, OnceLock,
@@ -197,10 +198,15 @@ impl Lines {
     }
 }
 
+/// Where the digits that tell one write from another stand in an object; `marker` finds [`MARKER`].
+pub fn place(marker: &Finder<'_>, object: &[u8]) -> Option<Range<usize>> {
+    let begin = marker.find(object)? + MARKER.len();
+    (begin + DIGITS <= object.len()).then(|| begin..begin + DIGITS)
+}
+
 /// The number written in a line.
 fn value(marker: &Finder<'_>, line: &[u8]) -> Option<u64> {
-    let digits = line.get(marker.find(line)? + MARKER.len()..)?;
-    std::str::from_utf8(digits.get(..DIGITS)?).ok()?.parse().ok()
+    std::str::from_utf8(&line[place(marker, line)?]).ok()?.parse().ok()
 }
 
 async fn watchers(shared: Arc<Shared>, number: usize, threads: usize, gate: Gate) -> Result<Tally> {

@@ -67,7 +67,7 @@ impl Call<'_> {
             }
         };
         let deadline = Instant::now() + timeout;
-        let bookmark_at = self.query.flag("allowWatchBookmarks").then(|| Instant::now() + BOOKMARK_EVERY);
+        let bookmarks = self.query.flag("allowWatchBookmarks");
         let watch = Watch {
             server: self.server.clone(),
             own_version: self.resource.is_storage_version(),
@@ -77,8 +77,8 @@ impl Call<'_> {
             backlog,
             cursor,
             deadline,
-            bookmark_at,
-            wakes: Box::pin(sleep_until(next_wake(deadline, bookmark_at))),
+            bookmarks,
+            wakes: Box::pin(sleep_until(next_wake(deadline, bookmarks))),
             ends: Box::pin(self.server.watches.clone().cancelled_owned()),
         };
         Ok(watch.into_response())
@@ -114,15 +114,16 @@ struct Watch {
     /// `None`: nothing comes behind the backlog.
     cursor: Option<WatchCursor>,
     deadline: Instant,
-    bookmark_at: Option<Instant>,
-    /// At the earlier of the two. Kept, as is `ends`: a timer and a wait of its own for every event would cost more than the
-    /// event does.
+    /// Asked for.
+    bookmarks: bool,
+    /// At the deadline, or earlier for a bookmark. Kept, as is `ends`: a timer and a wait of its own for every event
+    /// would cost more than the event does.
     wakes: Pin<Box<Sleep>>,
     ends: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-fn next_wake(deadline: Instant, bookmark_at: Option<Instant>) -> Instant {
-    bookmark_at.map_or(deadline, |at| at.min(deadline))
+fn next_wake(deadline: Instant, bookmarks: bool) -> Instant {
+    if bookmarks { deadline.min(Instant::now() + BOOKMARK_EVERY) } else { deadline }
 }
 
 impl Watch {
@@ -154,8 +155,7 @@ impl Watch {
                     if Instant::now() >= self.deadline {
                         return None;
                     }
-                    self.bookmark_at = Some(Instant::now() + BOOKMARK_EVERY);
-                    self.wakes.as_mut().reset(next_wake(self.deadline, self.bookmark_at));
+                    self.wakes.as_mut().reset(next_wake(self.deadline, self.bookmarks));
                     self.bookmark();
                 }
             }

@@ -78,7 +78,7 @@ pub struct Flags {
 pub async fn run(flags: Flags, cancel: CancellationToken) -> anyhow::Result<()> {
     let client = remote_client(NAME, &flags.kubeconfig)?;
     let config = flags.config()?;
-    flags.health.start(NAME, flags.secure_port, cancel.clone()).await?;
+    flags.health.start(NAME, flags.secure_port, cancel.clone())?;
     let lead = client.clone();
     let work = async move |token| Ok(ControllerManager::run(config, lead, token).await?);
     flags.leader.run(NAME, &client, cancel, work).await
@@ -171,7 +171,7 @@ pub fn all_in_one(supervisor: &Supervisor, settings: &Settings, pki: &Pki, serve
     supervisor.run(NAME, move |cancel: CancellationToken| {
         let (config, client, identity) = (config.clone(), client.clone(), identity.clone());
         async move {
-            serve_health(NAME, Ipv4Addr::LOCALHOST.into(), port, identity, cancel.clone()).await?;
+            serve_health(NAME, Ipv4Addr::LOCALHOST.into(), port, identity, cancel.clone())?;
             Ok(ControllerManager::run(config, client, cancel).await?)
         }
     });

@@ -95,17 +95,17 @@ pub struct HealthFlags {
 
 impl HealthFlags {
     /// Serves beside the caller until `cancel`.
-    async fn start(&self, component: &str, port: u16, cancel: CancellationToken) -> anyhow::Result<()> {
+    fn start(&self, component: &str, port: u16, cancel: CancellationToken) -> anyhow::Result<()> {
         let (Some(certificate), Some(key)) = (&self.tls_cert_file, &self.tls_private_key_file) else { return Ok(()) };
         if port != 0 {
-            serve_health(component, self.bind_address, port, Identity::files(certificate, key), cancel).await?;
+            serve_health(component, self.bind_address, port, Identity::files(certificate, key), cancel)?;
         }
         Ok(())
     }
 }
 
 /// Answers health checks until `cancel`.
-async fn serve_health(
+fn serve_health(
     component: &str,
     address: IpAddr,
     port: u16,

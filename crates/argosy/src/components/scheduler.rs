@@ -33,7 +33,7 @@ pub struct Flags {
 /// The scheduler as a process of its own, until `cancel`.
 pub async fn run(flags: Flags, cancel: CancellationToken) -> anyhow::Result<()> {
     let client = remote_client(NAME, &flags.kubeconfig)?;
-    flags.health.start(NAME, flags.secure_port, cancel.clone()).await?;
+    flags.health.start(NAME, flags.secure_port, cancel.clone())?;
     let (lead, config) = (client.clone(), SchedulerConfig { host: host_name(), ..SchedulerConfig::default() });
     let work = async move |token| {
         Scheduler::run(config, lead, token).await;
@@ -51,7 +51,7 @@ pub fn all_in_one(supervisor: &Supervisor, settings: &Settings, pki: &Pki, serve
         let (client, identity) = (client.clone(), identity.clone());
         let config = SchedulerConfig { host: host.clone(), ..SchedulerConfig::default() };
         async move {
-            serve_health(NAME, Ipv4Addr::LOCALHOST.into(), port, identity, cancel.clone()).await?;
+            serve_health(NAME, Ipv4Addr::LOCALHOST.into(), port, identity, cancel.clone())?;
             Scheduler::run(config, client, cancel).await;
             Ok(())
         }

@@ -1,10 +1,7 @@
 //! What can go wrong with a cluster of three masters and three workers, one after the other, under writers and watchers:
 //! nothing acknowledged is lost, nobody misses or repeats an event, pods go on.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use crate::{
     contest::{Contest, violations},
@@ -127,16 +124,6 @@ fn restarts(layout: &Layout) -> String {
 /// Room that a small disk has beside what is put on it: for two files of etcd's log and some of its data.
 const SPARE_BYTES: u64 = 300 << 20;
 
-/// How much a folder holds.
-fn held(folder: &Path) -> u64 {
-    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
-    let sizes = entries.map(|entry| match entry.file_type().expect("a type") {
-        kind if kind.is_dir() => held(&entry.path()),
-        _ => entry.metadata().expect("a size").len(),
-    });
-    sizes.sum()
-}
-
 /// etcd's folder of one master as a disk of its own, small enough to be filled.
 struct SmallDisk(PathBuf);
 
@@ -145,7 +132,8 @@ impl SmallDisk {
         let kept = folder.with_extension("kept");
         std::fs::rename(&folder, &kept).expect("moved");
         std::fs::create_dir(&folder).expect("made");
-        let options = format!("mode=0700,size={}", held(&kept) + SPARE_BYTES);
+        let held = kubelet::stats::disk_usage(&kept).expect("a folder");
+        let options = format!("mode=0700,size={}", held.bytes + SPARE_BYTES);
         run("mount", &["-t", "tmpfs", "-o", &options, "tmpfs", &folder.to_string_lossy()]);
         run("cp", &["-a", &format!("{}/.", kept.display()), &folder.to_string_lossy()]);
         SmallDisk(folder)

@@ -138,15 +138,13 @@ impl Layout {
         }
         out
     }
-}
 
-impl Layout {
     /// What every host has said, for whoever wants to know why a test failed.
     fn keep_logs(&self) {
         let kept = std::env::temp_dir().join(format!("argosy-test-logs-{}", std::process::id()));
-        for host in std::fs::read_dir(self.dir.join("hosts")).into_iter().flatten().flatten() {
+        for host in fs::read_dir(self.dir.join("hosts")).into_iter().flatten().flatten() {
             let into = kept.join(host.file_name());
-            let copied = std::fs::create_dir_all(&into)
+            let copied = fs::create_dir_all(&into)
                 .and_then(|()| Command::new("cp").arg("-r").arg(host.path().join("logs")).arg(&into).status());
             if let Err(error) = copied {
                 eprintln!("the logs of {} are not kept: {error}", host.path().display());
