@@ -13,6 +13,8 @@ use cluster::{images, layout::Settings};
 use dns::ManifestSettings;
 use serde_json::Value;
 
+use crate::clients;
+
 /// Creates what cluster DNS needs and is not there; what is there belongs to the administrator.
 pub async fn dns(client: &Client, settings: &Settings) -> anyhow::Result<()> {
     let command = ["argosy", "dns", "--cluster-domain", &settings.cluster_domain];
@@ -46,18 +48,23 @@ async fn create<K: Kind + serde::de::DeserializeOwned>(client: &Client, manifest
         namespace => client.namespaced::<K>(namespace),
     };
     // Most starts find it: reading is cheaper than a write that is refused.
-    if api.find(object.name()).await?.is_some() {
-        return Ok(());
-    }
-    match api.create(&object).await {
-        Err(error) if !error.is_already_exists() => Err(error).with_context(|| format!("creating {}", object.name())),
-        _ => Ok(()),
-    }
+    let created = clients::patiently(async || {
+        if api.find(object.name()).await?.is_some() {
+            return Ok(());
+        }
+        match api.create(&object).await {
+            Err(error) if !error.is_already_exists() => Err(error),
+            _ => Ok(()),
+        }
+    });
+    created.await.with_context(|| format!("creating {}", object.name()))
 }
 
 /// The label by which `kubectl get nodes` shows a role. Kubelets may not give it to themselves.
 pub async fn label_control_plane(client: &Client, node: &str) -> anyhow::Result<()> {
     let patch = serde_json::json!({"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}});
-    let patched = client.all::<Node>().patch(node, None, PatchKind::Merge, patch.to_string().into_bytes()).await;
-    patched.map(drop).context("labelling the node")
+    let (nodes, patch) = (client.all::<Node>(), patch.to_string());
+    let patched =
+        clients::patiently(async || nodes.patch(node, None, PatchKind::Merge, patch.clone().into_bytes()).await);
+    patched.await.map(drop).context("labelling the node")
 }

@@ -1,7 +1,7 @@
 //! Clients of the API server, in the same process or elsewhere. Each has the identity that its component has everywhere
 //! else, and its requests are authorized and admitted like everybody's.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use apiserver::{Server, UserInfo};
 use client::{Client, kubeconfig, transport::Local};
@@ -21,6 +21,18 @@ pub fn local(server: &Arc<Server>, component: &str, user: UserInfo) -> Client {
 /// A client of the server that a kubeconfig names, as its user.
 pub fn remote(kubeconfig: &Path, component: &str) -> client::Result<Client> {
     Client::from_kubeconfig(&kubeconfig::load(kubeconfig)?, &user_agent(component))
+}
+
+/// Does requests, which may be made twice, again for as long as no server can answer them. How long that may be is for
+/// the caller to say.
+pub async fn patiently<T>(requests: impl AsyncFn() -> client::Result<T>) -> client::Result<T> {
+    const PAUSE: Duration = Duration::from_millis(100);
+    loop {
+        match requests().await {
+            Err(error) if error.is_unavailable() => tokio::time::sleep(PAUSE).await,
+            outcome => return outcome,
+        }
+    }
 }
 
 pub fn user(name: &str) -> UserInfo {

@@ -169,17 +169,18 @@ pub fn resolv_conf() -> Option<PathBuf> {
 /// may have died then.
 pub async fn wait_ready(client: &Client, name: &str, since: Option<Timestamp>) -> anyhow::Result<()> {
     const PAUSE: Duration = Duration::from_millis(20);
-    let leases = client.namespaced::<Lease>("kube-node-lease");
-    loop {
+    let (leases, nodes) = (client.namespaced::<Lease>("kube-node-lease"), client.all::<Node>());
+    let ready = async || {
         let renewed = match since {
             Some(since) => leases.find(name).await?.is_some_and(|lease| renewed_after(&lease, since)),
             None => true,
         };
-        if renewed && client.all::<Node>().find(name).await?.is_some_and(|node| is_ready(&node)) {
-            return Ok(());
-        }
+        Ok(renewed && nodes.find(name).await?.is_some_and(|node| is_ready(&node)))
+    };
+    while !clients::patiently(ready).await? {
         tokio::time::sleep(PAUSE).await;
     }
+    Ok(())
 }
 
 /// Deletes the node; that it is not there is success.

@@ -115,11 +115,8 @@ async fn run_unit(
 ) -> anyhow::Result<()> {
     let unit = wanted.borrow_and_update().clone();
     let pid_file = layout.pid_file(unit.name);
-    // One that outlived a supervisor which was killed.
-    if let Some(former) = supervise::read_pid_file(&pid_file)? {
-        supervise::stop(&former, STOP_GRACE).await?;
-        end_group(former.pid).await?;
-    }
+    // What outlived a supervisor that was killed.
+    supervise::stop_group_by_pid_file(&pid_file, STOP_GRACE).await?;
     let path: PathBuf = layout.log_file(unit.name);
     let log = OpenOptions::new().create(true).append(true).open(&path).with_context(|| path.display().to_string())?;
     let mut child = tokio::process::Command::new(program)
@@ -143,19 +140,10 @@ async fn run_unit(
         }
     };
     if let Some(status) = ended {
-        end_group(process.pid).await?;
+        supervise::stop_group(&process, Duration::ZERO).await?;
         bail!("{status}; its last words: {}", log_tail(&path, 3))
     }
-    supervise::stop(&process, STOP_GRACE).await?;
+    supervise::stop_group(&process, STOP_GRACE).await?;
     child.wait().await?;
-    end_group(process.pid).await?;
     Ok(cluster::files::remove(&pid_file)?)
-}
-
-/// Ends what a unit started and left behind, such as the workers of an nginx that was killed: they hold its port.
-async fn end_group(leader: u32) -> anyhow::Result<()> {
-    for process in supervise::group(leader) {
-        supervise::stop(&process, Duration::ZERO).await?;
-    }
-    Ok(())
 }

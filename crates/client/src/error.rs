@@ -48,6 +48,15 @@ impl Error {
         matches!(self.reason(), Some(Reason::Expired | Reason::Gone))
     }
 
+    /// The server could not be reached, or says that it cannot answer now: asking again later may help.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Error::Transport(_) => true,
+            Error::Status(status) => matches!(status.code, 429 | 500..),
+            Error::Kubeconfig(_) | Error::Decode { .. } => false,
+        }
+    }
+
     /// The write was refused because its namespace is being deleted.
     pub fn is_namespace_terminating(&self) -> bool {
         matches!(self, Error::Status(status) if status.has_cause("NamespaceTerminating"))

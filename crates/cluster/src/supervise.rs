@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub use background::{BackgroundSpec, Event, Reporter, Started, detach, start_background};
 pub use lock::{Lock, LockError};
-pub use process::{Process, Signal, group, processes_with_argument};
+pub use process::{Process, Signal, processes_with_argument};
 pub(crate) use process::{boot_id, table};
 
 use crate::files::{self, FileError};
@@ -57,11 +57,13 @@ pub fn write_pid_file(path: &Path, process: &Process) -> Result<(), SuperviseErr
 
 /// The process that a pid file names, if it is that very process and runs. A file that cannot be understood names none.
 pub fn read_pid_file(path: &Path) -> Result<Option<Process>, SuperviseError> {
-    let Some(bytes) = files::read_optional(path)? else {
-        return Ok(None);
-    };
-    let process: Option<Process> = serde_json::from_slice(&bytes).ok();
-    Ok(process.filter(Process::is_alive))
+    Ok(recorded(path)?.filter(Process::is_alive))
+}
+
+/// The process that a pid file names, whether it runs or not.
+fn recorded(path: &Path) -> Result<Option<Process>, SuperviseError> {
+    let bytes = files::read_optional(path)?;
+    Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
 /// Asks a process to end, waits for `grace`, kills it, and waits until it is gone. That it is gone already is success.
@@ -87,6 +89,24 @@ pub async fn stop_by_pid_file(path: &Path, grace: Duration) -> Result<bool, Supe
     }
     files::remove(path)?;
     Ok(process.is_some())
+}
+
+/// Stops a process and then, without grace, what it has started in its group and left behind, such as the workers of an
+/// nginx that was killed: they hold its port.
+pub async fn stop_group(leader: &Process, grace: Duration) -> Result<(), SuperviseError> {
+    stop(leader, grace).await?;
+    for process in leader.group() {
+        stop(&process, Duration::ZERO).await?;
+    }
+    Ok(())
+}
+
+/// Stops what runs of the group whose leader a pid file names, even where the leader has ended, and removes the file.
+pub async fn stop_group_by_pid_file(path: &Path, grace: Duration) -> Result<(), SuperviseError> {
+    if let Some(leader) = recorded(path)? {
+        stop_group(&leader, grace).await?;
+    }
+    Ok(files::remove(path)?)
 }
 
 /// Which processes of a cluster run.

@@ -91,7 +91,7 @@ impl Hosts<'_> {
         self.end_components(host).await?;
         for unit in topology::units(self.topology, host, &layout) {
             // Those whose supervisor was killed.
-            supervise::stop_by_pid_file(&layout.pid_file(unit.name), STOP_GRACE).await?;
+            supervise::stop_group_by_pid_file(&layout.pid_file(unit.name), STOP_GRACE).await?;
         }
         if host.node && self.lab().exists(host) {
             self.clean(host, grace).await?;

@@ -23,7 +23,7 @@ impl Kept {
         supervise::stop_by_pid_file(&layout.pid_file(SUPERVISOR), STOP_GRACE).await?;
         for unit in self.units(layout)? {
             // Those whose supervisor was killed.
-            supervise::stop_by_pid_file(&layout.pid_file(unit.name), STOP_GRACE).await?;
+            supervise::stop_group_by_pid_file(&layout.pid_file(unit.name), STOP_GRACE).await?;
         }
         Ok(())
     }

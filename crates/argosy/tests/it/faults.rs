@@ -326,4 +326,6 @@ fn everything_at_once(layout: &Layout, record: &Record, writers: usize) {
     layout.must(&["up"]);
     layout.until_whole(WHOLE);
     record.until_writing(writers, LATEST);
+    let nginx = std::fs::read_to_string(layout.dir.join("hosts/balancer/logs/nginx.log")).expect("nginx's log");
+    assert!(!nginx.contains("Address already in use"), "workers of the killed nginx were left: {nginx}");
 }

@@ -83,6 +83,22 @@ impl Process {
         Ok(())
     }
 
+    /// The group of processes that this one leads, or has led until it ended: while any of them is there, the kernel gives
+    /// the number to nobody else.
+    pub fn group(&self) -> Vec<Process> {
+        let number_is_anothers = Process::of_pid(self.pid).is_some_and(|now| now != *self);
+        if number_is_anothers || self.boot_id != boot_id() {
+            return Vec::new();
+        }
+        let of_group = |process: &Process| {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
+            // The group is field 5 of the manual page, the third behind the name.
+            let group = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(2)?.parse().ok());
+            group == Some(self.pid) && process.start_ticks >= self.start_ticks
+        };
+        table().into_iter().map(|(process, ..)| process).filter(of_group).collect()
+    }
+
     fn failed(&self, action: &'static str, source: io::Error) -> SuperviseError {
         SuperviseError::Process { action, pid: self.pid, source }
     }
@@ -115,19 +131,6 @@ pub(crate) fn table() -> Vec<(Process, u32, Vec<String>)> {
         Some((process, parent, arguments))
     })
     .collect()
-}
-
-/// The processes of a group on this host, told from a group of the same number elsewhere by its network.
-pub fn group(leader: u32) -> Vec<Process> {
-    let network = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-    let ours = network("self");
-    let of_group = |process: &Process| {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
-        // The group is field 5 of the manual page, the third behind the name.
-        let group = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(2)?.parse().ok());
-        group == Some(leader) && network(&process.pid.to_string()) == ours
-    };
-    table().into_iter().map(|(process, ..)| process).filter(of_group).collect()
 }
 
 /// The processes whose program is called `program` and that have `argument` among their arguments.

@@ -321,7 +321,7 @@ impl Cluster<'_> {
 const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 /// Connections are spread over the API servers. One that refuses or does not answer within a second is left out for some
-/// seconds, and the connection goes to the next. Watches and upgraded connections may be silent for a day; whether the
+/// seconds by all workers, which share what they know, and the connection goes to the next. Watches and upgraded connections may be silent for a day; whether the
 /// other side is still there is what TCP's keep-alive finds out.
 fn nginx_conf(topology: &Topology, layout: &Layout) -> String {
     let port = Ports::default().apiserver;
@@ -334,7 +334,7 @@ fn nginx_conf(topology: &Topology, layout: &Layout) -> String {
     };
     format!(
         "{module}daemon off;\npid {pid};\nworker_processes 2;\nworker_rlimit_nofile 65536;\nevents {{\n    \
-         worker_connections 16384;\n}}\nstream {{\n    upstream apiservers {{\n        least_conn;\n{servers}    }}\n    \
+         worker_connections 16384;\n}}\nstream {{\n    upstream apiservers {{\n        zone apiservers 256k;\n        least_conn;\n{servers}    }}\n    \
          server {{\n        listen 0.0.0.0:{port} backlog=4096 so_keepalive=10s:5s:3;\n        proxy_pass apiservers;\n        \
          proxy_connect_timeout 1s;\n        proxy_next_upstream on;\n        proxy_next_upstream_timeout 5s;\n        \
          proxy_timeout 24h;\n        proxy_socket_keepalive on;\n        tcp_nodelay on;\n    }}\n}}\n",

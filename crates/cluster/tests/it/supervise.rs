@@ -1,6 +1,7 @@
 //! Processes in the background, pid files, the lock and stopping.
 
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use cluster::progress::Progress;
 use cluster::supervise::{
     BackgroundSpec, Lock, LockError, Process, SuperviseError, read_pid_file, start_background, stop, stop_by_pid_file,
-    write_pid_file,
+    stop_group_by_pid_file, write_pid_file,
 };
 
 #[derive(Default)]
@@ -93,6 +94,30 @@ async fn a_process_that_ignores_the_request_is_killed() {
     assert!(!process.is_alive());
     assert_eq!(child.wait().expect("reaped").code(), None, "ended by a signal");
     assert!(!stop_by_pid_file(&path, Duration::from_millis(100)).await.expect("nothing to stop"));
+}
+
+#[tokio::test]
+async fn what_a_killed_process_leaves_of_its_group_is_ended() {
+    let mut leader = Command::new("/bin/sh")
+        .args(["-c", "sleep 60 & echo $!; wait"])
+        .process_group(0)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut line = String::new();
+    let mut out = std::io::BufReader::new(leader.stdout.take().expect("a pipe"));
+    std::io::BufRead::read_line(&mut out, &mut line).expect("a pid");
+    let left = Process::of_pid(line.trim().parse().expect("a number")).expect("it runs");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("run/x.pid");
+    write_pid_file(&path, &Process::of_pid(leader.id()).expect("it runs")).expect("written");
+    leader.kill().expect("killed");
+    leader.wait().expect("reaped");
+    assert_eq!(read_pid_file(&path).expect("read"), None);
+    assert!(left.is_alive());
+    stop_group_by_pid_file(&path, Duration::from_secs(5)).await.expect("stopped");
+    assert!(!left.is_alive());
+    assert!(!path.exists());
 }
 
 #[test]
