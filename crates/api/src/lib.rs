@@ -22,6 +22,7 @@ pub mod status;
 pub mod table;
 pub mod time;
 pub mod value;
+pub mod yaml;
 
 pub use custom::CustomResource;
 pub use go::{go_text, parse_bool};

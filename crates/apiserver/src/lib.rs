@@ -26,7 +26,6 @@ mod rest;
 mod strategy;
 mod subresource;
 mod table;
-mod yaml;
 
 use std::{sync::Arc, time::Duration};
 

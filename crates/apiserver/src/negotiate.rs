@@ -1,10 +1,8 @@
 //! Content negotiation: what a client wants an answer to look like, and what it sent.
 
-use api::{Model, Status, json, protobuf};
+use api::{Model, Status, json, protobuf, yaml};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
-
-use crate::yaml;
 
 pub const JSON: &str = "application/json";
 pub const YAML: &str = "application/yaml";

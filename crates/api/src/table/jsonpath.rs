@@ -2,9 +2,14 @@
 //! `.metadata.labels['a\.b']`, `.status.conditions[?(@.type=="Ready")].status`, `.spec.items[0]`, `.spec.items[*].name`,
 //! `.spec.items[1:3]`, `.spec['a','b']`, `..name`. Templates (`{range}`) are no part of it, there as here.
 
-use std::cmp::Ordering;
+use std::{cell::Cell, cmp::Ordering};
 
 use crate::value::Value;
+
+/// Conditions within conditions, at most.
+const NESTED_MAX: usize = 16;
+/// How often a value is looked at, at most, until a path has found what it finds.
+const LOOKS_MAX: u32 = 100_000;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct JsonPath {
@@ -63,6 +68,10 @@ enum Operand {
 impl JsonPath {
     /// `None` for what is no path, or one that goes beyond this part of the language.
     pub(super) fn parse(text: &str) -> Option<JsonPath> {
+        JsonPath::parse_nested(text, 0)
+    }
+
+    fn parse_nested(text: &str, depth: usize) -> Option<JsonPath> {
         let mut rest = text.trim();
         rest = rest.strip_prefix('$').unwrap_or(rest);
         if !rest.is_empty() && !rest.starts_with(['.', '[']) {
@@ -72,7 +81,7 @@ impl JsonPath {
         while !rest.is_empty() {
             if let Some(tail) = rest.strip_prefix('[') {
                 let end = closing(tail)?;
-                steps.push(bracket(tail[..end].trim())?);
+                steps.push(bracket(tail[..end].trim(), depth)?);
                 rest = &tail[end + 1..];
                 continue;
             }
@@ -95,60 +104,83 @@ impl JsonPath {
         Some(JsonPath { steps })
     }
 
-    /// All values that the path leads to.
+    /// All values that the path leads to. Where it multiplies what it finds (`..*..*..*`), those that it finds first.
     pub(super) fn find<'v>(&self, root: &'v Value) -> Vec<&'v Value> {
-        self.steps
-            .iter()
-            .fold(vec![root], |values, step| values.into_iter().flat_map(|value| step.find(value)).collect())
+        self.find_within(root, &Looks(Cell::new(LOOKS_MAX)))
+    }
+
+    fn find_within<'v>(&self, root: &'v Value, looks: &Looks) -> Vec<&'v Value> {
+        let mut values = vec![root];
+        for step in &self.steps {
+            let mut found = Vec::new();
+            values.into_iter().for_each(|value| step.find(value, looks, &mut found));
+            values = found;
+            if values.is_empty() {
+                break;
+            }
+        }
+        values
+    }
+}
+
+/// How many more looks a path has.
+struct Looks(Cell<u32>);
+
+impl Looks {
+    /// Whether there was one left.
+    fn take(&self) -> bool {
+        let left = self.0.get();
+        self.0.set(left.saturating_sub(1));
+        left > 0
     }
 }
 
 impl Step {
-    fn find<'v>(&self, value: &'v Value) -> Vec<&'v Value> {
+    fn find<'v>(&self, value: &'v Value, looks: &Looks, found: &mut Vec<&'v Value>) {
+        if !looks.take() {
+            return;
+        }
         let items = value.as_array().unwrap_or_default();
         match self {
-            Step::Member(name) => value.get(name).into_iter().collect(),
+            Step::Member(name) => found.extend(value.get(name)),
             Step::Index(index) => {
                 let at = if *index < 0 { index + items.len() as i64 } else { *index };
-                usize::try_from(at).ok().and_then(|at| items.get(at)).into_iter().collect()
+                found.extend(usize::try_from(at).ok().and_then(|at| items.get(at)));
             }
             Step::Slice(from, to, every) => {
                 let place = |at: i64| usize::try_from(if at < 0 { at + items.len() as i64 } else { at }).unwrap_or(0);
                 let end = to.map_or(items.len(), place).min(items.len());
-                items[..end].iter().skip(from.map_or(0, place)).step_by(*every).collect()
+                let part = items[..end].iter().skip(from.map_or(0, place)).step_by(*every);
+                found.extend(part.take_while(|_| looks.take()));
             }
-            Step::Union(steps) => steps.iter().flat_map(|step| step.find(value)).collect(),
-            Step::Deep => {
-                let mut found = Vec::new();
-                descend(value, &mut found);
-                found
-            }
+            Step::Union(steps) => steps.iter().for_each(|step| step.find(value, looks, found)),
+            Step::Deep => descend(value, looks, found),
             Step::All => match value {
-                Value::Object(map) => map.values().collect(),
-                _ => items.iter().collect(),
+                Value::Object(map) => found.extend(map.values().take_while(|_| looks.take())),
+                _ => found.extend(items.iter().take_while(|_| looks.take())),
             },
-            Step::Where { path, operator, to } => items
-                .iter()
-                .filter(|item| {
-                    let to = match to {
-                        Operand::Constant(value) => Some(value),
-                        Operand::Path(path) => path.find(item).first().copied(),
-                    };
-                    let found = path.find(item);
-                    to.zip(found.first()).is_some_and(|(to, found)| operator.holds(found, to))
-                })
-                .collect(),
-            Step::Having(path) => items.iter().filter(|item| !path.find(item).is_empty()).collect(),
+            Step::Where { path, operator, to } => found.extend(items.iter().filter(|item| {
+                let to = match to {
+                    Operand::Constant(value) => Some(value),
+                    Operand::Path(path) => path.find_within(item, looks).first().copied(),
+                };
+                let found = path.find_within(item, looks);
+                to.zip(found.first()).is_some_and(|(to, found)| operator.holds(found, to))
+            })),
+            Step::Having(path) => found.extend(items.iter().filter(|item| !path.find_within(item, looks).is_empty())),
         }
     }
 }
 
 /// A value before what is in it.
-fn descend<'v>(value: &'v Value, found: &mut Vec<&'v Value>) {
+fn descend<'v>(value: &'v Value, looks: &Looks, found: &mut Vec<&'v Value>) {
+    if !looks.take() {
+        return;
+    }
     found.push(value);
     match value {
-        Value::Object(map) => map.values().for_each(|inner| descend(inner, found)),
-        _ => value.as_array().unwrap_or_default().iter().for_each(|inner| descend(inner, found)),
+        Value::Object(map) => map.values().for_each(|inner| descend(inner, looks, found)),
+        _ => value.as_array().unwrap_or_default().iter().for_each(|inner| descend(inner, looks, found)),
     }
 }
 
@@ -215,16 +247,16 @@ fn closing(text: &str) -> Option<usize> {
     None
 }
 
-fn bracket(text: &str) -> Option<Step> {
+fn bracket(text: &str, depth: usize) -> Option<Step> {
     if text == "*" {
         return Some(Step::All);
     }
     if let Some(filter) = text.strip_prefix("?(").and_then(|filter| filter.strip_suffix(')')) {
-        return condition(filter.trim());
+        return condition(filter.trim(), depth + 1);
     }
     let parts = outside_quotes(text, ",");
     if parts.len() > 1 {
-        return parts.into_iter().map(|part| bracket(part.trim())).collect::<Option<_>>().map(Step::Union);
+        return parts.into_iter().map(|part| bracket(part.trim(), depth)).collect::<Option<_>>().map(Step::Union);
     }
     if let Some(name) = unquoted(text) {
         return Some(Step::Member(name.replace('\\', "").into()));
@@ -264,8 +296,11 @@ fn outside_quotes<'t>(text: &'t str, separator: &str) -> Vec<&'t str> {
     parts
 }
 
-fn condition(filter: &str) -> Option<Step> {
-    let path = |text: &str| JsonPath::parse(text.trim().strip_prefix('@')?);
+fn condition(filter: &str, depth: usize) -> Option<Step> {
+    if depth > NESTED_MAX {
+        return None;
+    }
+    let path = |text: &str| JsonPath::parse_nested(text.trim().strip_prefix('@')?, depth);
     for (sign, operator) in OPERATORS {
         let parts = outside_quotes(filter, sign);
         if let [left, right] = parts[..] {
@@ -332,5 +367,20 @@ mod tests {
         {
             assert_eq!(JsonPath::parse(path), None, "{path}");
         }
+    }
+    #[test]
+    fn what_has_no_end_ends() {
+        let deep = (0..60).fold("1".to_owned(), |inner, _| format!(r#"{{"a":[{inner}]}}"#));
+        let object = crate::json::parse(deep.as_bytes()).unwrap();
+        for path in ["..*".repeat(60), format!(".a{}", "[0,0]".repeat(400)), "..a[?(@..*==@..*)]".repeat(20)] {
+            let parsed = JsonPath::parse(&path).unwrap_or_else(|| panic!("{path}"));
+            assert!(parsed.find(&object).len() <= LOOKS_MAX as usize, "{path}");
+        }
+        for nested in [NESTED_MAX + 1, 10_000] {
+            let path = format!("{}.a{}", ".a[?(@".repeat(nested), ")]".repeat(nested));
+            assert_eq!(JsonPath::parse(&path), None);
+        }
+        let path = format!("{}.a{}", ".a[?(@".repeat(NESTED_MAX), ")]".repeat(NESTED_MAX));
+        assert!(JsonPath::parse(&path).is_some());
     }
 }

@@ -11,10 +11,11 @@ use api::{
     apply::{FieldManager, Set, equal_but_for_times},
     json::{self, Parsed},
     model::{Gvk, TypeId},
+    yaml,
 };
 
 use super::Call;
-use crate::{Server, yaml};
+use crate::Server;
 
 /// The manager of what the server itself writes.
 pub(crate) const SERVER: &str = "kube-apiserver";
