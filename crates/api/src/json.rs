@@ -153,7 +153,8 @@ impl<'a> Parser<'a> {
 
     fn object(&mut self) -> Result<Value, JsonError> {
         let mut map = Map::new();
-        let mut seen = Seen::default();
+        // Mostly members come sorted, and then it is enough to look at the last one.
+        let mut sorted = true;
         self.space();
         if self.bytes.get(self.at) == Some(&b'}') {
             self.at += 1;
@@ -174,7 +175,8 @@ impl<'a> Parser<'a> {
             }
             self.at += 1;
             self.path.push(Step::Member(raw));
-            let again = seen.again(&map, &name);
+            sorted = sorted && map.last_key().is_none_or(|last| *last < *name);
+            let again = !sorted && map.contains_key(&name);
             self.repeats |= again;
             let value = match self.order {
                 None => self.value()?,
@@ -373,32 +375,6 @@ impl<'a> Parser<'a> {
             }
         }
         text
-    }
-}
-
-/// Whether a member was there before. Mostly members come sorted, and then it is enough to look at the last one; else by
-/// looking through a narrow map, by a set once it is wide.
-#[derive(Default)]
-struct Seen {
-    is_unsorted: bool,
-    wide: Option<std::collections::HashSet<Box<str>>>,
-}
-
-impl Seen {
-    const NARROW: usize = 24;
-
-    fn again(&mut self, map: &Map, name: &str) -> bool {
-        if !self.is_unsorted {
-            if map.last_key().is_none_or(|last| last < name) {
-                return false;
-            }
-            self.is_unsorted = true;
-        }
-        if map.len() < Self::NARROW {
-            return map.contains_key(name);
-        }
-        let wide = self.wide.get_or_insert_with(|| map.keys().map(Box::from).collect());
-        !wide.insert(name.into())
     }
 }
 

@@ -1,7 +1,7 @@
 //! `metav1.Status`: how every failure reaches a client. One constructor per reason, with upstream's wording
 //! (apimachinery `pkg/api/errors`).
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -250,13 +250,10 @@ impl Status {
         let text = match errors.as_slice() {
             [one] => one.to_string(),
             many => {
-                let mut texts: Vec<String> = Vec::with_capacity(many.len());
-                for text in many.iter().map(FieldError::to_string) {
-                    if !texts.contains(&text) {
-                        texts.push(text);
-                    }
-                }
-                if texts.len() == 1 { texts.remove(0) } else { format!("[{}]", texts.join(", ")) }
+                let all: Vec<String> = many.iter().map(FieldError::to_string).collect();
+                let mut seen = HashSet::new();
+                let mut texts: Vec<&str> = all.iter().map(String::as_str).filter(|text| seen.insert(*text)).collect();
+                if texts.len() == 1 { texts.remove(0).to_owned() } else { format!("[{}]", texts.join(", ")) }
             }
         };
         let message = format!("{} \"{name}\" is invalid: {text}", qualified(group, kind));
@@ -281,7 +278,7 @@ impl Status {
 }
 
 /// What is wrong with one field of an object; texts and causes as apimachinery `pkg/util/validation/field`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FieldError {
     pub kind: FieldErrorKind,
     /// For example `spec.containers[0].name`.
@@ -291,7 +288,7 @@ pub struct FieldError {
     pub detail: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FieldErrorKind {
     Required,
     Invalid,

@@ -1,6 +1,11 @@
 //! The tree that an API object is while it is being worked on. At rest, objects are bytes.
 
+mod hash;
+mod places;
+
 use std::fmt;
+
+use places::Places;
 
 /// A JSON value. Integers and other numbers are kept apart, as Go's decoder does for fields of integer types.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,12 +20,18 @@ pub enum Value {
     Object(Map),
 }
 
-/// An object's members in the order in which they were written. Look-ups are linear: API objects are narrow, and the few
-/// wide maps (a ConfigMap's data) are looked into rarely.
+/// An object's members in the order in which they were written. API objects are narrow, and their members are looked for by
+/// walking past the others; a wide map (a ConfigMap's data, or whatever somebody sends) knows where each of them stands.
 #[derive(Clone, Default)]
 pub struct Map {
-    entries: Vec<(Box<str>, Value)>,
+    entries: Vec<Member>,
+    places: Option<Box<Places>>,
 }
+
+type Member = (Box<str>, Value);
+
+// The index of wide maps costs narrow ones nothing: there is room for it beside what tells the kinds of values apart.
+const _: () = assert!(size_of::<Value>() == 32);
 
 /// An object of these members.
 pub(crate) fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
@@ -163,11 +174,11 @@ impl Value {
 
 impl Map {
     pub const fn new() -> Map {
-        Map { entries: Vec::new() }
+        Map { entries: Vec::new(), places: None }
     }
 
     pub fn with_capacity(members: usize) -> Map {
-        Map { entries: Vec::with_capacity(members) }
+        Map { entries: Vec::with_capacity(members), places: None }
     }
 
     pub fn len(&self) -> usize {
@@ -179,7 +190,10 @@ impl Map {
     }
 
     fn position(&self, name: &str) -> Option<usize> {
-        self.entries.iter().position(|(key, _)| **key == *name)
+        match &self.places {
+            Some(places) => places.find(&self.entries, name),
+            None => self.entries.iter().position(|(key, _)| **key == *name),
+        }
     }
 
     pub fn contains_key(&self, name: &str) -> bool {
@@ -200,7 +214,7 @@ impl Map {
         match self.position(&name) {
             Some(at) => Some(std::mem::replace(&mut self.entries[at].1, value.into())),
             None => {
-                self.entries.push((name, value.into()));
+                self.push_unchecked(name, value.into());
                 None
             }
         }
@@ -211,6 +225,7 @@ impl Map {
         let name = name.into();
         self.remove(&name);
         self.entries.insert(0, (name, value.into()));
+        self.places = Places::of(&self.entries);
     }
 
     pub(crate) fn last_key(&self) -> Option<&str> {
@@ -220,6 +235,10 @@ impl Map {
     /// Adds a member that is known not to be there yet.
     pub(crate) fn push_unchecked(&mut self, name: Box<str>, value: Value) {
         self.entries.push((name, value));
+        match &mut self.places {
+            Some(places) => places.add_last(&self.entries),
+            None => self.places = Places::of(&self.entries),
+        }
     }
 
     /// A null stands for nothing, as in Go: upstream writes it where a list or map is missing.
@@ -231,15 +250,24 @@ impl Map {
             }
             Some(at) => at,
             None => {
-                self.entries.push((name.into(), make()));
+                self.push_unchecked(name.into(), make());
                 self.entries.len() - 1
             }
         };
         &mut self.entries[at].1
     }
 
+    /// In a wide map the last member takes the place of the one that goes.
     pub fn remove(&mut self, name: &str) -> Option<Value> {
-        self.position(name).map(|at| self.entries.remove(at).1)
+        let at = self.position(name)?;
+        let (_, value) = match &mut self.places {
+            Some(places) => {
+                places.give_to_last(&self.entries, at);
+                self.entries.swap_remove(at)
+            }
+            None => self.entries.remove(at),
+        };
+        Some(value)
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> + DoubleEndedIterator {
@@ -260,6 +288,7 @@ impl Map {
 
     pub fn retain(&mut self, mut keep: impl FnMut(&str, &mut Value) -> bool) {
         self.entries.retain_mut(|(name, value)| keep(name, value));
+        self.places = Places::of(&self.entries);
     }
 }
 

@@ -43,6 +43,10 @@ pub fn compare(model: &Model, ty: TypeId, left: &Value, right: &Value, skip: &Se
     walk.out
 }
 
+/// From this width on members are walked through in the order in which sets are kept, so that what is different is added at
+/// their ends.
+const WIDE: usize = 32;
+
 struct Walk<'m, 'a> {
     schema: Schema<'m>,
     path: Vec<Step<'a>>,
@@ -123,7 +127,11 @@ impl<'m: 'a, 'a> Walk<'m, 'a> {
         static NOTHING: Map = Map::new();
         let members = |value: Option<&'a Value>| value.and_then(Value::as_object).unwrap_or(&NOTHING);
         let (old, new) = (members(left), members(right));
-        for (name, from, to) in pairs(old, new) {
+        let mut pairs = pairs(old, new);
+        if pairs.len() > WIDE {
+            pairs.sort_unstable_by_key(|(name, ..)| *name);
+        }
+        for (name, from, to) in pairs {
             let below = skip.and_then(|skip| skip.node(Step::Field(name)));
             if below.is_some_and(|node| node.member) {
                 continue;

@@ -35,7 +35,7 @@ impl Set {
 /// The members below an object, and whether the object's own path is one: it says so, or there is nothing below it.
 fn read(fields: &Value) -> Result<(Set, bool), FieldsError> {
     let Value::Object(map) = fields else { return Err(FieldsError::NotAnObject) };
-    let mut set = Set::new();
+    let mut nodes = Vec::with_capacity(map.len());
     let mut is_member = false;
     for (text, below) in map.iter() {
         if text == "." {
@@ -44,14 +44,10 @@ fn read(fields: &Value) -> Result<(Set, bool), FieldsError> {
         }
         let Some(element) = element(text)? else { continue };
         let (children, member) = read(below)?;
-        let node = Node { element, member, children };
-        match set.nodes.last() {
-            Some(last) if last.element >= node.element => set = set.union(&Set { nodes: vec![node] }),
-            _ => set.nodes.push(node),
-        }
+        nodes.push(Node { element, member, children });
     }
-    is_member |= set.is_empty();
-    Ok((set, is_member))
+    is_member |= nodes.is_empty();
+    Ok((Set::of_nodes(nodes), is_member))
 }
 
 /// `None` for kinds of elements that a later version may know.

@@ -34,7 +34,7 @@ impl<'m> Fields<'m> {
     }
 
     fn map(&self, form: &MapForm<'m>, members: &Map, skip: Option<&Set>) -> Set {
-        let mut set = Set::new();
+        let mut nodes = Vec::with_capacity(members.len());
         for (name, value) in members.iter() {
             let below = skip.and_then(|skip| skip.node(Step::Field(name)));
             if below.is_some_and(|node| node.member) {
@@ -43,9 +43,12 @@ impl<'m> Fields<'m> {
             let (spot, is_named) = form.member_or_deduced(name);
             let (is_leaf, children) = self.below(spot, value, below.map(|node| &node.children));
             let is_empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
-            set.graft(&[Step::Field(name)], is_leaf || is_empty || !is_named, children);
+            let member = is_leaf || is_empty || !is_named;
+            if member || !children.is_empty() {
+                nodes.push(Node { element: PathElement::field(name), member, children });
+            }
         }
-        set
+        Set::of_nodes(nodes)
     }
 
     fn list(&self, list: &ListForm<'m>, items: &[Value]) -> Set {

@@ -19,8 +19,12 @@ pub(super) struct Node {
 }
 
 impl Node {
+    fn stays(&self) -> bool {
+        self.member || !self.children.is_empty()
+    }
+
     fn keeps(self) -> Option<Node> {
-        (self.member || !self.children.is_empty()).then_some(self)
+        self.stays().then_some(self)
     }
 }
 
@@ -67,6 +71,22 @@ impl Set {
     pub fn insert(&mut self, path: &Path) {
         let steps: Vec<Step<'_>> = path.0.iter().map(Step::Element).collect();
         self.insert_steps(&steps);
+    }
+
+    /// A set of these nodes, in any order, whose elements may stand more than once.
+    pub(super) fn of_nodes(mut nodes: Vec<Node>) -> Set {
+        if !nodes.is_sorted_by(|one, next| one.element < next.element) {
+            nodes.sort_by(|one, other| one.element.cmp(&other.element));
+            nodes.dedup_by(|again, first| {
+                let is_same = again.element == first.element;
+                if is_same {
+                    first.member |= again.member;
+                    first.children.add(&again.children);
+                }
+                is_same
+            });
+        }
+        Set { nodes }
     }
 
     /// The empty path is the whole object, which nobody owns.
@@ -169,19 +189,27 @@ impl Set {
 
     /// [`Set::difference`] in place: cheap where the other is small.
     pub(super) fn subtract(&mut self, other: &Set) {
+        let mut goes = false;
         for theirs in &other.nodes {
             let Ok(at) = self.search(Step::Element(&theirs.element)) else { continue };
             let mine = &mut self.nodes[at];
             mine.member &= !theirs.member;
             mine.children.subtract(&theirs.children);
-            if !mine.member && mine.children.is_empty() {
-                self.nodes.remove(at);
-            }
+            goes |= !mine.stays();
+        }
+        if goes {
+            self.nodes.retain(Node::stays);
         }
     }
 
     /// [`Set::union`] in place: cheap where the other is small.
     pub(super) fn add(&mut self, other: &Set) {
+        /// Above it, making room for each node costs more than a new set.
+        const SMALL: usize = 16;
+        if other.nodes.len() > SMALL {
+            *self = self.union(other);
+            return;
+        }
         for theirs in &other.nodes {
             let at = self.place(Step::Element(&theirs.element));
             let mine = &mut self.nodes[at];

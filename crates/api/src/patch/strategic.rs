@@ -3,6 +3,8 @@
 
 mod list;
 
+use std::collections::{HashMap, HashSet};
+
 use list::MergeKey;
 
 use super::PatchError;
@@ -171,6 +173,7 @@ impl<'m> Schema<'m> {
             if list::check_items(&[items.as_slice(), doomed.as_slice()])? == Some(list::Kind::Map) {
                 return Err(StrategicError::NoKeyDeclared(name.to_owned()));
             }
+            let doomed: HashSet<Value> = doomed.into_iter().collect();
             items.retain(|item| !doomed.contains(item));
         }
         Ok(())
@@ -209,47 +212,43 @@ impl<'m> Schema<'m> {
         match list::check_items(&[&original, &patch])? {
             None => Ok(original),
             Some(list::Kind::Scalar) => {
-                let mut merged: Vec<Value> = Vec::with_capacity(original.len() + patch.len());
-                for item in original.iter().chain(&patch) {
-                    if !merged.contains(item) {
-                        merged.push(item.clone());
-                    }
-                }
+                let mut seen = HashSet::with_capacity(original.len() + patch.len());
+                let both = original.iter().chain(&patch);
+                let merged = both.filter(|item| seen.insert(*item)).cloned().collect();
                 MergeKey(None).sort(merged, &patch, &original)
             }
             Some(list::Kind::Map) => {
                 let MergeKey(Some(name)) = key else { return Err(StrategicError::NoKeyDeclared(self.name())) };
                 let (original, patch) = list::apply_directives(name, original, patch)?;
-                let mut merged = original.clone();
-                for item in &patch {
-                    self.merge_item(key, &mut merged, item.clone())?;
-                }
+                let merged = self.merge_items(key, original.clone(), patch.clone())?;
                 key.sort(merged, &patch, &original)
             }
         }
     }
 
-    fn merge_item(self, key: MergeKey, list: &mut Vec<Value>, mut item: Value) -> Result<()> {
-        let wanted = key.of(&item)?.clone();
-        let mut place = None;
-        for (at, candidate) in list.iter().enumerate() {
-            if *key.of(candidate)? == wanted {
-                place = Some(at);
-                break;
+    /// Each item into the one with its key, or behind the others.
+    fn merge_items(self, key: MergeKey, mut list: Vec<Value>, patch: Vec<Value>) -> Result<Vec<Value>> {
+        list.iter().try_for_each(|item| key.of(item).map(drop))?;
+        let places = key.places(&list).into_iter();
+        let mut places: HashMap<Value, usize> = places.map(|(key, at)| (key.clone(), at)).collect();
+        for mut item in patch {
+            let wanted = key.of(&item)?.clone();
+            match (places.get(&wanted).map(|at| &mut list[*at]), item) {
+                (Some(Value::Object(former)), Value::Object(patch)) => {
+                    *former = self.merge_maps(std::mem::take(former), patch)?;
+                }
+                (_, other) => {
+                    item = other;
+                    prune_nulls(&mut item);
+                    // Upstream leaves what a new item would delete in it, which then is there without its fields.
+                    if let Some(item) = without_directives(item) {
+                        places.entry(wanted).or_insert(list.len());
+                        list.push(item);
+                    }
+                }
             }
         }
-        match (place.map(|at| &mut list[at]), item) {
-            (Some(Value::Object(former)), Value::Object(patch)) => {
-                *former = self.merge_maps(std::mem::take(former), patch)?;
-            }
-            (_, other) => {
-                item = other;
-                prune_nulls(&mut item);
-                // Upstream leaves what a new item would delete in it, which then is there without its fields.
-                list.extend(without_directives(item));
-            }
-        }
-        Ok(())
+        Ok(list)
     }
 
     fn name(self) -> String {
@@ -281,7 +280,8 @@ fn list_of(value: Option<Value>) -> Result<Option<Vec<Value>>> {
 fn retain_keys(original: &mut Map, patch: &mut Map) -> Result<()> {
     let Some(retained) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
     let Value::Array(retained) = retained else { return Err(StrategicError::RetainKeys) };
-    let is_retained = |name: &str| retained.iter().any(|kept| kept.as_str() == Some(name));
+    let retained: HashSet<&str> = retained.iter().filter_map(Value::as_str).collect();
+    let is_retained = |name: &str| retained.contains(name);
     let is_directive = |name: &str| name.starts_with(DELETE_FROM_LIST) || name.starts_with(SET_ELEMENT_ORDER);
     if patch.iter().any(|(name, value)| !value.is_null() && !is_directive(name) && !is_retained(name)) {
         return Err(StrategicError::RetainKeys);

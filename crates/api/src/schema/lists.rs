@@ -1,5 +1,7 @@
 //! Items that stand twice in lists which are sets or maps (apiextensions-apiserver `pkg/apiserver/schema/listtype`).
 
+use std::collections::HashMap;
+
 use super::Schema;
 use crate::{
     model::ListKind,
@@ -69,5 +71,10 @@ fn repeated_keys(path: &str, keys: &[Box<str>], items: &[Value], errors: &mut Ve
 
 /// The second of each value's appearances.
 fn repeated(items: &[Value]) -> impl Iterator<Item = usize> {
-    (1..items.len()).filter(|index| items[..*index].iter().filter(|other| **other == items[*index]).count() == 1)
+    let mut times: HashMap<&Value, usize> = HashMap::with_capacity(items.len());
+    items.iter().enumerate().filter_map(move |(index, item)| {
+        let times = times.entry(item).or_default();
+        *times += 1;
+        (*times == 2).then_some(index)
+    })
 }

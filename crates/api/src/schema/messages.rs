@@ -7,7 +7,7 @@ use crate::{
     value::Value,
 };
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Problem {
     /// Empty for the whole value.
     field: String,
@@ -19,6 +19,11 @@ pub(super) struct Problem {
 }
 
 impl Problem {
+    /// How much it says.
+    pub(super) fn len(&self) -> usize {
+        self.field.len() + self.value.len() + self.detail.len()
+    }
+
     /// `place`: where the value that was checked stands.
     pub(super) fn error(self, place: &str) -> FieldError {
         let field = match (place, &*self.field) {

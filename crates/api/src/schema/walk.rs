@@ -1,6 +1,8 @@
 //! Validation of a value against its schema (kube-openapi `pkg/validation/validate`), and of a change: what was wrong before
 //! and has not changed may stay (ratcheting).
 
+use std::collections::HashMap;
+
 use super::{Additional, Schema, messages::Problem};
 use crate::{
     model::ListKind,
@@ -14,7 +16,7 @@ impl Schema {
         let mut result = Outcome::default();
         // Upstream starts at nothing and puts the place before the errors.
         self.check(&mut Path::default(), value, old, &mut result);
-        result.problems.into_iter().map(|problem| problem.error(path)).collect()
+        result.into_problems().map(|problem| problem.error(path)).collect()
     }
 }
 
@@ -49,21 +51,36 @@ impl Path {
 /// What a walk found. `matched` counts what held: of several failing alternatives the one with the most is told of.
 #[derive(Default)]
 pub(super) struct Outcome {
-    pub problems: Vec<Problem>,
+    /// In the order of their numbers.
+    problems: HashMap<Problem, usize>,
+    bytes: usize,
     pub matched: usize,
 }
+
+/// How many bytes the problems of one value may hold: what is wrong a hundred thousand times is not shown each time.
+const PROBLEMS_BYTES_MAX: usize = 4 << 20;
 
 impl Outcome {
     /// The same complaint is made once.
     pub(super) fn add(&mut self, problem: Problem) {
-        if !self.problems.contains(&problem) {
-            self.problems.push(problem);
+        if self.bytes < PROBLEMS_BYTES_MAX {
+            let (number, bytes) = (self.problems.len(), problem.len());
+            self.problems.entry(problem).or_insert_with(|| {
+                self.bytes += bytes;
+                number
+            });
         }
+    }
+
+    fn into_problems(self) -> impl Iterator<Item = Problem> {
+        let mut problems: Vec<(Problem, usize)> = self.problems.into_iter().collect();
+        problems.sort_unstable_by_key(|(_, number)| *number);
+        problems.into_iter().map(|(problem, _)| problem)
     }
 
     fn merge(&mut self, other: Outcome) {
         self.matched += other.matched;
-        other.problems.into_iter().for_each(|problem| self.add(problem));
+        other.into_problems().for_each(|problem| self.add(problem));
     }
 
     fn is_valid(&self) -> bool {
@@ -133,8 +150,9 @@ impl Schema {
     fn check_list(&self, path: &mut Path, value: &Value, old: Option<&Value>, out: &mut Outcome) {
         let Some(items) = value.as_array() else { return };
         if let Some(schema) = &self.items {
+            let known = self.by_keys(old);
             for (index, item) in items.iter().enumerate() {
-                let before = old.and_then(|old| self.correlated(old, item));
+                let before = known.as_ref().and_then(|(keys, known)| known.get(&keys.of(item)).copied());
                 path.within(format_args!("[{index}]"), |path| schema.check(path, item, before, out));
             }
         }
@@ -151,10 +169,13 @@ impl Schema {
         }
     }
 
-    /// The item that `item` was before: known only of lists whose items have keys.
-    fn correlated<'o>(&self, old: &'o Value, item: &Value) -> Option<&'o Value> {
+    /// What the items were before: known only of lists whose items have keys.
+    fn by_keys<'o>(&self, old: Option<&'o Value>) -> Option<(Keys<'_>, HashMap<KeyValues<'o>, &'o Value>)> {
         let ListKind::Map(keys) = &self.list else { return None };
-        old.as_array()?.iter().find(|other| keys.iter().all(|key| other.get(key) == item.get(key)))
+        let keys = Keys(keys);
+        // Of several with the same keys the first.
+        let known = old?.as_array()?.iter().rev().map(|item| (keys.of(item), item)).collect();
+        Some((keys, known))
     }
 
     fn check_object(&self, path: &mut Path, value: &Value, old: Option<&Value>, out: &mut Outcome) {
@@ -183,6 +204,17 @@ impl Schema {
                 _ => {}
             }
         }
+    }
+}
+
+/// The members that tell the items of a list map apart.
+struct Keys<'s>(&'s [Box<str>]);
+
+type KeyValues<'v> = Vec<Option<&'v Value>>;
+
+impl Keys<'_> {
+    fn of<'v>(&self, item: &'v Value) -> KeyValues<'v> {
+        self.0.iter().map(|key| item.get(key)).collect()
     }
 }
 

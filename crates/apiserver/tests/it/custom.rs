@@ -64,7 +64,7 @@ fn condition<'v>(definition: &'v Value, kind: &str) -> &'v Value {
     conditions.and_then(|list| list.iter().find(|entry| entry["type"] == kind)).unwrap_or(none)
 }
 
-async fn established(server: &Harness, definition: &Value) {
+pub async fn established(server: &Harness, definition: &Value) {
     let (code, created) = server.post(DEFINITIONS, &definition.to_string()).await;
     assert_eq!(code, StatusCode::CREATED, "{created}");
     let path = format!("{DEFINITIONS}/{}", definition["metadata"]["name"].as_str().unwrap());

@@ -25,3 +25,4 @@ mod subresources;
 mod upstream;
 mod verbs;
 mod versions;
+mod wide;

@@ -1,5 +1,7 @@
 //! Lists in a strategic merge: what their items are, how items are identified, and the order they end up in.
 
+use std::collections::{HashMap, HashSet};
+
 use super::{DIRECTIVE, Result, StrategicError, found, go_text, go_type};
 use crate::value::Value;
 
@@ -31,7 +33,7 @@ pub(super) fn apply_directives(
     patch: Vec<Value>,
 ) -> Result<(Vec<Value>, Vec<Value>)> {
     let mut items = Vec::with_capacity(patch.len());
-    let mut replaces = false;
+    let (mut replaces, mut doomed) = (false, HashSet::new());
     for item in patch {
         let Some(directive) = item.get(DIRECTIVE) else {
             items.push(item);
@@ -39,14 +41,14 @@ pub(super) fn apply_directives(
         };
         match directive.as_str() {
             Some("delete") => {
-                let doomed = MergeKey(Some(key)).of(&item)?;
-                original.retain(|candidate| candidate.get(key) != Some(doomed));
+                doomed.insert(MergeKey(Some(key)).of(&item)?.clone());
             }
             Some("replace") => replaces = true,
             Some("merge") => return Err(StrategicError::MergeDirective),
             _ => return Err(StrategicError::Directive { directive: go_text(directive), map: go_text(&item) }),
         }
     }
+    original.retain(|candidate| candidate.get(key).is_none_or(|key| !doomed.contains(key)));
     Ok(if replaces { (items, Vec::new()) } else { (original, items) })
 }
 
@@ -63,10 +65,15 @@ impl MergeKey<'_> {
         map.get(key).ok_or_else(|| StrategicError::NoMergeKey { map: go_text(item), key: key.to_owned() })
     }
 
-    /// The places of items that have keys; a list that is only used as an order may have none.
-    fn position(&self, list: &[Value], item: &Value) -> Option<usize> {
-        let wanted = self.of(item).ok()?;
-        list.iter().position(|candidate| self.of(candidate).is_ok_and(|key| key == wanted))
+    /// Where items stand first, by what identifies them; a list that is only used as an order may have some without.
+    pub(super) fn places<'v>(&self, list: &'v [Value]) -> HashMap<&'v Value, usize> {
+        let mut places = HashMap::with_capacity(list.len());
+        for (at, item) in list.iter().enumerate() {
+            if let Ok(key) = self.of(item) {
+                places.entry(key).or_insert(at);
+            }
+        }
+        places
     }
 
     /// The patch's items must stand in the order that `$setElementOrder` states, and all be in it.
@@ -95,23 +102,25 @@ impl MergeKey<'_> {
     /// Items in `order` in that order, the others in the order of `original`, and the two woven together so that the others
     /// keep their place before the items that followed them (`normalizeElementOrder`).
     pub(super) fn sort(&self, items: Vec<Value>, order: &[Value], original: &[Value]) -> Result<Vec<Value>> {
-        for item in &items {
-            self.of(item)?;
-        }
-        let (mut ordered, mut others): (Vec<Value>, Vec<Value>) =
-            items.into_iter().partition(|item| self.position(order, item).is_some());
-        ordered.sort_by_key(|item| self.position(order, item));
-        others.sort_by_key(|item| self.position(original, item).unwrap_or(usize::MAX));
+        /// With its place in the order that was asked for, and in the original.
+        type Placed = (Option<usize>, Option<usize>, Value);
+        let (asked, before) = (self.places(order), self.places(original));
+        let place = |item: Value| {
+            let key = self.of(&item)?;
+            Ok((asked.get(key).copied(), before.get(key).copied(), item))
+        };
+        let placed: Vec<Placed> = items.into_iter().map(place).collect::<Result<_>>()?;
+        let (mut ordered, mut others): (Vec<Placed>, Vec<Placed>) =
+            placed.into_iter().partition(|(asked, ..)| asked.is_some());
+        ordered.sort_by_key(|(asked, ..)| *asked);
+        others.sort_by_key(|(_, before, _)| before.unwrap_or(usize::MAX));
 
         let mut woven = Vec::with_capacity(ordered.len() + others.len());
         let (mut ordered, mut others) = (ordered.into_iter().peekable(), others.into_iter().peekable());
-        while let (Some(right), Some(left)) = (ordered.peek(), others.peek()) {
-            let places = (self.position(original, left), self.position(original, right));
-            let takes_left = matches!(places, (Some(left), Some(right)) if left < right);
+        while let (Some((_, right, _)), Some((_, left, _))) = (ordered.peek(), others.peek()) {
+            let takes_left = matches!((left, right), (Some(left), Some(right)) if left < right);
             woven.extend(if takes_left { others.next() } else { ordered.next() });
         }
-        woven.extend(ordered);
-        woven.extend(others);
-        Ok(woven)
+        Ok(woven.into_iter().chain(ordered).chain(others).map(|(.., item)| item).collect())
     }
 }

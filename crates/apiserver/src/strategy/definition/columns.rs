@@ -1,5 +1,7 @@
 //! What a version of a definition names by path: printer columns, selectable fields, and what the scale shows.
 
+use std::collections::HashSet;
+
 use api::{Value, schema::Schema, status::FieldError};
 
 const TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
@@ -73,7 +75,7 @@ pub(super) fn selectable(version: &Value, path: &str) -> Vec<FieldError> {
     let fields = version.get("selectableFields").and_then(Value::as_array).unwrap_or_default();
     let Some(schema) = version.at(&["schema", "openAPIV3Schema"]).map(Schema::read) else { return Vec::new() };
     let mut errors = Vec::new();
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for (index, field) in fields.iter().enumerate() {
         let place = format!("{path}.selectableFields[{index}].jsonPath");
         let json_path = field.str_at(&["jsonPath"]);
@@ -98,7 +100,7 @@ pub(super) fn selectable(version: &Value, path: &str) -> Vec<FieldError> {
         if seen.contains(&json_path) {
             errors.push(FieldError::duplicate(place, json_path));
         } else {
-            seen.push(json_path);
+            seen.insert(json_path);
         }
     }
     if seen.len() > SELECTABLE_MAX {

@@ -1,5 +1,7 @@
 //! Webhook configurations (`pkg/apis/admissionregistration/validation`). Expressions are not compiled.
 
+use std::collections::HashSet;
+
 use api::names;
 
 use super::{at::At, common};
@@ -35,13 +37,13 @@ fn review_versions(versions: &At) {
     if !versions.need_because("must specify one of v1, v1beta1") {
         return;
     }
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for version in versions.items() {
         if seen.contains(&version.text()) {
             version.invalid("duplicate version");
             continue;
         }
-        seen.push(version.text());
+        seen.insert(version.text());
         version.named(names::dns1035_label);
     }
     if !seen.iter().any(|version| matches!(*version, "v1" | "v1beta1")) {
@@ -75,7 +77,7 @@ pub(super) fn rule_with_operations(rule: &At) {
 /// `validateResources`.
 fn resources(list: &At) {
     list.need();
-    let (mut any_sub, mut any_resource): (Vec<&str>, Vec<&str>) = Default::default();
+    let (mut any_sub, mut any_resource): (HashSet<&str>, HashSet<&str>) = Default::default();
     let mut plain = false;
     for resource in list.items() {
         if !resource.need() {
@@ -93,10 +95,10 @@ fn resources(list: &At) {
             resource.invalid(format!("if '*/{sub}' is present, must not specify {text}"));
         }
         if sub == "*" {
-            any_sub.push(name);
+            any_sub.insert(name);
         }
         if name == "*" {
-            any_resource.push(sub);
+            any_resource.insert(sub);
         }
     }
     if list.len() > 1 && list.contains("*/*") {

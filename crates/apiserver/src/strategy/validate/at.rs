@@ -1,7 +1,10 @@
 //! A place in an object that is being checked: the value there, the way that leads to it, and where errors go. The way is
 //! a chain of borrowed steps on the stack and becomes text only when there is an error to report.
 
-use std::cell::RefCell;
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashSet,
+};
 
 use api::{
     Value,
@@ -25,13 +28,25 @@ enum Step<'p> {
     Key(&'p str),
 }
 
+/// How many bytes the errors of one object may hold: what is wrong a hundred thousand times is not shown each time.
+const ERRORS_BYTES_MAX: usize = 4 << 20;
+
 /// The errors found so far.
 #[derive(Default)]
 pub(super) struct Sink {
     errors: RefCell<Vec<FieldError>>,
+    bytes: Cell<usize>,
 }
 
 impl Sink {
+    fn add(&self, error: FieldError) {
+        let bytes = self.bytes.get();
+        if bytes < ERRORS_BYTES_MAX {
+            self.bytes.set(bytes + error.field.len() + error.value.len() + error.detail.len());
+            self.errors.borrow_mut().push(error);
+        }
+    }
+
     pub fn into_errors(self) -> Vec<FieldError> {
         self.errors.into_inner()
     }
@@ -170,7 +185,7 @@ impl<'v, 'p> At<'v, 'p> {
     }
 
     fn push(&self, error: FieldError) {
-        self.sink.errors.borrow_mut().push(error);
+        self.sink.add(error);
     }
 
     pub fn required(&self, detail: &str) {
@@ -352,12 +367,14 @@ impl<'v, 'p> At<'v, 'p> {
 
     /// No two items have the same text at `member`; an empty `member` stands for the items themselves.
     pub fn unique(&self, member: &str) {
-        let mut seen: Vec<&str> = Vec::new();
+        let mut seen: HashSet<&str> = HashSet::new();
         for item in self.items() {
             let place = if member.is_empty() { item } else { item.get(member) };
             match place.text() {
                 text if !text.is_empty() && seen.contains(&text) => place.duplicate(),
-                text => seen.push(text),
+                text => {
+                    seen.insert(text);
+                }
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Checks of types that recur across groups: selectors, references, addresses, numbers that may be percentages
 //! (apimachinery `pkg/apis/meta/v1/validation`, `pkg/util/validation`).
 
+use std::collections::HashSet;
+
 use std::net::IpAddr;
 
 use api::{names, selector::LabelSelector};
@@ -406,13 +408,13 @@ const MESSAGE_MAX: usize = 32 * 1024;
 
 /// `metav1validation.ValidateConditions`.
 pub(super) fn conditions(at: &At) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for condition in at.items() {
         let kind = condition.get("type");
         if seen.contains(&kind.text()) {
             kind.duplicate_value(kind.text());
         }
-        seen.push(kind.text());
+        seen.insert(kind.text());
         kind.named(names::qualified_name);
         condition.get("status").one_of(&["False", "True", "Unknown"]);
         let generation = condition.get("observedGeneration");

@@ -1,6 +1,8 @@
 //! Claims to devices, their templates and classes of devices (`pkg/apis/resource/validation`). Expressions are checked for
 //! presence and length, not compiled.
 
+use std::{collections::HashSet, hash::Hash};
+
 use api::{Value, names};
 
 use super::{
@@ -36,20 +38,20 @@ pub(super) fn list(at: &At, max: usize, check: impl Fn(&At)) -> bool {
 }
 
 /// `validateSet`: a list whose items have different keys.
-pub(super) fn set<K: PartialEq + serde::Serialize>(at: &At, max: usize, check: impl Fn(&At), key: impl Fn(&At) -> K) {
+pub(super) fn set<K: Eq + Hash + serde::Serialize>(at: &At, max: usize, check: impl Fn(&At), key: impl Fn(&At) -> K) {
     if list(at, max, check) {
         distinct(at, key);
     }
 }
 
-fn distinct<K: PartialEq + serde::Serialize>(at: &At, key: impl Fn(&At) -> K) {
-    let mut seen: Vec<K> = Vec::new();
+fn distinct<K: Eq + Hash + serde::Serialize>(at: &At, key: impl Fn(&At) -> K) {
+    let mut seen: HashSet<K> = HashSet::new();
     for item in at.items() {
         let key = key(&item);
         if seen.contains(&key) {
             item.duplicate_value(&key);
         } else {
-            seen.push(key);
+            seen.insert(key);
         }
     }
 }
@@ -399,12 +401,12 @@ pub(super) fn binding_conditions(at: &At) {
         list(conditions, BINDING_CONDITIONS_MAX, |condition| condition.named(names::qualified_name));
     }
     distinct(&wanted, own_text);
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for condition in failed.items() {
         if seen.contains(&condition.text()) {
             condition.duplicate();
         }
-        seen.push(condition.text());
+        seen.insert(condition.text());
         if wanted.contains(condition.text()) {
             condition.invalid("bindingFailureConditions must not overlap with bindingConditions");
         }

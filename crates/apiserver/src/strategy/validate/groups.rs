@@ -1,5 +1,7 @@
 //! Workloads and PodGroups: what the `+k8s:` tags of scheduling/v1alpha2 `types.go` say, and `pkg/apis/scheduling/validation`.
 
+use std::collections::HashSet;
+
 use api::{Value, names};
 
 use super::{
@@ -17,13 +19,13 @@ fn map(at: &At, max: usize, check: impl Fn(&At)) {
     if at.len() > max {
         return at.too_many(max);
     }
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for item in at.items() {
         let name = item.get("name").text();
         if seen.contains(&name) {
             item.duplicate();
         } else {
-            seen.push(name);
+            seen.insert(name);
         }
     }
     at.items().for_each(|item| check(&item));

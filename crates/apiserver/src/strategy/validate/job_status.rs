@@ -2,6 +2,8 @@
 //! getStatusValidationOptions). A rule holds where what it is about changes, so that a status that is wrong in one point can
 //! still be mended in another.
 
+use std::collections::HashSet;
+
 use super::at::At;
 
 const IMMUTABLE: &str = "field is immutable";
@@ -51,13 +53,15 @@ fn flips(now: &Status, before: &Status, kinds: &[&str]) -> bool {
 
 fn uncounted(status: &At) {
     let lists = status.get("uncountedTerminatedPods");
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for name in ["succeeded", "failed"] {
         for uid in lists.get(name).items() {
             match uid.text() {
                 "" => uid.invalid("must not be empty"),
                 text if seen.contains(&text) => uid.duplicate(),
-                text => seen.push(text),
+                text => {
+                    seen.insert(text);
+                }
             }
         }
     }

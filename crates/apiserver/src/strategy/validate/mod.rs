@@ -34,6 +34,8 @@ mod storage;
 mod warnings;
 mod workload;
 
+use std::collections::HashSet;
+
 use api::{Resource, Value, status::FieldError};
 
 use crate::rest::Scope;
@@ -280,6 +282,7 @@ pub(super) fn change(resource: &Resource, scope: Scope, object: &Value, old: &Va
     }
     if !errors.is_empty() {
         let before = errors_of(&|sink| (rules.changed)(&At::root(old, sink)));
+        let before: HashSet<FieldError> = before.into_iter().collect();
         errors.retain(|error| !before.contains(error));
     }
     errors.extend(compared(if scope == Scope::Main { rules.update } else { rules.part }));

@@ -1,6 +1,8 @@
 //! Admission policies and what binds them (`pkg/apis/admissionregistration/validation`). Expressions are checked for
 //! presence and length, not compiled.
 
+use std::collections::HashSet;
+
 use api::names;
 
 use super::{
@@ -97,14 +99,14 @@ pub(super) fn validating(at: &At) {
         annotations.invalid(format!("must not have more than {AUDIT_ANNOTATIONS_MAX} auditAnnotations"));
     }
     let policy = at.value().str_at(&["metadata", "name"]);
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for annotation in annotations.items() {
         audit_annotation(&annotation, policy);
         let key = annotation.get("key");
         if seen.contains(&key.text()) {
             key.duplicate_value(key.text());
         }
-        seen.push(key.text());
+        seen.insert(key.text());
     }
 }
 
@@ -239,13 +241,13 @@ fn match_resources(at: &At) {
     }
     for name in ["resourceRules", "excludeResourceRules"] {
         for rule in at.get(name).items() {
-            let mut seen: Vec<&str> = Vec::new();
+            let mut seen: HashSet<&str> = HashSet::new();
             for object in rule.get("resourceNames").items() {
                 object.named(names::path_segment_name);
                 if seen.contains(&object.text()) {
                     object.duplicate();
                 }
-                seen.push(object.text());
+                seen.insert(object.text());
             }
             rule_with_operations(&rule);
         }
@@ -290,13 +292,13 @@ pub(super) fn validating_binding(at: &At) {
     let spec = at.get("spec");
     binding_spec(&spec);
     let actions = spec.get("validationActions");
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for action in actions.items() {
         action.one_of(&["Audit", "Deny", "Warn"]);
         if seen.contains(&action.text()) {
             action.duplicate();
         }
-        seen.push(action.text());
+        seen.insert(action.text());
     }
     if actions.contains("Deny") && actions.contains("Warn") {
         actions.invalid("must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)");

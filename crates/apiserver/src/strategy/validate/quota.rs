@@ -1,5 +1,7 @@
 //! ResourceQuotas and LimitRanges (`pkg/apis/core/validation`).
 
+use std::collections::HashSet;
+
 use api::{names, quantity::Quantity};
 
 use super::{
@@ -129,7 +131,7 @@ pub(super) fn limit_range(at: &At) {
             let detail = "either minimum or maximum storage value is required, but neither was provided";
             limit.get("limits").required(detail);
         }
-        let mut seen: Vec<&str> = Vec::new();
+        let mut seen: HashSet<&str> = HashSet::new();
         for member in MEMBERS.into_iter().filter(|name| kind.text() != "Pod" || !name.starts_with("default")) {
             for (name, amount) in limit.get(member).entries() {
                 match kind.text() {
@@ -137,7 +139,7 @@ pub(super) fn limit_range(at: &At) {
                     _ => resources::any_resource_name(&amount, name),
                 }
                 if !seen.contains(&name) {
-                    seen.push(name);
+                    seen.insert(name);
                     order(&limit, name);
                 }
             }

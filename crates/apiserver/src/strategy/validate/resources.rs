@@ -1,5 +1,7 @@
 //! Resource names and quantities, and requests and limits (`pkg/apis/core/validation`, `pkg/apis/core/helper`).
 
+use std::collections::{HashMap, HashSet};
+
 use api::{names, quantity::Quantity};
 
 use super::at::{At, NEGATIVE};
@@ -190,7 +192,15 @@ fn amount(at: &At, name: &str, owner: Owner) {
 
 /// `validateResourceClaimNames`.
 fn claim_names(at: &At, known: &[&str]) {
-    let mut seen: Vec<(&str, &str)> = Vec::new();
+    let mut seen: HashMap<&str, HashSet<&str>> = HashMap::new();
+    let all: HashSet<&str> = known.iter().copied().collect();
+    let one_of_them = || {
+        let mut sorted = known.to_vec();
+        sorted.sort_unstable();
+        let rest = if known.is_empty() { " which is empty".to_owned() } else { format!(": {}", sorted.join(", ")) };
+        format!("must be one of the names in pod.spec.resourceClaims{rest}")
+    };
+    let mut why = None;
     for claim in at.items() {
         let (name, request) = (claim.get("name").text(), claim.get("request").text());
         if name.is_empty() {
@@ -198,18 +208,14 @@ fn claim_names(at: &At, known: &[&str]) {
             continue;
         }
         claim.get("request").named_if_set(names::dns1123_label);
-        let overlaps =
-            |other: &(&str, &str)| other.0 == name && (other.1 == request || other.1.is_empty() || request.is_empty());
-        if seen.iter().any(overlaps) {
-            let whole = request.is_empty() || seen.contains(&(name, ""));
+        let requests = seen.entry(name).or_default();
+        let whole = request.is_empty() || requests.contains("");
+        if requests.contains(request) || (whole && !requests.is_empty()) {
             claim.duplicate_value(if whole { name.to_owned() } else { format!("{name}/{request}") });
         }
-        seen.push((name, request));
-        if !known.contains(&name) {
-            let mut sorted = known.to_vec();
-            sorted.sort_unstable();
-            let rest = if known.is_empty() { " which is empty".to_owned() } else { format!(": {}", sorted.join(", ")) };
-            claim.not_found_because(name, format!("must be one of the names in pod.spec.resourceClaims{rest}"));
+        requests.insert(request);
+        if !all.contains(name) {
+            claim.not_found_because(name, why.get_or_insert_with(one_of_them).clone());
         }
     }
 }

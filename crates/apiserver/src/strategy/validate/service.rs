@@ -1,5 +1,7 @@
 //! Services (`pkg/apis/core/validation`: validateService, ValidateServiceUpdate).
 
+use std::collections::HashSet;
+
 use api::{Value, names};
 
 use super::{at::At, common};
@@ -75,8 +77,8 @@ fn each_port(ports: &At, kind: &str) {
     }
     ports.unique("name");
     let number = |port: &At<'_, '_>, name: &str| port.get(name).int().unwrap_or(0);
-    let mut node_ports: Vec<(&str, i64)> = Vec::new();
-    let mut own: Vec<(&str, i64)> = Vec::new();
+    let mut node_ports: HashSet<(&str, i64)> = HashSet::new();
+    let mut own: HashSet<(&str, i64)> = HashSet::new();
     for port in ports.items() {
         let protocol = port.value().str_at(&["protocol"]);
         let node = (protocol, number(&port, "nodePort"));
@@ -87,7 +89,7 @@ fn each_port(ports: &At, kind: &str) {
             if node_ports.contains(&node) {
                 port.get("nodePort").duplicate();
             }
-            node_ports.push(node);
+            node_ports.insert(node);
         }
         let pair = (protocol, number(&port, "port"));
         if own.contains(&pair) {
@@ -101,7 +103,7 @@ fn each_port(ports: &At, kind: &str) {
             shown.set(&["NodePort"], 0);
             port.duplicate_value(shown);
         }
-        own.push(pair);
+        own.insert(pair);
     }
 }
 

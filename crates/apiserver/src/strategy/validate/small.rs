@@ -1,5 +1,7 @@
 //! Groups of one or two kinds: policy, scheduling, coordination, discovery and node.
 
+use std::collections::HashSet;
+
 use api::{Value, names};
 
 use super::{
@@ -200,14 +202,14 @@ fn slice_ports(ports: &At) {
     if ports.len() > PORTS_MAX {
         return ports.too_many(PORTS_MAX);
     }
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for port in ports.items() {
         let name = port.get("name");
         name.named_if_set(names::dns1123_label);
         if seen.contains(&name.text()) {
             name.duplicate_value(name.text());
         }
-        seen.push(name.text());
+        seen.insert(name.text());
         port.get("protocol").need_one_of(&["SCTP", "TCP", "UDP"]);
         if port.get("appProtocol").is_set() {
             port.get("appProtocol").named(names::qualified_name);
@@ -224,13 +226,13 @@ pub(super) fn runtime_class(at: &At) {
     common::labels(&placement.get("nodeSelector"));
     let tolerations = placement.get("tolerations");
     scheduling::tolerations(&tolerations);
-    let mut seen: Vec<Value> = Vec::new();
+    let mut seen: HashSet<Value> = HashSet::new();
     for toleration in tolerations.items() {
         let mut key = toleration.value().clone();
         key.take(&["tolerationSeconds"]);
         if seen.contains(&key) {
             toleration.duplicate();
         }
-        seen.push(key);
+        seen.insert(key);
     }
 }

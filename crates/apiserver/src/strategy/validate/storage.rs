@@ -1,5 +1,7 @@
 //! The storage group (`pkg/apis/storage/validation`).
 
+use std::collections::HashSet;
+
 use api::{Value, names};
 
 use super::{at::At, common, pod::volume, resources};
@@ -43,7 +45,7 @@ pub(super) fn class(at: &At) {
         at.get("reclaimPolicy").one_of(&["Delete", "Retain"]);
     }
     at.get("volumeBindingMode").need_one_of(&["Immediate", "WaitForFirstConsumer"]);
-    let mut seen: Vec<&Value> = Vec::new();
+    let mut seen: HashSet<&Value> = HashSet::new();
     for term in at.get("allowedTopologies").items() {
         let expressions = term.get("matchLabelExpressions");
         expressions.unique("key");
@@ -55,7 +57,7 @@ pub(super) fn class(at: &At) {
         if seen.contains(&term.value()) {
             expressions.duplicate_value("");
         }
-        seen.push(term.value());
+        seen.insert(term.value());
     }
 }
 
@@ -119,14 +121,14 @@ pub(super) fn driver(at: &At) {
     let spec = at.get("spec");
     spec.get("fsGroupPolicy").one_of_if_set(&["File", "None", "ReadWriteOnceWithFSType"]);
     let requests = spec.get("tokenRequests");
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for request in requests.items() {
         let audience = request.get("audience");
         if seen.contains(&audience.text()) {
             audience.duplicate_value(audience.text());
             continue;
         }
-        seen.push(audience.text());
+        seen.insert(audience.text());
         let seconds = request.get("expirationSeconds");
         if seconds.int().is_some_and(|seconds| seconds < 600) {
             seconds.invalid("may not specify a duration less than 10 minutes");
@@ -167,7 +169,7 @@ pub(super) fn node(at: &At) {
             id.invalid(format!("must be {NODE_ID_MAX} characters or less"));
         }
         driver.get("allocatable").get("count").non_negative();
-        let mut seen: Vec<&str> = Vec::new();
+        let mut seen: HashSet<&str> = HashSet::new();
         for key in driver.get("topologyKeys").texts() {
             if key.is_empty() {
                 driver.required("");
@@ -175,7 +177,7 @@ pub(super) fn node(at: &At) {
             if seen.contains(&key) {
                 driver.duplicate_value(key);
             }
-            seen.push(key);
+            seen.insert(key);
             driver.problems(key, names::qualified_name);
         }
     }

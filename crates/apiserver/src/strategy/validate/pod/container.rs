@@ -1,5 +1,7 @@
 //! Containers of all three kinds (`pkg/apis/core/validation`: validateContainers and what it calls).
 
+use std::collections::HashSet;
+
 use api::names;
 
 use super::{handlers::running, security, volume::Volumes};
@@ -25,7 +27,7 @@ pub(super) const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralC
 pub(super) fn all(spec: &At, around: &Surroundings) {
     let containers = spec.get("containers");
     containers.need();
-    let mut names: Vec<&str> = Vec::new();
+    let mut names: HashSet<&str> = HashSet::new();
     for container in containers.items() {
         common_rules(&container, around);
         unique_name(&container, &mut names);
@@ -48,7 +50,7 @@ pub(super) fn all(spec: &At, around: &Surroundings) {
     }
 }
 
-fn unique_name<'v>(container: &At<'v, '_>, names: &mut Vec<&'v str>) {
+fn unique_name<'v>(container: &At<'v, '_>, names: &mut HashSet<&'v str>) {
     let name = container.get("name");
     if name.is_empty() {
         return;
@@ -56,7 +58,7 @@ fn unique_name<'v>(container: &At<'v, '_>, names: &mut Vec<&'v str>) {
     if names.contains(&name.text()) {
         name.duplicate();
     }
-    names.push(name.text());
+    names.insert(name.text());
 }
 
 /// `validateContainerOnlyForPod`.
@@ -84,7 +86,7 @@ fn common_rules(container: &At, around: &Surroundings) {
 }
 
 fn ports(ports: &At) {
-    let mut names: Vec<&str> = Vec::new();
+    let mut names: HashSet<&str> = HashSet::new();
     for port in ports.items() {
         let name = port.get("name");
         if !name.is_empty() {
@@ -93,7 +95,7 @@ fn ports(ports: &At) {
             if names.contains(&name.text()) {
                 name.duplicate();
             } else if name.errors() == before {
-                names.push(name.text());
+                names.insert(name.text());
             }
         }
         let number = port.get("containerPort");
@@ -111,7 +113,7 @@ fn ports(ports: &At) {
 
 /// `checkHostPortConflicts`.
 fn host_ports<'v: 'p, 'p>(containers: impl Iterator<Item = At<'v, 'p>>) {
-    let mut seen: Vec<(&str, &str, i64)> = Vec::new();
+    let mut seen: HashSet<(&str, &str, i64)> = HashSet::new();
     for container in containers {
         for port in container.get("ports").items() {
             let (protocol, ip) = (port.get("protocol").text(), port.get("hostIP").text());
@@ -119,7 +121,7 @@ fn host_ports<'v: 'p, 'p>(containers: impl Iterator<Item = At<'v, 'p>>) {
             if number != 0 && seen.contains(&(protocol, ip, number)) {
                 port.get("hostPort").duplicate_value(format!("{protocol}/{ip}/{number}"));
             }
-            seen.push((protocol, ip, number));
+            seen.insert((protocol, ip, number));
         }
     }
 }
@@ -278,7 +280,7 @@ pub(super) fn resource_field(at: &At, in_volume: bool) {
 fn mounts(container: &At, volumes: &Volumes) {
     let list = container.get("volumeMounts");
     let devices = container.get("volumeDevices");
-    let mut paths: Vec<&str> = Vec::new();
+    let mut paths: HashSet<&str> = HashSet::new();
     for mount in list.items() {
         let (name, path) = (mount.get("name"), mount.get("mountPath"));
         name.need();
@@ -289,7 +291,7 @@ fn mounts(container: &At, volumes: &Volumes) {
         if paths.contains(&path.text()) {
             path.invalid_value(path.text(), "must be unique");
         }
-        paths.push(path.text());
+        paths.insert(path.text());
         for device in devices.items() {
             if device.get("name").text() == name.text() {
                 name.invalid("must not already exist in volumeDevices");
@@ -330,7 +332,7 @@ fn propagation(list: &At, mount: &At, privileged: bool) {
 
 /// `ValidateVolumeDevices`.
 fn devices(container: &At, volumes: &Volumes) {
-    let (mut names, mut paths): (Vec<&str>, Vec<&str>) = Default::default();
+    let (mut names, mut paths): (HashSet<&str>, HashSet<&str>) = Default::default();
     for device in container.get("volumeDevices").items() {
         let (name, path) = (device.get("name"), device.get("devicePath"));
         name.need();
@@ -359,19 +361,19 @@ fn devices(container: &At, volumes: &Volumes) {
                 path.invalid("must not already exist as a path in volumeMounts");
             }
         }
-        names.push(name.text());
-        paths.push(path.text());
+        names.insert(name.text());
+        paths.insert(path.text());
     }
 }
 
 fn resize_policy(list: &At, never_restarts: bool) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for policy in list.items() {
         let (name, restart) = (policy.get("resourceName"), policy.get("restartPolicy"));
         if seen.contains(&name.text()) {
             policy.duplicate_value(name.text());
         }
-        seen.push(name.text());
+        seen.insert(name.text());
         list.holding(&name).need_one_of(&["cpu", "memory"]);
         list.holding(&restart).need_one_of(&["NotRequired", "RestartContainer"]);
         if never_restarts && restart.text() != "NotRequired" {
@@ -423,9 +425,9 @@ fn init_container(container: &At, around: &Surroundings) {
     }
 }
 
-fn ephemeral(container: &At, others: &[&str]) {
+fn ephemeral(container: &At, others: &HashSet<&str>) {
     let target = container.get("targetContainerName");
-    if !target.is_empty() && !others.contains(&target.text()) {
+    if !target.is_empty() && !others.contains(target.text()) {
         target.not_found();
     }
     const NOT_THESE: [&str; 9] = [

@@ -13,6 +13,8 @@ mod update;
 pub(super) mod volume;
 pub(super) mod warnings;
 
+use std::collections::HashSet;
+
 use api::names;
 
 pub(super) use status::status;
@@ -180,7 +182,7 @@ fn references(spec: &At) {
 }
 
 fn resource_claims(claims: &At, context: &Context) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for claim in claims.items() {
         if context.is_mirror {
             claim.nowhere().forbidden("static pods do not support resource claims");
@@ -192,7 +194,7 @@ fn resource_claims(claims: &At, context: &Context) {
                 name.duplicate();
             } else {
                 name.named(names::dns1123_label);
-                seen.push(name.text());
+                seen.insert(name.text());
             }
         }
         let (claim_name, template) = (claim.get("resourceClaimName"), claim.get("resourceClaimTemplateName"));
@@ -303,14 +305,14 @@ fn dns_config(at: &At, policy: &str) {
 }
 
 fn scheduling_gates(at: &At) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for gate in at.items() {
         let name = gate.get("name").text();
         gate.problems(name, names::qualified_name);
         if seen.contains(&name) {
             gate.duplicate_value(name);
         }
-        seen.push(name);
+        seen.insert(name);
     }
 }
 

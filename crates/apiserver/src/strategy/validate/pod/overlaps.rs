@@ -1,5 +1,6 @@
 //! Paths in a volume that are in each other's way (`pkg/api/pod/warnings.go`, warningsForOverlappingVirtualPaths).
 
+use super::warnings::{ENOUGH, NEIGHBOURS_MAX};
 use crate::strategy::validate::at::At;
 
 /// A path without slashes at its end, and what puts something there; empty where that goes without saying.
@@ -15,7 +16,9 @@ impl Placed {
     }
 
     fn collides(&self, other: &Placed) -> bool {
-        let within = |path: &str, outer: &str| format!("{path}/").starts_with(&format!("{outer}/"));
+        let within = |path: &str, outer: &str| {
+            path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         !self.path.is_empty()
             && !other.path.is_empty()
             && (within(&self.path, &other.path) || within(&other.path, &self.path))
@@ -33,11 +36,16 @@ fn items(list: &At, source: &str) -> Vec<Placed> {
 /// Adds paths to those that were there before, each with a word about those that it collides with.
 fn add(known: &mut Vec<Placed>, paths: Vec<Placed>, volume: &str, kind: &str, out: &mut Vec<String>) {
     for path in paths {
+        if out.len() > ENOUGH {
+            return;
+        }
         for other in known.iter().filter(|other| path.collides(other)) {
             let (path, other) = (path.shown(), other.shown());
             out.push(format!("volume {volume:?} ({kind}): overlapping paths: {path} with {other}"));
         }
-        known.push(path);
+        if known.len() < NEIGHBOURS_MAX {
+            known.push(path);
+        }
     }
 }
 

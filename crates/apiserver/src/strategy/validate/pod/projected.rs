@@ -1,12 +1,14 @@
 //! Projected volumes (`pkg/apis/core/validation`: validateProjectionSources).
 
+use std::collections::HashSet;
+
 use super::volume::{downward_files, file_mode, key_to_path};
 use crate::strategy::validate::{at::At, common};
 
 /// `validateProjectionSources`.
 pub(super) fn check(at: &At) {
     file_mode(&at.get("defaultMode"));
-    let mut paths: Vec<&str> = Vec::new();
+    let mut paths: HashSet<&str> = HashSet::new();
     for source in at.get("sources").items() {
         for name in ["secret", "configMap"] {
             let keys = source.get(name);
@@ -35,14 +37,14 @@ pub(super) fn check(at: &At) {
     }
 }
 
-fn conflict<'v>(at: &At, path: &'v str, named: &str, paths: &mut Vec<&'v str>) {
+fn conflict<'v>(at: &At, path: &'v str, named: &str, paths: &mut HashSet<&'v str>) {
     if path.is_empty() {
         return;
     }
     if paths.contains(&path) {
         at.invalid_value(named, "conflicting duplicate paths");
     }
-    paths.push(path);
+    paths.insert(path);
 }
 
 fn token(at: &At, token: &At) {
@@ -63,7 +65,7 @@ fn token(at: &At, token: &At) {
     }
 }
 
-fn trust_bundle<'v>(at: &At, bundle: &At<'v, '_>, paths: &mut Vec<&'v str>) {
+fn trust_bundle<'v>(at: &At, bundle: &At<'v, '_>, paths: &mut HashSet<&'v str>) {
     if !bundle.is_set() {
         return;
     }
@@ -89,7 +91,7 @@ fn trust_bundle<'v>(at: &At, bundle: &At<'v, '_>, paths: &mut Vec<&'v str>) {
     conflict(at, path, path, paths);
 }
 
-fn pod_certificate<'v>(at: &At, certificate: &At<'v, '_>, paths: &mut Vec<&'v str>) {
+fn pod_certificate<'v>(at: &At, certificate: &At<'v, '_>, paths: &mut HashSet<&'v str>) {
     if !certificate.is_set() {
         return;
     }

@@ -2,6 +2,8 @@
 //! validateContainerStatusUsers, validateContainerStatusAllocatedResourcesStatus, validatePodExtendedResourceClaimStatus,
 //! validateNodeAllocatableResourceClaimStatus).
 
+use std::collections::HashSet;
+
 use api::names;
 
 use crate::strategy::validate::{at::At, resources::is_native};
@@ -83,7 +85,7 @@ fn asked_for(name: &At, asked: &At) {
 }
 
 fn health(resources: &At) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for resource in resources.items() {
         resource.get("health").one_of(&["Healthy", "Unhealthy", "Unknown"]);
         let message = resource.get("message");
@@ -95,7 +97,7 @@ fn health(resources: &At) {
         if seen.contains(&id.text()) {
             id.duplicate_value(id.text());
         }
-        seen.push(id.text());
+        seen.insert(id.text());
     }
 }
 
@@ -106,7 +108,7 @@ pub(super) fn extended_claim(at: &At, spec: &At) {
     }
     let mappings = at.get("requestMappings");
     mappings.need_because("at least one request mapping is required");
-    let mut seen: Vec<[&str; 3]> = Vec::new();
+    let mut seen: HashSet<[&str; 3]> = HashSet::new();
     for mapping in mappings.items() {
         let parts = ["containerName", "resourceName", "requestName"].map(|name| mapping.get(name));
         let [container, resource, request] = &parts;
@@ -128,7 +130,7 @@ pub(super) fn extended_claim(at: &At, spec: &At) {
         if seen.contains(&key) {
             parts.iter().for_each(|part| part.duplicate_value(part.text()));
         }
-        seen.push(key);
+        seen.insert(key);
     }
     at.get("resourceClaimName").need_named(names::dns1123_subdomain);
 }

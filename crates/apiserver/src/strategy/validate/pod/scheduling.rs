@@ -1,5 +1,7 @@
 //! What a pod says about where it runs: affinity, tolerations, topology spread (`pkg/apis/core/validation`).
 
+use std::collections::{HashMap, HashSet};
+
 use api::names;
 
 use crate::strategy::validate::{at::At, common};
@@ -59,14 +61,14 @@ fn label_keys(at: &At) {
         }
     }
     // The keys that the API server itself merged into the selector may stand there once.
-    let mut seen: Vec<&str> = selector.get("matchLabels").entries().map(|(key, _)| key).collect();
+    let mut seen: HashSet<&str> = selector.get("matchLabels").entries().map(|(key, _)| key).collect();
     let expressions = selector.get("matchExpressions");
     for key in expressions.items().map(|expression| expression.value().str_at(&["key"])) {
         let index = at.get("matchLabelKeys").texts().position(|other| other == key);
         if let Some(index) = index.filter(|_| seen.contains(&key)) {
             at.index(index).invalid_value(key, "exists in both matchLabelKeys and labelSelector");
         }
-        seen.push(key);
+        seen.insert(key);
     }
     for key in at.get("matchLabelKeys").items().filter(|key| at.get("mismatchLabelKeys").contains(key.text())) {
         key.invalid("exists in both matchLabelKeys and mismatchLabelKeys");
@@ -78,13 +80,14 @@ pub(super) fn topology_spread(list: &At) {
     let pair = |constraint: &At<'_, '_>| {
         (constraint.get("topologyKey").text().to_owned(), constraint.get("whenUnsatisfiable").text().to_owned())
     };
+    let last: HashMap<_, _> = list.items().enumerate().map(|(index, constraint)| (pair(&constraint), index)).collect();
     for (index, constraint) in list.items().enumerate() {
         constraint.get("maxSkew").positive();
         constraint.get("topologyKey").need_because("can not be empty");
         let action = constraint.get("whenUnsatisfiable");
         action.one_of(&["DoNotSchedule", "ScheduleAnyway"]);
         let own = pair(&constraint);
-        if list.items().skip(index + 1).any(|other| pair(&other) == own) {
+        if last.get(&own).is_some_and(|last| *last > index) {
             constraint.get("{topologyKey, whenUnsatisfiable}").duplicate_value(format!("{{{}, {}}}", own.0, own.1));
         }
         let domains = constraint.get("minDomains");
@@ -141,7 +144,7 @@ const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 /// `validateNodeTaints`.
 pub(in crate::strategy::validate) fn taints(list: &At) {
-    let mut seen: Vec<(&str, &str)> = Vec::new();
+    let mut seen: HashSet<(&str, &str)> = HashSet::new();
     for taint in list.items() {
         let (key, effect) = (taint.get("key"), taint.get("effect"));
         key.named(names::qualified_name);
@@ -154,6 +157,6 @@ pub(in crate::strategy::validate) fn taints(list: &At) {
         if seen.contains(&pair) {
             taint.duplicate_because("taints must be unique by key and effect pair");
         }
-        seen.push(pair);
+        seen.insert(pair);
     }
 }

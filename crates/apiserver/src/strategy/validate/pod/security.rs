@@ -1,5 +1,7 @@
 //! Security contexts of pods and containers, and what each operating system knows of them (`pkg/apis/core/validation`).
 
+use std::collections::HashSet;
+
 use api::names;
 
 use super::container::LISTS;
@@ -53,7 +55,7 @@ fn sysctl_namespace(name: &str) -> &'static str {
 }
 
 fn sysctls(list: &At, spec: &At) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for sysctl in list.items() {
         let name = sysctl.get("name");
         if !name.need() {
@@ -65,7 +67,7 @@ fn sysctls(list: &At, spec: &At) {
         } else if seen.contains(&name.text()) {
             name.duplicate();
         }
-        seen.push(name.text());
+        seen.insert(name.text());
         match sysctl_namespace(name.text()) {
             "net" if spec.get("hostNetwork").is_true() => {
                 name.invalid("may not be specified when 'hostNetwork' is true");

@@ -1,5 +1,7 @@
 //! What a pod's status may become (`pkg/apis/core/validation`: ValidatePodStatusUpdate).
 
+use std::collections::HashSet;
+
 use api::names;
 
 use super::{annotations, reported};
@@ -100,7 +102,7 @@ fn restarts_as_a_whole(spec: &At) -> bool {
 }
 
 fn claims(status: &At, spec: &At) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: HashSet<&str> = HashSet::new();
     for claim in status.get("resourceClaimStatuses").items() {
         let name = claim.get("name");
         if !spec.get("resourceClaims").items().any(|known| known.get("name").same(&name)) {
@@ -109,7 +111,7 @@ fn claims(status: &At, spec: &At) {
         if seen.contains(&name.text()) {
             name.duplicate();
         }
-        seen.push(name.text());
+        seen.insert(name.text());
         claim.get("resourceClaimName").named_if_set(names::dns1123_subdomain);
     }
 }

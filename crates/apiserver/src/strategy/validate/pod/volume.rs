@@ -1,6 +1,8 @@
 //! Volumes of pods, and the sources that persistent volumes share with them (`pkg/apis/core/validation`:
 //! validateVolumeSource, ValidatePersistentVolumeSpec).
 
+use std::collections::{HashMap, HashSet};
+
 use api::names;
 
 use super::{Context, container, projected};
@@ -9,7 +11,7 @@ use crate::strategy::validate::{at::At, claim, common};
 /// The volumes of a pod that are as they should be, and whether each is a claim.
 #[derive(Default)]
 pub(super) struct Volumes<'v> {
-    known: Vec<(&'v str, bool)>,
+    known: HashMap<&'v str, bool>,
 }
 
 impl Volumes<'_> {
@@ -19,7 +21,7 @@ impl Volumes<'_> {
 
     /// Whether the volume of that name, if there is one, is a claim.
     pub fn is_claim(&self, name: &str) -> Option<bool> {
-        self.known.iter().find(|(known, _)| *known == name).map(|(_, is_claim)| *is_claim)
+        self.known.get(name).copied()
     }
 }
 
@@ -130,13 +132,14 @@ fn one_source(at: &At, sources: impl Iterator<Item = &'static Source>) {
 pub(super) fn volumes<'v>(list: &At<'v, '_>, context: &Context<'v>) -> Volumes<'v> {
     let mut volumes = Volumes::default();
     let templates = context.claim_templates;
-    for template in templates.iter().flat_map(At::items) {
-        volumes.known.push((template.value().str_at(&["metadata", "name"]), true));
-    }
-    let from_templates = volumes.known.len();
+    let from_templates = templates.iter().flat_map(At::items).map(|it| it.value().str_at(&["metadata", "name"]));
+    let from_templates: HashSet<&str> = from_templates.collect();
+    volumes.known.extend(from_templates.iter().map(|name| (*name, true)));
+    let is_ephemeral = |volume: &At| volume.get("ephemeral").is_set();
+    let ephemeral: HashSet<&str> = list.items().filter(is_ephemeral).map(|it| it.get("name").text()).collect();
     for volume in list.items() {
         let name = volume.get("name");
-        if volumes.known[..from_templates].iter().any(|(known, _)| *known == name.text()) {
+        if from_templates.contains(name.text()) {
             continue;
         }
         let before = volume.errors();
@@ -148,14 +151,11 @@ pub(super) fn volumes<'v>(list: &At<'v, '_>, context: &Context<'v>) -> Volumes<'
         }
         if volume.errors() == before {
             let is_claim = volume.get("persistentVolumeClaim").is_set() || volume.get("ephemeral").is_set();
-            volumes.known.push((name.text(), is_claim));
+            volumes.known.insert(name.text(), is_claim);
         }
         let claim = volume.get("persistentVolumeClaim");
-        let made = |other: At| {
-            other.get("ephemeral").is_set()
-                && format!("{}-{}", context.name, other.get("name").text()) == claim.get("claimName").text()
-        };
-        if claim.is_set() && !context.name.is_empty() && list.items().any(made) {
+        let made = claim.get("claimName").text().strip_prefix(context.name).and_then(|rest| rest.strip_prefix('-'));
+        if claim.is_set() && !context.name.is_empty() && made.is_some_and(|made| ephemeral.contains(made)) {
             claim.get("claimName").invalid("must not reference a PVC that gets created for an ephemeral volume");
         }
     }

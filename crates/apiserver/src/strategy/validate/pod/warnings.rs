@@ -1,9 +1,16 @@
 //! What is not wrong with a pod but deserves a word (`pkg/api/pod/warnings.go`).
 
+use std::collections::{HashMap, HashSet};
+
 use api::{names, quantity::Quantity};
 
 use super::{container::LISTS, overlaps};
 use crate::strategy::validate::{at::At, warnings};
+
+/// Things that are each compared with those before them are compared with so many, and complained of so often: a response
+/// carries fewer warnings than that.
+pub(super) const NEIGHBOURS_MAX: usize = 1000;
+pub(super) const ENOUGH: usize = 4096;
 
 /// Labels of nodes that have been replaced.
 const DEPRECATED_LABELS: [(&str, &str); 8] = [
@@ -148,13 +155,12 @@ pub(in crate::strategy::validate) fn claim(spec: &At, out: &mut Vec<String>) {
 }
 
 fn twice(list: &At, member: &str, out: &mut Vec<String>) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = HashSet::new();
     for item in list.items() {
         let place = item.get(member);
-        if seen.contains(&place.text()) {
+        if !seen.insert(place.text()) {
             out.push(format!("{}: duplicate {member} {:?}", place.path(), place.text()));
         }
-        seen.push(place.text());
     }
 }
 
@@ -191,10 +197,10 @@ fn containers(spec: &At, annotations: &At, is_template: bool, out: &mut Vec<Stri
 
 /// A variable that does not build on the one of the same name before it.
 fn hidden_variables(list: &At, out: &mut Vec<String>) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = HashSet::new();
     for variable in list.items() {
         let (name, value) = (variable.get("name").text(), variable.get("value").text());
-        if seen.contains(&name) {
+        if !seen.insert(name) {
             let reference = format!("$({name})");
             if variable.get("valueFrom").is_set() || value == reference || !value.contains(&reference) {
                 let path = variable.path();
@@ -202,25 +208,27 @@ fn hidden_variables(list: &At, out: &mut Vec<String>) {
                     "{path}: hides previous definition of {name:?}, which may be dropped when using apply"
                 ));
             }
-        } else {
-            seen.push(name);
         }
     }
 }
 
 fn ports(spec: &At, out: &mut Vec<String>) {
-    let mut seen: Vec<(i64, &str, &str, i64, String)> = Vec::new();
-    let mut names: Vec<(&str, String)> = Vec::new();
+    /// A port's address on the host, its port there, and where it stands.
+    type Port<'v> = (&'v str, i64, String);
+    let mut seen: HashMap<(i64, &str), Vec<Port<'_>>> = HashMap::new();
+    let mut names: HashMap<&str, String> = HashMap::new();
     let mut named = Vec::new();
     for list in LISTS {
         for container in spec.get(list).items() {
             for port in container.get("ports").items() {
+                if out.len() > ENOUGH {
+                    return;
+                }
                 let number = |name: &str| port.get(name).int().unwrap_or(0);
                 let (own, ip, host) = (number("containerPort"), port.get("hostIP").text(), number("hostPort"));
                 let protocol = port.get("protocol").text();
-                for (_, _, other_ip, other_host, other) in
-                    seen.iter().filter(|(number, other, ..)| *number == own && *other == protocol)
-                {
+                let alike = seen.entry((own, protocol)).or_default();
+                for (other_ip, other_host, other) in alike.iter() {
                     let what = if ip == *other_ip && host == *other_host {
                         "duplicate"
                     } else if host == 0 || *other_host == 0 {
@@ -232,14 +240,16 @@ fn ports(spec: &At, out: &mut Vec<String>) {
                     };
                     out.push(format!("{}: {what} port definition with {other}", port.path()));
                 }
-                seen.push((own, protocol, ip, host, port.path()));
+                if alike.len() < NEIGHBOURS_MAX {
+                    alike.push((ip, host, port.path()));
+                }
                 let name = port.get("name").text();
-                match names.iter().find(|(known, _)| *known == name) {
-                    Some((_, other)) => named.push(format!(
+                match names.get(name) {
+                    Some(other) => named.push(format!(
                         "{}: duplicate port name {name:?} with {other}, services and probes that select ports by name will use {other}",
                         port.path()
                     )),
-                    None if !name.is_empty() => names.push((name, port.path())),
+                    None if !name.is_empty() => drop(names.insert(name, port.path())),
                     None => {}
                 }
             }
