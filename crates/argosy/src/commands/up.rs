@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 use cluster::{
     layout::{Cidr, Layout, Settings},
@@ -26,7 +26,7 @@ use crate::{clients, components::kubelet_limits::hard_eviction, display, node};
 const LOG_BYTES_MAX: u64 = 16 << 20;
 
 /// What makes one cluster different from another. Kept in the data folder by the first start.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default, PartialEq)]
 pub struct SettingsFlags {
     /// Name of the node [default: the host's name]
     #[arg(long, value_name = "NAME")]
@@ -99,7 +99,12 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let layout = flags.data.layout()?;
     let of_hosts = |topology: Topology| topology.lab && topology.shape != Shape::Embedded;
     if flags.topology.is_some() || Topology::load(&layout)?.is_some_and(of_hosts) {
-        anyhow::ensure!(flags.nodes.is_none(), "--nodes is for a cluster of one process; a layout has --workers");
+        ensure!(flags.nodes.is_none(), "--nodes is for a cluster of one process; a layout has --workers");
+        ensure!(
+            flags.settings.are_of_a_layout(),
+            "{} holds a layout of several hosts, which takes of a cluster's settings --eviction-hard alone",
+            layout.root().display()
+        );
         let (shape, workers) = (flags.topology, flags.workers);
         let (timeout, verbosity) = (Duration::from_secs(flags.timeout), flags.verbosity);
         let eviction_hard = flags.settings.eviction_hard;
@@ -108,6 +113,10 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         }
         return topology::up::run(&layout, Wanted { shape, workers, eviction_hard, timeout, verbosity }).await;
     }
+    ensure!(
+        flags.workers.is_none(),
+        "--workers is for a layout of several hosts, which --topology names; a cluster of one process has --nodes"
+    );
     if let Some(supervisor) = supervise::status(&layout)?.supervisor {
         return already_up(&layout, &flags, supervisor.pid).await;
     }
@@ -186,6 +195,11 @@ fn put_log_aside(layout: &Layout) -> io::Result<()> {
 }
 
 impl SettingsFlags {
+    /// Whether nothing is said that a layout of several hosts does not take.
+    fn are_of_a_layout(&self) -> bool {
+        *self == SettingsFlags { eviction_hard: self.eviction_hard.clone(), ..SettingsFlags::default() }
+    }
+
     /// Of one machine: they make no sense where there are several hosts.
     const OF_MACHINE: [&str; 2] = ["node_name", "node_ip"];
 

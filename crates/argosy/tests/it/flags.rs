@@ -10,7 +10,7 @@ fn said(name: &str, arguments: &[&str]) -> (bool, String) {
 
 #[test]
 fn wrong_arguments_are_named() {
-    let cases: [(&str, &[&str], &str); 14] = [
+    let cases: [(&str, &[&str], &str); 17] = [
         (
             "kubelet",
             &["--topology-manager-policy=x"],
@@ -27,6 +27,13 @@ fn wrong_arguments_are_named() {
         ("argosy", &["image", "list", "--data-dir=/nowhere/argosy"], "is the cluster up?"),
         ("argosy", &["hello", "--get=ftp://a/"], "is no http:// URL"),
         ("argosy", &["up", "--cluster-cidr=10.0.0.1/8"], "10.0.0.1/8"),
+        ("argosy", &["up", "--topology=single", "--node-name=x"], "cannot be used with '--node-name <NAME>'"),
+        (
+            "argosy",
+            &["up", "--topology=single", "--cluster-cidr=10.1.0.0/16"],
+            "cannot be used with '--cluster-cidr <CIDR>'",
+        ),
+        ("argosy", &["up", "--workers=3", "--data-dir=/nowhere/argosy"], "which --topology names"),
         ("argosy", &["bench", "api", "--kubeconfig=/nowhere"], "/nowhere"),
         ("argosy", &["bench", "api", "post"], "post"),
     ];
