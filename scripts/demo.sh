@@ -11,7 +11,11 @@ export KUBECONFIG
 command -v kubectl >/dev/null || { echo "demo: no kubectl on PATH, see \`make setup\`" >&2; exit 1; }
 
 kubectl apply -f examples/hello.yaml
-kubectl rollout status deployment/hello --timeout=90s
+kubectl rollout status deployment/hello --timeout=90s || {
+  kubectl get pods --output wide
+  kubectl get events --field-selector type=Warning
+  exit 1
+} >&2
 # On a cluster of this very second the names are not served yet, and the rules for the Service are just being made.
 kubectl --namespace kube-system rollout status deployment/coredns --timeout=90s
 address=$(kubectl get service hello -o jsonpath='{.spec.clusterIP}')

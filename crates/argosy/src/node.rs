@@ -6,7 +6,7 @@ use ::kubelet::{KubeletConfig, Serving, housekeeping::images::KeptImages, images
 use anyhow::{Context, anyhow};
 use apiserver::Server;
 use client::{
-    Client, DeleteParams,
+    Client, DeleteParams, ListParams,
     kinds::{coordination::v1::Lease, core::v1::Node},
 };
 use cluster::{
@@ -181,6 +181,19 @@ pub async fn wait_ready(client: &Client, name: &str, since: Option<Timestamp>) -
         tokio::time::sleep(PAUSE).await;
     }
     Ok(())
+}
+
+/// The nodes that are short of something, so that the scheduler leaves them out, each with what it is called.
+pub async fn under_pressure(client: &Client) -> client::Result<Vec<(String, String)>> {
+    const KINDS: [&str; 3] = ["MemoryPressure", "DiskPressure", "PIDPressure"];
+    let nodes = client.all::<Node>().list(&ListParams::default()).await?;
+    let of = |node: Node| {
+        let name = node.metadata.name.unwrap_or_default();
+        let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+        let short = conditions.into_iter().filter(|c| KINDS.contains(&&*c.type_) && c.status == "True");
+        short.map(move |condition| (name.clone(), condition.type_)).collect::<Vec<_>>()
+    };
+    Ok(nodes.items.into_iter().flat_map(of).collect())
 }
 
 /// Deletes the node; that it is not there is success.

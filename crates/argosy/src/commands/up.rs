@@ -22,6 +22,9 @@ use super::{
 };
 use crate::{clients, components::kubelet_limits::hard_eviction, display, node};
 
+/// How long it may take to ask how the nodes are.
+const PRESSURE_LIMIT: Duration = Duration::from_secs(2);
+
 /// A log of an earlier run larger than this is put aside.
 const LOG_BYTES_MAX: u64 = 16 << 20;
 
@@ -144,7 +147,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         _ => format!("{} nodes are", beside + 1),
     };
     println!("{what} Ready after {:.1} s", begin.elapsed().as_secs_f64());
-    tell_how_to_go_on(&layout);
+    tell_how_to_go_on(&layout).await;
     Ok(())
 }
 
@@ -162,12 +165,17 @@ async fn already_up(layout: &Layout, flags: &Flags, pid: u32) -> anyhow::Result<
     waited.with_context(|| format!("the node is not Ready; see {}", layout.log_file(SUPERVISOR).display()))??;
     beside::up(layout, &settings, beside, limit, flags.verbosity).await?;
     println!("already up (process {pid}), node {} is Ready", settings.node_name);
-    tell_how_to_go_on(layout);
+    tell_how_to_go_on(layout).await;
     Ok(())
 }
 
-pub fn tell_how_to_go_on(layout: &Layout) {
+pub async fn tell_how_to_go_on(layout: &Layout) {
     let kubeconfig = layout.kubeconfig("admin");
+    // A word beside what was asked for: where it cannot be said, nothing is lost.
+    let full = async { node::under_pressure(&clients::remote(&kubeconfig, "argosy")?).await };
+    for (node, pressure) in tokio::time::timeout(PRESSURE_LIMIT, full).await.into_iter().flatten().flatten() {
+        println!("\n  No pods are placed on {node}, which has {pressure}: see `kubectl describe node {node}`");
+    }
     println!(
         "\n  export KUBECONFIG={}\n  kubectl get nodes\n  kubectl get pods --all-namespaces",
         kubeconfig.display()

@@ -56,7 +56,7 @@ pub async fn run(layout: &Layout, wanted: Wanted) -> anyhow::Result<()> {
         count => format!("{count} nodes are"),
     };
     println!("{}: {nodes} Ready after {:.1} s", topology.shape, begin.elapsed().as_secs_f64());
-    tell_how_to_go_on(layout);
+    tell_how_to_go_on(layout).await;
     println!("  argosy status");
     Ok(())
 }
