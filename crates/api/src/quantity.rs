@@ -280,13 +280,14 @@ impl Unit {
 }
 
 impl fmt::Display for Quantity {
-    /// The canonical form: no fraction, the greatest suffix that loses nothing (`CanonicalizeBytes`).
+    /// The canonical form: no fraction, the greatest suffix that loses nothing (`CanonicalizeBytes`). Numbers that no binary
+    /// suffix fits are decimal ones, so that the form is its own canonical form; upstream writes 192000 for 187.5Ki, and 192k
+    /// once that has been read again.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_zero() {
             return f.write_str("0");
         }
-        let small = self.nanos.abs() < 1024 * NANO;
-        if self.format == Format::BinarySI && !small && self.nanos % NANO == 0 {
+        if self.format == Format::BinarySI && self.nanos % (1024 * NANO) == 0 {
             let (mut number, mut power) = (self.nanos / NANO, 0);
             while number % 1024 == 0 && power < 6 {
                 number /= 1024;

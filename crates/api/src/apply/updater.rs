@@ -88,6 +88,8 @@ impl Updater<'_> {
             Some(at) => (self.set(&managed.entries[at])?, managed.entries[at].api_version.clone()),
             None => (Set::new(), me.api_version.clone()),
         };
+        // What is nobody's stays, though clients may send entries that own it.
+        let last = last.recursive_difference(self.skip);
         let mut mine = Entry { time: at.and_then(|at| managed.entries[at].time.clone()), ..me.clone() };
         mine.put(set.clone());
         match at {

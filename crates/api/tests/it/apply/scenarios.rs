@@ -373,3 +373,18 @@ fn clients_may_send_entries() {
         assert_eq!(world.owners(), expected, "{list}");
     }
 }
+
+#[test]
+fn what_is_nobodys_stays() {
+    let mut world = World::new("ConfigMap");
+    world.update("a", r#"{"data":{"x":"1"}}"#);
+    let mut object = world.live.clone();
+    let fields = r#"{"f:apiVersion":{},"f:kind":{"f:x":{}},"f:metadata":{"f:uid":{}},"f:data":{"f:x":{}}}"#;
+    let entry = r#""manager":"x","operation":"Apply","apiVersion":"v1","fieldsType":"FieldsV1""#;
+    object.set(&["metadata", "managedFields"], tree(&format!(r#"[{{{entry},"fieldsV1":{fields}}}]"#)));
+    world.update("b", &object.to_string());
+    let config = world.complete(r#"{"data":{"y":"2"}}"#);
+    let after = world.with(None, |fields, live| fields.apply(live, &config, "x", false)).expect("applied");
+    let said = [&["apiVersion"][..], &["kind"], &["metadata", "uid"], &["data", "x"], &["data", "y"]];
+    assert_eq!(said.map(|path| after.str_at(path)), ["v1", "ConfigMap", "uid", "", "2"]);
+}
