@@ -15,7 +15,7 @@ mod shape;
 mod structural;
 mod walk;
 
-use std::sync::OnceLock;
+use std::{collections::HashSet, sync::OnceLock};
 
 use regex::Regex;
 
@@ -77,11 +77,40 @@ pub(crate) struct Checks {
     max_properties: Option<i64>,
     min_properties: Option<i64>,
     required: Vec<Box<str>>,
-    values: Vec<Value>,
+    enumeration: Enumeration,
     all_of: Vec<Schema>,
     any_of: Vec<Schema>,
     one_of: Vec<Schema>,
     not: Option<Box<Schema>>,
+}
+
+/// The values of `enum`.
+#[derive(Debug, Default)]
+struct Enumeration {
+    keys: HashSet<Value>,
+    /// All of them in their order, as errors name them.
+    text: Box<str>,
+}
+
+impl Enumeration {
+    fn of(values: &[Value]) -> Enumeration {
+        let quoted = |value: &Value| match value {
+            Value::String(text) => format!("{text:?}"),
+            other => format!("{:?}", other.to_string()),
+        };
+        Enumeration {
+            keys: values.iter().map(|value| number::key(value).into_owned()).collect(),
+            text: values.iter().map(quoted).collect::<Vec<_>>().join(", ").into(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    fn has(&self, value: &Value) -> bool {
+        self.keys.contains(&*number::key(value))
+    }
 }
 
 /// A regular expression, compiled when a value is first matched against it.
@@ -202,7 +231,7 @@ impl Checks {
             max_properties: integer(map, "maxProperties"),
             min_properties: integer(map, "minProperties"),
             required: texts(map, "required"),
-            values: map.get("enum").and_then(Value::as_array).map(<[Value]>::to_vec).unwrap_or_default(),
+            enumeration: Enumeration::of(map.get("enum").and_then(Value::as_array).unwrap_or_default()),
             all_of: schemas("allOf"),
             any_of: schemas("anyOf"),
             one_of: schemas("oneOf"),

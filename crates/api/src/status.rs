@@ -277,6 +277,9 @@ impl Status {
     }
 }
 
+/// How many bytes the errors of one object may hold: what is wrong a hundred thousand times is not shown each time.
+pub const ERRORS_BYTES_MAX: usize = 4 << 20;
+
 /// What is wrong with one field of an object; texts and causes as apimachinery `pkg/util/validation/field`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FieldError {

@@ -1,8 +1,6 @@
 //! What the typed walks need of the model: how a value at some place merges, and how the items of its lists are told apart.
 //! Follows kube-openapi `pkg/schemaconv`, which derives the same from OpenAPI.
 
-use std::collections::{HashMap, HashSet};
-
 use super::path::{PathElement, Scalar};
 use crate::{
     model::{Field, ListKind, Model, Shape, Type, TypeId},
@@ -235,8 +233,6 @@ fn items(field: &Field) -> Items<'_> {
 
 /// Members of two objects side by side: those of the first in its order, then those that only the second has.
 pub(super) fn pairs<'a>(left: &'a Map, right: &'a Map) -> Vec<(&'a str, Option<&'a Value>, Option<&'a Value>)> {
-    /// Up to this width a member is looked for by walking past all others.
-    const NARROW: usize = 24;
     let mut out = Vec::with_capacity(left.len().max(right.len()));
     // Mostly both have the same members in the same order.
     let (mut rights, mut lefts) = (right.iter(), left.iter());
@@ -251,13 +247,8 @@ pub(super) fn pairs<'a>(left: &'a Map, right: &'a Map) -> Vec<(&'a str, Option<&
         }
     }
     let same = out.len();
-    let wide: Option<HashMap<&str, &Value>> = (right.len() > NARROW).then(|| right.iter().skip(same).collect());
-    let find = |name: &str| wide.as_ref().map_or_else(|| right.get(name), |wide| wide.get(name).copied());
-    out.extend(rest.into_iter().chain(lefts).map(|(name, value)| (name, Some(value), find(name))));
-    let known: Option<HashSet<&str>> = (left.len() > NARROW).then(|| left.keys().collect());
-    let is_known = |name: &str| known.as_ref().map_or_else(|| left.contains_key(name), |known| known.contains(name));
-    out.extend(
-        right.iter().skip(same).filter(|(name, _)| !is_known(name)).map(|(name, value)| (name, None, Some(value))),
-    );
+    out.extend(rest.into_iter().chain(lefts).map(|(name, value)| (name, Some(value), right.get(name))));
+    let only_right = right.iter().skip(same).filter(|(name, _)| !left.contains_key(name));
+    out.extend(only_right.map(|(name, value)| (name, None, Some(value))));
     out
 }

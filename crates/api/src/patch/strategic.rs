@@ -228,9 +228,10 @@ impl<'m> Schema<'m> {
 
     /// Each item into the one with its key, or behind the others.
     fn merge_items(self, key: MergeKey, mut list: Vec<Value>, patch: Vec<Value>) -> Result<Vec<Value>> {
-        list.iter().try_for_each(|item| key.of(item).map(drop))?;
-        let places = key.places(&list).into_iter();
-        let mut places: HashMap<Value, usize> = places.map(|(key, at)| (key.clone(), at)).collect();
+        let mut places: HashMap<Value, usize> = HashMap::with_capacity(list.len());
+        for (at, item) in list.iter().enumerate() {
+            places.entry(key.of(item)?.clone()).or_insert(at);
+        }
         for mut item in patch {
             let wanted = key.of(&item)?.clone();
             match (places.get(&wanted).map(|at| &mut list[*at]), item) {

@@ -61,11 +61,10 @@ impl Schema {
     }
 
     pub(super) fn check_enum(&self, path: &Path, value: &Value, out: &mut Outcome) {
-        let values = &self.checks.values;
-        if values.is_empty() || values.iter().any(|allowed| number::equal(allowed, value)) {
-            return;
+        let allowed = &self.checks.enumeration;
+        if !allowed.is_empty() && !allowed.has(value) && out.has_room() {
+            out.add(Problem::not_among(path, value, &allowed.text));
         }
-        out.add(Problem::not_among(path, value, values));
     }
 
     pub(super) fn check_text(&self, path: &Path, value: &Value, out: &mut Outcome) {

@@ -57,12 +57,8 @@ impl Problem {
         Problem { field, has_place: true, kind: FieldErrorKind::Required, value: String::new(), detail: String::new() }
     }
 
-    pub(super) fn not_among(path: &Path, value: &Value, values: &[Value]) -> Problem {
-        let text = |value: &Value| match value {
-            Value::String(text) => format!("{text:?}"),
-            other => format!("{:?}", other.to_string()),
-        };
-        let detail = format!("supported values: {}", values.iter().map(text).collect::<Vec<_>>().join(", "));
+    pub(super) fn not_among(path: &Path, value: &Value, allowed: &str) -> Problem {
+        let detail = format!("supported values: {allowed}");
         Problem::new(path, FieldErrorKind::NotSupported, value.to_string(), detail)
     }
 

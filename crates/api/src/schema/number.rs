@@ -1,5 +1,7 @@
 //! Numbers as JSON Schema compares them: whole ones and others are the same values.
 
+use std::borrow::Cow;
+
 use crate::value::Value;
 
 pub(super) fn of(value: &Value) -> Option<f64> {
@@ -10,12 +12,9 @@ pub(super) fn of(value: &Value) -> Option<f64> {
     }
 }
 
-/// Equality in which 1 is 1.0.
-pub(super) fn equal(a: &Value, b: &Value) -> bool {
-    match (of(a), of(b)) {
-        (Some(a), Some(b)) => a == b,
-        _ => a == b,
-    }
+/// What values are told apart by where 1 is 1.0.
+pub(super) fn key(value: &Value) -> Cow<'_, Value> {
+    of(value).map_or(Cow::Borrowed(value), |number| Cow::Owned(Value::Float(number)))
 }
 
 /// A bound as upstream prints it beside a value: as a whole number where the value is one.

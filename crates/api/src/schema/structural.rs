@@ -145,7 +145,7 @@ impl Checks {
             && self.pattern.is_none()
             && !self.unique_items
             && self.required.is_empty()
-            && self.values.is_empty()
+            && self.enumeration.is_empty()
             && self.nested().next().is_none()
     }
 

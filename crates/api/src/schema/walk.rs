@@ -1,12 +1,12 @@
 //! Validation of a value against its schema (kube-openapi `pkg/validation/validate`), and of a change: what was wrong before
 //! and has not changed may stay (ratcheting).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Additional, Schema, messages::Problem};
 use crate::{
     model::ListKind,
-    status::FieldError,
+    status::{ERRORS_BYTES_MAX, FieldError},
     value::{Map, Value},
 };
 
@@ -57,19 +57,21 @@ pub(super) struct Outcome {
     pub matched: usize,
 }
 
-/// How many bytes the problems of one value may hold: what is wrong a hundred thousand times is not shown each time.
-const PROBLEMS_BYTES_MAX: usize = 4 << 20;
-
 impl Outcome {
     /// The same complaint is made once.
     pub(super) fn add(&mut self, problem: Problem) {
-        if self.bytes < PROBLEMS_BYTES_MAX {
+        if self.has_room() {
             let (number, bytes) = (self.problems.len(), problem.len());
             self.problems.entry(problem).or_insert_with(|| {
                 self.bytes += bytes;
                 number
             });
         }
+    }
+
+    /// Whether another problem would be told of.
+    pub(super) fn has_room(&self) -> bool {
+        self.bytes < ERRORS_BYTES_MAX
     }
 
     fn into_problems(self) -> impl Iterator<Item = Problem> {
@@ -164,7 +166,8 @@ impl Schema {
         if let Some(max) = checks.max_items.filter(|max| size > *max) {
             out.add(Problem::too_many(path, max, size));
         }
-        if checks.unique_items && items.iter().enumerate().any(|(index, item)| items[..index].contains(item)) {
+        let mut seen = HashSet::new();
+        if checks.unique_items && !items.iter().all(|item| seen.insert(item)) {
             out.add(Problem::duplicates(path));
         }
     }

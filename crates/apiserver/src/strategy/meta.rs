@@ -1,6 +1,8 @@
 //! Metadata of every object: what the server sets, what it keeps, and what it checks (apiserver `pkg/registry/rest`
 //! create.go and update.go, apimachinery `pkg/api/validation/objectmeta.go`).
 
+use std::collections::HashSet;
+
 use api::{Map, Resource, Status, Value, decode, names, status::FieldError};
 use jiff::Timestamp;
 
@@ -273,13 +275,9 @@ pub fn validate_meta_update(resource: &Resource, object: &Value, old: &Value) ->
     }
     // Once an object is being deleted, finalizers can only go.
     if old.at(&["metadata", "deletionTimestamp"]).is_some() {
-        let list = |object: &Value| -> Vec<String> {
-            let finalizers = object.at(&["metadata", "finalizers"]).and_then(Value::as_array).unwrap_or_default();
-            finalizers.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-        };
-        let before = list(old);
-        let added: Vec<String> =
-            list(object).into_iter().filter(|name| !before.contains(name) && !is_propagation(name)).collect();
+        let before: HashSet<&str> = finalizers(old).collect();
+        let added: Vec<&str> =
+            finalizers(object).filter(|name| !before.contains(name) && !is_propagation(name)).collect();
         if !added.is_empty() {
             let detail = format!(
                 "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
@@ -289,6 +287,11 @@ pub fn validate_meta_update(resource: &Resource, object: &Value, old: &Value) ->
         }
     }
     errors
+}
+
+fn finalizers(object: &Value) -> impl Iterator<Item = &str> {
+    let list = object.at(&["metadata", "finalizers"]).and_then(Value::as_array).unwrap_or_default();
+    list.iter().filter_map(Value::as_str)
 }
 
 fn is_propagation(name: &str) -> bool {

@@ -1,5 +1,7 @@
 //! Services (`pkg/registry/core/service/strategy.go`). Addresses and node ports come from `alloc`.
 
+use std::collections::{HashMap, HashSet};
+
 use api::{Resource, Value};
 
 use super::{NameRule, Strategy};
@@ -79,12 +81,9 @@ fn drop_what_the_type_has_not(object: &mut Value, old: &Value) {
     let balancing = ["allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort"];
     drop(is_balanced(&before), is_balanced(&new), &balancing);
     if has_node_ports(&before) && !has_node_ports(&new) {
-        let ports =
-            |service: &Value| service.at(&["spec", "ports"]).and_then(Value::as_array).unwrap_or_default().to_vec();
-        let was = ports(old);
-        let kept = |port: &Value| was.iter().any(|old| old.get("nodePort") == port.get("nodePort"));
+        let were: HashSet<Option<&Value>> = ports(old).iter().map(|port| port.get("nodePort")).collect();
         for port in object.at_mut(&["spec", "ports"]).and_then(Value::as_array_mut).into_iter().flatten() {
-            if kept(port) {
+            if were.contains(&port.get("nodePort")) {
                 port.take(&["nodePort"]);
             }
         }
@@ -93,20 +92,23 @@ fn drop_what_the_type_has_not(object: &mut Value, old: &Value) {
 
 /// Node ports that the client leaves out stay with their port.
 fn keep_node_ports(object: &mut Value, old: &Value) {
-    let has_node_ports = matches!(object.str_at(&["spec", "type"]), "NodePort" | "LoadBalancer");
-    let before = old.at(&["spec", "ports"]).and_then(Value::as_array).unwrap_or_default().to_vec();
-    let Some(ports) = object.at_mut(&["spec", "ports"]).and_then(Value::as_array_mut) else { return };
-    for port in ports {
-        if !has_node_ports {
-            continue;
-        }
-        let same = before
-            .iter()
-            .find(|other| other.get("port") == port.get("port") && other.get("protocol") == port.get("protocol"));
+    if !matches!(object.str_at(&["spec", "type"]), "NodePort" | "LoadBalancer") {
+        return;
+    }
+    let key = |port: &Value| (port.get("port").cloned(), port.get("protocol").cloned());
+    let mut before = HashMap::new();
+    for port in ports(old) {
+        before.entry(key(port)).or_insert(port.get("nodePort"));
+    }
+    for port in object.at_mut(&["spec", "ports"]).and_then(Value::as_array_mut).into_iter().flatten() {
         if port.get("nodePort").is_none()
-            && let Some(number) = same.and_then(|same| same.get("nodePort"))
+            && let Some(Some(number)) = before.get(&key(port))
         {
-            port.set(&["nodePort"], number.clone());
+            port.set(&["nodePort"], (*number).clone());
         }
     }
+}
+
+fn ports(service: &Value) -> &[Value] {
+    service.at(&["spec", "ports"]).and_then(Value::as_array).unwrap_or_default()
 }

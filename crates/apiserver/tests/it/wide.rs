@@ -15,6 +15,8 @@ use crate::{custom::established, harness::Harness};
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const SERVICES: &str = "/api/v1/namespaces/default/services";
+const NODES: &str = "/api/v1/nodes";
+const JOBS: &str = "/apis/batch/v1/namespaces/default/jobs";
 const JSON: &str = "application/json";
 const MERGE: &str = "application/merge-patch+json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
@@ -62,6 +64,9 @@ fn lists() -> serde_json::Value {
         "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string", "maxLength": 4}},
         "map": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
             "items": {"type": "object", "required": ["k"], "properties": {"k": {"type": "string"}}}},
+        "enum": {"type": "array", "items": {
+            "type": "string", "enum": (0..STORED).map(|n| n.to_string()).collect::<Vec<_>>(),
+        }},
     });
     json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
@@ -100,6 +105,15 @@ async fn no_width_takes_long() {
         format!(r#"{{{head},"spec":{{"ports":[{ports}]}}}}"#)
     };
     let port = |n: usize| format!(r#"{{"name":"p{n}","port":{}}}"#, n + 1);
+    let tolerated = |keys: Vec<usize>| {
+        let items = joined(keys.into_iter(), |n| format!(r#"{{"key":"k{n}","operator":"Exists"}}"#));
+        pod(&format!(r#""containers":[{{"name":"c","image":"i"}}],"tolerations":[{items}]"#))
+    };
+    let one_pod = format!("{PODS}/wide");
+    let node = |addresses: String| {
+        let head = r#""apiVersion":"v1","kind":"Node","metadata":{"name":"wide"}"#;
+        format!(r#"{{{head},"status":{{"addresses":[{addresses}]}}}}"#)
+    };
     let yaml =
         (0..WIDTH).fold("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: yaml}\ndata:\n".to_owned(), |mut out, n| {
             let _ = writeln!(out, "  k{n}: \"\"");
@@ -161,6 +175,50 @@ async fn no_width_takes_long() {
         }),
         ("a custom map the other way around", "PATCH", format!("{LISTS}/wide"), MERGE, {
             format!(r#"{{"map":[{}]}}"#, joined((0..STORED).rev(), |n| format!(r#"{{"k":"{n}"}}"#)))
+        }),
+        ("items that are one of many values", "PATCH", format!("{LISTS}/wide"), MERGE, {
+            format!(r#"{{"enum":[{}]}}"#, joined(0..STORED, |n| format!(r#""{n}""#)))
+        }),
+        ("items that are none of many values", "PATCH", format!("{LISTS}/wide"), MERGE, {
+            format!(r#"{{"enum":[{}]}}"#, upward(|n| format!(r#""x{n}""#)))
+        }),
+        ("mounts and devices", "POST", PODS.into(), JSON, {
+            let mounts = joined(0..WIDTH / 2, |n| format!(r#"{{"name":"v{n}","mountPath":"/m{n}"}}"#));
+            let devices = joined(0..WIDTH / 2, |n| format!(r#"{{"name":"w{n}","devicePath":"/d{n}"}}"#));
+            container(format!(r#""volumeMounts":[{mounts}],"volumeDevices":[{devices}]"#))
+        }),
+        ("label keys", "POST", PODS.into(), JSON, {
+            let keys = joined(0..WIDTH / 2, |n| format!(r#""k{n}""#));
+            let others = joined(0..WIDTH / 2, |n| format!(r#""l{n}""#));
+            let expressions = joined(0..WIDTH / 2, |n| format!(r#"{{"key":"e{n}","operator":"Exists"}}"#));
+            let selector = format!(r#""labelSelector":{{"matchExpressions":[{expressions}]}}"#);
+            let keys = format!(r#""matchLabelKeys":[{keys}],"mismatchLabelKeys":[{others}]"#);
+            let term = format!(r#"{{"topologyKey":"t",{selector},{keys}}}"#);
+            let affinity =
+                format!(r#"{{"podAffinity":{{"requiredDuringSchedulingIgnoredDuringExecution":[{term}]}}}}"#);
+            pod(&format!(r#""containers":[{{"name":"c","image":"i"}}],"affinity":{affinity}"#))
+        }),
+        ("tolerations kept", "POST", PODS.into(), JSON, tolerated((0..STORED).collect())),
+        ("tolerations the other way around", "PUT", one_pod.clone(), JSON, tolerated((0..STORED).rev().collect())),
+        ("resource claims reported", "PATCH", format!("{one_pod}/status"), MERGE, {
+            let claims = upward(|n| format!(r#"{{"name":"c{n}"}}"#));
+            format!(r#"{{"status":{{"resourceClaimStatuses":[{claims}]}}}}"#)
+        }),
+        ("a node", "POST", NODES.into(), JSON, node(String::new())),
+        ("its addresses", "PUT", format!("{NODES}/wide/status"), JSON, {
+            node(joined(0..STORED, |n| format!(r#"{{"type":"Hostname","address":"h{n}"}}"#)))
+        }),
+        ("a job", "POST", JOBS.into(), JSON, {
+            let template = r#"{"spec":{"restartPolicy":"Never","containers":[{"name":"c","image":"i"}]}}"#;
+            let spec =
+                format!(r#""completions":100000000,"parallelism":1,"completionMode":"Indexed","template":{template}"#);
+            let spec = format!(r#"{{{spec},"backoffLimitPerIndex":1,"maxFailedIndexes":1}}"#);
+            format!(r#"{{"apiVersion":"batch/v1","kind":"Job","metadata":{{"name":"wide"}},"spec":{spec}}}"#)
+        }),
+        ("its indexes", "PATCH", format!("{JOBS}/wide/status"), MERGE, {
+            let completed = upward(|n| format!("{}", 4 * n));
+            let failed = upward(|n| format!("{}", 4 * n + 2));
+            format!(r#"{{"status":{{"completedIndexes":"{completed}","failedIndexes":"{failed}"}}}}"#)
         }),
         ("ports", "POST", SERVICES.into(), JSON, service(upward(port))),
         ("ports applied", "PATCH", format!("{SERVICES}/wide?fieldManager=a"), APPLY, service(downward(port))),

@@ -22,9 +22,6 @@ use super::{
 };
 use crate::{clients, components::kubelet_limits::hard_eviction, display, node};
 
-/// How long it may take to ask how the nodes are.
-const PRESSURE_LIMIT: Duration = Duration::from_secs(2);
-
 /// A log of an earlier run larger than this is put aside.
 const LOG_BYTES_MAX: u64 = 16 << 20;
 
@@ -170,6 +167,8 @@ async fn already_up(layout: &Layout, flags: &Flags, pid: u32) -> anyhow::Result<
 }
 
 pub async fn tell_how_to_go_on(layout: &Layout) {
+    /// How long it may take to ask how the nodes are.
+    const PRESSURE_LIMIT: Duration = Duration::from_secs(2);
     let kubeconfig = layout.kubeconfig("admin");
     // A word beside what was asked for: where it cannot be said, nothing is lost.
     let full = async { node::under_pressure(&clients::remote(&kubeconfig, "argosy")?).await };
@@ -203,11 +202,6 @@ fn put_log_aside(layout: &Layout) -> io::Result<()> {
 }
 
 impl SettingsFlags {
-    /// Whether nothing is said that a layout of several hosts does not take.
-    fn are_of_a_layout(&self) -> bool {
-        *self == SettingsFlags { eviction_hard: self.eviction_hard.clone(), ..SettingsFlags::default() }
-    }
-
     /// Of one machine: they make no sense where there are several hosts.
     const OF_MACHINE: [&str; 2] = ["node_name", "node_ip"];
 
@@ -224,6 +218,11 @@ impl SettingsFlags {
         "scheduler_port",
         "instance",
     ];
+
+    /// Whether nothing is said that a layout of several hosts does not take.
+    fn are_of_a_layout(&self) -> bool {
+        *self == SettingsFlags { eviction_hard: self.eviction_hard.clone(), ..SettingsFlags::default() }
+    }
 
     /// This machine's name and address.
     pub fn machine(&self) -> anyhow::Result<(String, IpAddr)> {

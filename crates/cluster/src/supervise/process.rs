@@ -27,8 +27,12 @@ pub struct Process {
 impl Process {
     /// The process that has this pid now; `None` where there is none, or only what is left of one until its parent asks.
     pub fn of_pid(pid: u32) -> Option<Process> {
-        let (state, start_ticks) = parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
-        (state != 'Z' && state != 'X').then(|| Process { pid, start_ticks, boot_id: boot_id() })
+        Process::of_stat(pid, &read_stat(pid)?, &boot_id())
+    }
+
+    fn of_stat(pid: u32, stat: &str, boot_id: &str) -> Option<Process> {
+        let (state, start_ticks) = (field(stat, 3)?, field(stat, 22)?.parse().ok()?);
+        (!matches!(state, "Z" | "X")).then(|| Process { pid, start_ticks, boot_id: boot_id.to_owned() })
     }
 
     /// This very process.
@@ -90,13 +94,11 @@ impl Process {
         if number_is_anothers || self.boot_id != boot_id() {
             return Vec::new();
         }
-        let of_group = |process: &Process| {
-            let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
-            // The group is field 5 of the manual page, the third behind the name.
-            let group = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(2)?.parse().ok());
-            group == Some(self.pid) && process.start_ticks >= self.start_ticks
+        let group = self.pid.to_string();
+        let is_of_group = |(process, stat): &(Process, String)| {
+            field(stat, 5) == Some(&*group) && process.start_ticks >= self.start_ticks
         };
-        table().into_iter().map(|(process, ..)| process).filter(of_group).collect()
+        running().filter(is_of_group).map(|(process, _)| process).collect()
     }
 
     fn failed(&self, action: &'static str, source: io::Error) -> SuperviseError {
@@ -104,13 +106,14 @@ impl Process {
     }
 }
 
-/// The state letter and start time of `/proc/PID/stat`. The command's name may hold blanks and brackets; what follows its
-/// last bracket may not.
-fn parse_stat(stat: &str) -> Option<(char, u64)> {
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?.chars().next()?;
-    // The state is field 3 of the manual page, the start time field 22.
-    Some((state, fields.nth(18)?.parse().ok()?))
+fn read_stat(pid: u32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/stat")).ok()
+}
+
+/// A field of `/proc/PID/stat` by its number in proc(5), from 3 on. The command's name, which is field 2, may hold blanks
+/// and brackets; what follows its last bracket may not.
+fn field(stat: &str, number: usize) -> Option<&str> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(number - 3)
 }
 
 /// Changes with every start of the machine.
@@ -118,19 +121,26 @@ pub(crate) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
-/// All processes, each with its parent's pid and its command line's arguments.
-pub(crate) fn table() -> Vec<(Process, u32, Vec<String>)> {
+/// All processes that run now, each with its `/proc/PID/stat`.
+fn running() -> impl Iterator<Item = (Process, String)> {
+    let boot_id = boot_id();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter_map(|pid| {
-        let process = Process::of_pid(pid)?;
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    pids.filter_map(move |pid| {
+        let stat = read_stat(pid)?;
+        Some((Process::of_stat(pid, &stat, &boot_id)?, stat))
+    })
+}
+
+/// All processes, each with its parent's pid and its command line's arguments.
+pub(crate) fn table() -> Vec<(Process, u32, Vec<String>)> {
+    let row = |(process, stat): (Process, String)| {
+        let parent = field(&stat, 4)?.parse().ok()?;
+        let line = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
         let arguments = line.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect();
         Some((process, parent, arguments))
-    })
-    .collect()
+    };
+    running().filter_map(row).collect()
 }
 
 /// The processes whose program is called `program` and that have `argument` among their arguments.
@@ -149,10 +159,10 @@ mod tests {
 
     #[test]
     fn stat_is_read_behind_the_name() {
-        let stat = "42 (a) b (c) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2 3";
-        assert_eq!(parse_stat(stat), Some(('S', 98765)));
-        assert_eq!(parse_stat("42 (a) S 1"), None);
-        assert_eq!(parse_stat(""), None);
+        let stat = "42 (a) b (c) S 1 42 43 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2 3";
+        assert_eq!([3, 4, 5, 22].map(|number| field(stat, number)), ["S", "1", "42", "98765"].map(Some));
+        assert_eq!(field("42 (a) S 1", 22), None);
+        assert_eq!(field("", 3), None);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Processes in the background, pid files, the lock and stopping.
 
 use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -32,6 +33,16 @@ impl Progress for Heard {
 fn shell(script: &str, folder: &std::path::Path) -> BackgroundSpec {
     let args = ["-c", script].map(OsString::from).to_vec();
     BackgroundSpec { program: "/bin/sh".into(), args, log: folder.join("logs/argosy.log") }
+}
+
+/// A script that runs in a process group of its own, and the line that it has written.
+fn started(script: &str) -> (Child, String) {
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script]).process_group(0).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("started");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    (child, line)
 }
 
 #[tokio::test]
@@ -77,14 +88,7 @@ async fn a_start_that_dies_or_hangs_says_so() {
 
 #[tokio::test]
 async fn a_process_that_ignores_the_request_is_killed() {
-    let mut child = Command::new("/bin/sh")
-        .args(["-c", "trap '' TERM; echo up; while :; do sleep 0.05; done"])
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .expect("started");
-    let mut line = String::new();
-    let mut out = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
-    std::io::BufRead::read_line(&mut out, &mut line).expect("the trap is set");
+    let (mut child, _) = started("trap '' TERM; echo up; while :; do sleep 0.05; done");
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("run/x.pid");
     let process = Process::of_pid(child.id()).expect("it runs");
@@ -98,15 +102,7 @@ async fn a_process_that_ignores_the_request_is_killed() {
 
 #[tokio::test]
 async fn what_a_killed_process_leaves_of_its_group_is_ended() {
-    let mut leader = Command::new("/bin/sh")
-        .args(["-c", "sleep 60 & echo $!; wait"])
-        .process_group(0)
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .expect("started");
-    let mut line = String::new();
-    let mut out = std::io::BufReader::new(leader.stdout.take().expect("a pipe"));
-    std::io::BufRead::read_line(&mut out, &mut line).expect("a pid");
+    let (mut leader, line) = started("sleep 60 & echo $!; wait");
     let left = Process::of_pid(line.trim().parse().expect("a number")).expect("it runs");
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("run/x.pid");

@@ -66,7 +66,7 @@ impl MergeKey<'_> {
     }
 
     /// Where items stand first, by what identifies them; a list that is only used as an order may have some without.
-    pub(super) fn places<'v>(&self, list: &'v [Value]) -> HashMap<&'v Value, usize> {
+    fn places<'v>(&self, list: &'v [Value]) -> HashMap<&'v Value, usize> {
         let mut places = HashMap::with_capacity(list.len());
         for (at, item) in list.iter().enumerate() {
             if let Ok(key) = self.of(item) {

@@ -97,10 +97,8 @@ pub(super) fn selectable(version: &Value, path: &str) -> Vec<FieldError> {
             let detail = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.";
             errors.push(FieldError::invalid(place.clone(), json_path, detail));
         }
-        if seen.contains(&json_path) {
+        if !seen.insert(json_path) {
             errors.push(FieldError::duplicate(place, json_path));
-        } else {
-            seen.insert(json_path);
         }
     }
     if seen.len() > SELECTABLE_MAX {

@@ -1,5 +1,7 @@
 //! Versions of a definition: exactly one is stored, each has a schema, and what it adds to it.
 
+use std::collections::HashSet;
+
 use api::{Value, names, status::FieldError};
 
 use super::{columns, flag, schema, version_list};
@@ -96,15 +98,17 @@ pub(super) fn stored(object: &Value) -> Vec<FieldError> {
     }
     let versions = version_list(object);
     let mut errors = Vec::new();
-    for version in versions.iter().filter(|version| flag(version, "storage")) {
+    // That there is only one is another rule.
+    if let Some(version) = versions.iter().find(|version| flag(version, "storage")) {
         let name = version.str_at(&["name"]);
         if !list.iter().any(|stored| stored.as_str() == Some(name)) {
             errors.push(FieldError::invalid(path, list, format!("must have the storage version {name}")));
         }
     }
+    let names: HashSet<&str> = versions.iter().map(|version| version.str_at(&["name"])).collect();
     for (index, stored) in list.iter().enumerate() {
         let name = stored.as_str().unwrap_or_default();
-        if !versions.iter().any(|version| version.str_at(&["name"]) == name) {
+        if !names.contains(name) {
             let detail = format!(
                 "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions"
             );

@@ -39,11 +39,10 @@ fn review_versions(versions: &At) {
     }
     let mut seen: HashSet<&str> = HashSet::new();
     for version in versions.items() {
-        if seen.contains(&version.text()) {
+        if !seen.insert(version.text()) {
             version.invalid("duplicate version");
             continue;
         }
-        seen.insert(version.text());
         version.named(names::dns1035_label);
     }
     if !seen.iter().any(|version| matches!(*version, "v1" | "v1beta1")) {

@@ -3,13 +3,13 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashSet,
+    collections::{HashMap, HashSet},
 };
 
 use api::{
     Value,
     quantity::Quantity,
-    status::{FieldError, FieldErrorKind},
+    status::{ERRORS_BYTES_MAX, FieldError, FieldErrorKind},
 };
 
 static ABSENT: Value = Value::Null;
@@ -27,9 +27,6 @@ enum Step<'p> {
     Index(usize),
     Key(&'p str),
 }
-
-/// How many bytes the errors of one object may hold: what is wrong a hundred thousand times is not shown each time.
-const ERRORS_BYTES_MAX: usize = 4 << 20;
 
 /// The errors found so far.
 #[derive(Default)]
@@ -117,6 +114,15 @@ impl<'v, 'p> At<'v, 'p> {
     /// The texts of a list.
     pub fn texts(&self) -> impl Iterator<Item = &'v str> + use<'v> {
         self.value.as_array().unwrap_or_default().iter().filter_map(Value::as_str)
+    }
+
+    /// The items by their texts at `member`, the first of each: for whoever looks many of them up.
+    pub fn by(&self, member: &str) -> HashMap<&'v str, At<'v, '_>> {
+        let mut items = HashMap::with_capacity(self.len());
+        for item in self.items() {
+            items.entry(item.value().str_at(&[member])).or_insert(item);
+        }
+        items
     }
 
     pub fn int(&self) -> Option<i64> {
@@ -371,10 +377,9 @@ impl<'v, 'p> At<'v, 'p> {
         for item in self.items() {
             let place = if member.is_empty() { item } else { item.get(member) };
             match place.text() {
-                text if !text.is_empty() && seen.contains(&text) => place.duplicate(),
-                text => {
-                    seen.insert(text);
-                }
+                "" => {}
+                text if seen.insert(text) => {}
+                _ => place.duplicate(),
             }
         }
     }

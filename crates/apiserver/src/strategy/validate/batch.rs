@@ -229,10 +229,9 @@ fn exit_codes(at: &At, spec: &At) {
         if operator.text() == "In" && code == 0 {
             value.invalid("must not be 0 for the In operator");
         }
-        if seen.contains(&code) {
+        if !seen.insert(code) {
             value.duplicate();
         }
-        seen.insert(code);
         is_sorted &= last <= code;
         last = code;
     }

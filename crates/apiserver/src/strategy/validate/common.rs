@@ -411,10 +411,9 @@ pub(super) fn conditions(at: &At) {
     let mut seen: HashSet<&str> = HashSet::new();
     for condition in at.items() {
         let kind = condition.get("type");
-        if seen.contains(&kind.text()) {
+        if !seen.insert(kind.text()) {
             kind.duplicate_value(kind.text());
         }
-        seen.insert(kind.text());
         kind.named(names::qualified_name);
         condition.get("status").one_of(&["False", "True", "Unknown"]);
         let generation = condition.get("observedGeneration");

@@ -325,13 +325,14 @@ pub(super) fn claim_status(at: &At, old: &At) {
     set(&consumers, RESERVED_FOR_MAX, consumer, |consumer| own_text(&consumer.get("uid")));
     let results = allocation.get("devices");
     let results = results.get("results");
-    let allocated: Vec<Value> = results.items().map(|result| device_id(&result)).collect();
+    let allocated: HashSet<Value> = results.items().map(|result| device_id(&result)).collect();
     set(&status.get("devices"), usize::MAX, |device| device_status(device, &allocated), device_id);
     if !consumers.is_empty() && !allocation.is_set() {
         consumers.forbidden("may not be specified when `allocated` is not set");
     }
     let had = before.get("reservedFor");
-    let is_new = |consumer: &At| !had.items().any(|known| known.same(consumer));
+    let had: HashSet<&Value> = had.items().map(|consumer| consumer.value()).collect();
+    let is_new = |consumer: &At| !had.contains(consumer.value());
     let is_deleted = at.get("metadata").get("deletionTimestamp").is_set();
     if allocation.is_set() && is_deleted && consumers.items().any(|consumer| is_new(&consumer)) {
         consumers
@@ -369,7 +370,7 @@ fn allocation_result(at: &At, known: &RequestNames) {
 }
 
 /// `validateDeviceStatus`.
-fn device_status(at: &At, allocated: &[Value]) {
+fn device_status(at: &At, allocated: &HashSet<Value>) {
     driver(&at.get("driver"));
     pool_name(&at.get("pool"));
     label(&at.get("device"));
@@ -403,10 +404,9 @@ pub(super) fn binding_conditions(at: &At) {
     distinct(&wanted, own_text);
     let mut seen: HashSet<&str> = HashSet::new();
     for condition in failed.items() {
-        if seen.contains(&condition.text()) {
+        if !seen.insert(condition.text()) {
             condition.duplicate();
         }
-        seen.insert(condition.text());
         if wanted.contains(condition.text()) {
             condition.invalid("bindingFailureConditions must not overlap with bindingConditions");
         }

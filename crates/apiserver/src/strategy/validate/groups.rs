@@ -22,10 +22,8 @@ fn map(at: &At, max: usize, check: impl Fn(&At)) {
     let mut seen: HashSet<&str> = HashSet::new();
     for item in at.items() {
         let name = item.get("name").text();
-        if seen.contains(&name) {
+        if !seen.insert(name) {
             item.duplicate();
-        } else {
-            seen.insert(name);
         }
     }
     at.items().for_each(|item| check(&item));
@@ -139,9 +137,10 @@ pub(super) fn pod_group_status(at: &At, old: &At) {
     common::conditions(&status.get("conditions"));
     let (spec, statuses) = (at.get("spec"), status.get("resourceClaimStatuses"));
     let claims = spec.get("resourceClaims");
+    let claims = claims.by("name");
     for name in statuses.items() {
         let name = name.get("name");
-        if !claims.items().any(|claim| claim.get("name").text() == name.text()) {
+        if !claims.contains_key(name.text()) {
             name.invalid("must match the name of an entry in `spec.resourceClaims`");
         }
     }

@@ -58,10 +58,8 @@ fn uncounted(status: &At) {
         for uid in lists.get(name).items() {
             match uid.text() {
                 "" => uid.invalid("must not be empty"),
-                text if seen.contains(&text) => uid.duplicate(),
-                text => {
-                    seen.insert(text);
-                }
+                text if seen.insert(text) => {}
+                _ => uid.duplicate(),
             }
         }
     }
@@ -210,15 +208,18 @@ fn interval(text: &str, completions: i64) -> Result<(i64, i64), String> {
 
 /// The first index that is in both. What cannot be read is another rule's to report.
 fn overlap(completed: &str, failed: &str, completions: i64) -> Option<i64> {
-    let read = |text: &str| -> Vec<(i64, i64)> {
-        text.split(',').filter_map(|part| interval(part, completions).ok()).collect()
-    };
-    let failed = read(failed);
-    let completed = read(completed);
-    let meets = |one: &(i64, i64)| {
-        failed.iter().find(|other| one.0 <= other.1 && other.0 <= one.1).map(|other| one.0.max(other.0))
-    };
-    completed.iter().find_map(meets)
+    let [mut completed, mut failed] =
+        [completed, failed].map(|text| text.split(',').filter_map(|part| interval(part, completions).ok()).peekable());
+    while let (Some(one), Some(other)) = (completed.peek(), failed.peek()) {
+        if one.1 < other.0 {
+            completed.next();
+        } else if other.1 < one.0 {
+            failed.next();
+        } else {
+            return Some(one.0.max(other.0));
+        }
+    }
+    None
 }
 
 /// What does not go back.

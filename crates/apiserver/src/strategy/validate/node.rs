@@ -1,6 +1,8 @@
 //! Nodes (`pkg/apis/core/validation`: ValidateNode, ValidateNodeUpdate).
 
-use api::names;
+use std::collections::HashSet;
+
+use api::{Value, names};
 
 use super::{at::At, common, pod::scheduling, resources};
 
@@ -86,9 +88,9 @@ pub(super) fn update(at: &At, old: &At) {
     features(&at.get("status").get("declaredFeatures"));
     let (spec, before, status) = (at.get("spec"), old.get("spec"), at.get("status"));
     let addresses = status.get("addresses");
-    let list = addresses.value().as_array().unwrap_or_default();
-    for (index, address) in addresses.items().enumerate() {
-        if list[..index].contains(address.value()) {
+    let mut seen: HashSet<&Value> = HashSet::new();
+    for address in addresses.items() {
+        if !seen.insert(address.value()) {
             address.duplicate();
         }
     }

@@ -103,10 +103,9 @@ pub(super) fn validating(at: &At) {
     for annotation in annotations.items() {
         audit_annotation(&annotation, policy);
         let key = annotation.get("key");
-        if seen.contains(&key.text()) {
+        if !seen.insert(key.text()) {
             key.duplicate_value(key.text());
         }
-        seen.insert(key.text());
     }
 }
 
@@ -244,10 +243,9 @@ fn match_resources(at: &At) {
             let mut seen: HashSet<&str> = HashSet::new();
             for object in rule.get("resourceNames").items() {
                 object.named(names::path_segment_name);
-                if seen.contains(&object.text()) {
+                if !seen.insert(object.text()) {
                     object.duplicate();
                 }
-                seen.insert(object.text());
             }
             rule_with_operations(&rule);
         }
@@ -295,10 +293,9 @@ pub(super) fn validating_binding(at: &At) {
     let mut seen: HashSet<&str> = HashSet::new();
     for action in actions.items() {
         action.one_of(&["Audit", "Deny", "Warn"]);
-        if seen.contains(&action.text()) {
+        if !seen.insert(action.text()) {
             action.duplicate();
         }
-        seen.insert(action.text());
     }
     if actions.contains("Deny") && actions.contains("Warn") {
         actions.invalid("must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)");

@@ -138,8 +138,7 @@ pub(super) fn limit_range(at: &At) {
                     "Pod" | "Container" => resources::container_resource_name(&amount, name),
                     _ => resources::any_resource_name(&amount, name),
                 }
-                if !seen.contains(&name) {
-                    seen.insert(name);
+                if seen.insert(name) {
                     order(&limit, name);
                 }
             }

@@ -153,7 +153,7 @@ fn name_of(owner: Owner, at: &At, name: &str) {
     }
 }
 
-/// `validateResourceRequirements`: `claims` are the names of the pod's resource claims.
+/// `validateResourceRequirements`: `claims` are the names of the pod's resource claims, sorted.
 pub(super) fn requirements(at: &At, owner: Owner, claims: &[&str]) {
     if at.is_empty() {
         return;
@@ -193,11 +193,8 @@ fn amount(at: &At, name: &str, owner: Owner) {
 /// `validateResourceClaimNames`.
 fn claim_names(at: &At, known: &[&str]) {
     let mut seen: HashMap<&str, HashSet<&str>> = HashMap::new();
-    let all: HashSet<&str> = known.iter().copied().collect();
     let one_of_them = || {
-        let mut sorted = known.to_vec();
-        sorted.sort_unstable();
-        let rest = if known.is_empty() { " which is empty".to_owned() } else { format!(": {}", sorted.join(", ")) };
+        let rest = if known.is_empty() { " which is empty".to_owned() } else { format!(": {}", known.join(", ")) };
         format!("must be one of the names in pod.spec.resourceClaims{rest}")
     };
     let mut why = None;
@@ -214,7 +211,7 @@ fn claim_names(at: &At, known: &[&str]) {
             claim.duplicate_value(if whole { name.to_owned() } else { format!("{name}/{request}") });
         }
         requests.insert(request);
-        if !all.contains(name) {
+        if known.binary_search(&name).is_err() {
             claim.not_found_because(name, why.get_or_insert_with(one_of_them).clone());
         }
     }

@@ -86,13 +86,12 @@ fn each_port(ports: &At, kind: &str) {
             if kind == "ClusterIP" {
                 port.get("nodePort").forbidden("may not be used when `type` is 'ClusterIP'");
             }
-            if node_ports.contains(&node) {
+            if !node_ports.insert(node) {
                 port.get("nodePort").duplicate();
             }
-            node_ports.insert(node);
         }
         let pair = (protocol, number(&port, "port"));
-        if own.contains(&pair) {
+        if !own.insert(pair) {
             // As upstream's Go type prints.
             let mut shown = Value::object();
             shown.set(&["Name"], "");
@@ -103,7 +102,6 @@ fn each_port(ports: &At, kind: &str) {
             shown.set(&["NodePort"], 0);
             port.duplicate_value(shown);
         }
-        own.insert(pair);
     }
 }
 

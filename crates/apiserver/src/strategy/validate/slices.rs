@@ -55,11 +55,9 @@ fn slice_spec(spec: &At, old: Option<&At>) {
     }
     let max = if devices.items().any(|device| is_advanced(&device)) { ADVANCED_DEVICES_MAX } else { DEVICES_MAX };
     let per_device = spec.get("perDeviceNodeSelection").is_true();
-    let check = |item: &At| {
-        let before = old.map(|old| old.get("devices"));
-        let before = before.as_ref().and_then(|list| list.items().find(|was| was.get("name").same(&item.get("name"))));
-        device(item, before.as_ref(), per_device);
-    };
+    let before = old.map(|old| old.get("devices"));
+    let before = before.as_ref().map(|list| list.by("name")).unwrap_or_default();
+    let check = |item: &At| device(item, before.get(item.get("name").text()), per_device);
     set(&devices, max, check, |device| own_text(&device.get("name")));
     set(&counters, COUNTER_SETS_MAX, counter_set, |counters| own_text(&counters.get("name")));
 }

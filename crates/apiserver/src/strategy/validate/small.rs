@@ -206,10 +206,9 @@ fn slice_ports(ports: &At) {
     for port in ports.items() {
         let name = port.get("name");
         name.named_if_set(names::dns1123_label);
-        if seen.contains(&name.text()) {
+        if !seen.insert(name.text()) {
             name.duplicate_value(name.text());
         }
-        seen.insert(name.text());
         port.get("protocol").need_one_of(&["SCTP", "TCP", "UDP"]);
         if port.get("appProtocol").is_set() {
             port.get("appProtocol").named(names::qualified_name);
@@ -230,9 +229,8 @@ pub(super) fn runtime_class(at: &At) {
     for toleration in tolerations.items() {
         let mut key = toleration.value().clone();
         key.take(&["tolerationSeconds"]);
-        if seen.contains(&key) {
+        if !seen.insert(key) {
             toleration.duplicate();
         }
-        seen.insert(key);
     }
 }

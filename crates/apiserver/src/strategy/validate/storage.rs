@@ -54,10 +54,9 @@ pub(super) fn class(at: &At) {
             expression.get("values").unique("");
             expression.get("key").named(names::qualified_name);
         }
-        if seen.contains(&term.value()) {
+        if !seen.insert(term.value()) {
             expressions.duplicate_value("");
         }
-        seen.insert(term.value());
     }
 }
 
@@ -124,11 +123,10 @@ pub(super) fn driver(at: &At) {
     let mut seen: HashSet<&str> = HashSet::new();
     for request in requests.items() {
         let audience = request.get("audience");
-        if seen.contains(&audience.text()) {
+        if !seen.insert(audience.text()) {
             audience.duplicate_value(audience.text());
             continue;
         }
-        seen.insert(audience.text());
         let seconds = request.get("expirationSeconds");
         if seconds.int().is_some_and(|seconds| seconds < 600) {
             seconds.invalid("may not specify a duration less than 10 minutes");
@@ -174,10 +172,9 @@ pub(super) fn node(at: &At) {
             if key.is_empty() {
                 driver.required("");
             }
-            if seen.contains(&key) {
+            if !seen.insert(key) {
                 driver.duplicate_value(key);
             }
-            seen.insert(key);
             driver.problems(key, names::qualified_name);
         }
     }
@@ -192,10 +189,11 @@ pub(super) fn node_update(at: &At, old: &At) {
         plain.take(&["allocatable"]);
         plain
     };
+    let drivers = before.get("drivers");
+    let drivers = drivers.by("name");
     for driver in spec.get("drivers").items() {
-        let was = before.get("drivers");
-        let was = was.items().find(|was| was.get("name").same(&driver.get("name")));
-        if was.is_some_and(|was| plain(&was) != plain(&driver)) {
+        let was = drivers.get(driver.get("name").text());
+        if was.is_some_and(|was| plain(was) != plain(&driver)) {
             spec.get("drivers").holding(&driver).invalid("field is immutable");
         }
     }

@@ -1,5 +1,7 @@
 //! Annotations that mean something to pods (`pkg/apis/core/validation`: ValidatePodSpecificAnnotations).
 
+use std::cell::LazyCell;
+
 use super::{MIRROR, container::LISTS};
 use crate::strategy::validate::{at::At, common};
 
@@ -21,12 +23,14 @@ pub(super) fn check(at: &At, spec: &At) {
     if cost.is_set() && !is_cost(cost.text()) {
         cost.invalid("must be a 32bit integer");
     }
+    let containers = LISTS.map(|list| spec.get(list));
+    let containers = LazyCell::new(|| containers.each_ref().map(|list| list.by("name")));
     for (key, annotation) in at.entries() {
         if key == SECCOMP_POD || key.starts_with(SECCOMP_CONTAINER) {
             seccomp(&at.get(key).holding(&annotation));
         }
         if let Some(name) = key.strip_prefix(APP_ARMOR) {
-            if !LISTS.iter().any(|list| spec.get(list).items().any(|container| container.get("name").text() == name)) {
+            if !containers.iter().any(|list| list.contains_key(name)) {
                 annotation.invalid_value(name, "container not found");
             }
             let profile = annotation.text();

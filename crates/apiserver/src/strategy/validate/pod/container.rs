@@ -14,6 +14,7 @@ use crate::strategy::validate::{
 /// What of the pod a container's checks look at.
 pub(super) struct Surroundings<'a> {
     pub volumes: &'a Volumes<'a>,
+    /// The names of the pod's resource claims, sorted.
     pub claims: &'a [&'a str],
     pub grace_seconds: Option<i64>,
     pub os: &'a str,
@@ -55,10 +56,9 @@ fn unique_name<'v>(container: &At<'v, '_>, names: &mut HashSet<&'v str>) {
     if name.is_empty() {
         return;
     }
-    if names.contains(&name.text()) {
+    if !names.insert(name.text()) {
         name.duplicate();
     }
-    names.insert(name.text());
 }
 
 /// `validateContainerOnlyForPod`.
@@ -280,6 +280,7 @@ pub(super) fn resource_field(at: &At, in_volume: bool) {
 fn mounts(container: &At, volumes: &Volumes) {
     let list = container.get("volumeMounts");
     let devices = container.get("volumeDevices");
+    let (device_names, device_paths) = (devices.by("name"), devices.by("devicePath"));
     let mut paths: HashSet<&str> = HashSet::new();
     for mount in list.items() {
         let (name, path) = (mount.get("name"), mount.get("mountPath"));
@@ -288,17 +289,14 @@ fn mounts(container: &At, volumes: &Volumes) {
             name.not_found();
         }
         path.need();
-        if paths.contains(&path.text()) {
+        if !paths.insert(path.text()) {
             path.invalid_value(path.text(), "must be unique");
         }
-        paths.insert(path.text());
-        for device in devices.items() {
-            if device.get("name").text() == name.text() {
-                name.invalid("must not already exist in volumeDevices");
-            }
-            if device.get("devicePath").text() == path.text() {
-                path.invalid("must not already exist as a path in volumeDevices");
-            }
+        if device_names.contains_key(name.text()) {
+            name.invalid("must not already exist in volumeDevices");
+        }
+        if device_paths.contains_key(path.text()) {
+            path.invalid("must not already exist as a path in volumeDevices");
         }
         common::local_path(&list.get("subPath").holding(&mount.get("subPath")));
         let expression = mount.get("subPathExpr");
@@ -332,11 +330,17 @@ fn propagation(list: &At, mount: &At, privileged: bool) {
 
 /// `ValidateVolumeDevices`.
 fn devices(container: &At, volumes: &Volumes) {
+    let devices = container.get("volumeDevices");
+    if devices.is_empty() {
+        return;
+    }
+    let mounts = container.get("volumeMounts");
+    let (mount_names, mount_paths) = (mounts.by("name"), mounts.by("mountPath"));
     let (mut names, mut paths): (HashSet<&str>, HashSet<&str>) = Default::default();
-    for device in container.get("volumeDevices").items() {
+    for device in devices.items() {
         let (name, path) = (device.get("name"), device.get("devicePath"));
         name.need();
-        if names.contains(&name.text()) {
+        if !names.insert(name.text()) {
             name.invalid("must be unique");
         }
         match volumes.is_claim(name.text()) {
@@ -347,22 +351,18 @@ fn devices(container: &At, volumes: &Volumes) {
             None => name.not_found(),
         }
         path.need();
-        if paths.contains(&path.text()) {
+        if !paths.insert(path.text()) {
             path.invalid("must be unique");
         }
         if path.text().split('/').any(|step| step == "..") {
             path.invalid("can not contain backsteps ('..')");
         }
-        for mount in container.get("volumeMounts").items() {
-            if mount.get("name").text() == name.text() {
-                name.invalid("must not already exist in volumeMounts");
-            }
-            if mount.get("mountPath").text() == path.text() {
-                path.invalid("must not already exist as a path in volumeMounts");
-            }
+        if mount_names.contains_key(name.text()) {
+            name.invalid("must not already exist in volumeMounts");
         }
-        names.insert(name.text());
-        paths.insert(path.text());
+        if mount_paths.contains_key(path.text()) {
+            path.invalid("must not already exist as a path in volumeMounts");
+        }
     }
 }
 
@@ -370,10 +370,9 @@ fn resize_policy(list: &At, never_restarts: bool) {
     let mut seen: HashSet<&str> = HashSet::new();
     for policy in list.items() {
         let (name, restart) = (policy.get("resourceName"), policy.get("restartPolicy"));
-        if seen.contains(&name.text()) {
+        if !seen.insert(name.text()) {
             policy.duplicate_value(name.text());
         }
-        seen.insert(name.text());
         list.holding(&name).need_one_of(&["cpu", "memory"]);
         list.holding(&restart).need_one_of(&["NotRequired", "RestartContainer"]);
         if never_restarts && restart.text() != "NotRequired" {
@@ -453,6 +452,8 @@ fn ephemeral(container: &At, others: &HashSet<&str>) {
 
 /// `validateFileKeyRefVolumes`.
 pub(super) fn file_key_volumes(spec: &At) {
+    let volumes = spec.get("volumes");
+    let volumes = volumes.by("name");
     for list in LISTS {
         for container in spec.get(list).items() {
             for variable in container.get("env").items() {
@@ -462,7 +463,7 @@ pub(super) fn file_key_volumes(spec: &At) {
                     continue;
                 }
                 let name = reference.get("volumeName");
-                match spec.get("volumes").items().find(|volume| volume.get("name").text() == name.text()) {
+                match volumes.get(name.text()) {
                     None => name.not_found(),
                     Some(volume) if !volume.get("emptyDir").is_set() => {
                         name.invalid("referenced volume must be of type emptyDir");

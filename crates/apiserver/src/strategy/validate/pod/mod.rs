@@ -111,7 +111,7 @@ pub(super) fn pod_spec(spec: &At, context: &Context) {
     }
     let volumes = volume::volumes(&spec.get("volumes"), context);
     resource_claims(&spec.get("resourceClaims"), context);
-    let claims: Vec<&str> = spec
+    let mut claims: Vec<&str> = spec
         .value()
         .get("resourceClaims")
         .and_then(api::Value::as_array)
@@ -119,6 +119,7 @@ pub(super) fn pod_spec(spec: &At, context: &Context) {
         .iter()
         .map(|claim| claim.str_at(&["name"]))
         .collect();
+    claims.sort_unstable();
     container::all(
         spec,
         &Surroundings {
@@ -190,11 +191,10 @@ fn resource_claims(claims: &At, context: &Context) {
         }
         let name = claim.get("name");
         if name.need() {
-            if seen.contains(&name.text()) {
-                name.duplicate();
-            } else {
+            if seen.insert(name.text()) {
                 name.named(names::dns1123_label);
-                seen.insert(name.text());
+            } else {
+                name.duplicate();
             }
         }
         let (claim_name, template) = (claim.get("resourceClaimName"), claim.get("resourceClaimTemplateName"));
@@ -309,10 +309,9 @@ fn scheduling_gates(at: &At) {
     for gate in at.items() {
         let name = gate.get("name").text();
         gate.problems(name, names::qualified_name);
-        if seen.contains(&name) {
+        if !seen.insert(name) {
             gate.duplicate_value(name);
         }
-        seen.insert(name);
     }
 }
 

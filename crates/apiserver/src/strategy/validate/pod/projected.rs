@@ -41,10 +41,9 @@ fn conflict<'v>(at: &At, path: &'v str, named: &str, paths: &mut HashSet<&'v str
     if path.is_empty() {
         return;
     }
-    if paths.contains(&path) {
+    if !paths.insert(path) {
         at.invalid_value(named, "conflicting duplicate paths");
     }
-    paths.insert(path);
 }
 
 fn token(at: &At, token: &At) {

@@ -46,6 +46,8 @@ fn linux_user(at: &At) {
 /// The health of what containers have been given.
 pub(super) fn allocated(status: &At, spec: &At) {
     for (list, containers) in LISTS {
+        let own = spec.get(containers);
+        let own = own.by("name");
         for container in status.get(list).items() {
             let resources = container.get("allocatedResourcesStatus");
             if containers.is_empty() {
@@ -54,11 +56,11 @@ pub(super) fn allocated(status: &At, spec: &At) {
                 }
                 continue;
             }
-            let own = spec.get(containers);
-            let own = own.items().find(|known| known.get("name").same(&container.get("name")));
+            let asked = own.get(container.get("name").text()).map(|own| own.get("resources"));
+            let claims = asked.as_ref().map(claims_of).unwrap_or_default();
             for resource in resources.items() {
-                if let Some(own) = &own {
-                    asked_for(&resource.get("name"), &own.get("resources"));
+                if let Some(asked) = &asked {
+                    asked_for(&resource.get("name"), asked, &claims);
                 }
                 health(&resource.get("resources"));
             }
@@ -66,8 +68,18 @@ pub(super) fn allocated(status: &At, spec: &At) {
     }
 }
 
+/// What a container's resource claims are called where it is told what it was given.
+fn claims_of(resources: &At) -> HashSet<String> {
+    let claims = resources.get("claims");
+    let name = |claim: At| match (claim.get("name").text(), claim.get("request").text()) {
+        (name, "") => format!("claim:{name}"),
+        (name, request) => format!("claim:{name}/{request}"),
+    };
+    claims.items().map(name).collect()
+}
+
 /// What a container has been given is what it asks for. Containers that are not there are not looked for.
-fn asked_for(name: &At, asked: &At) {
+fn asked_for(name: &At, asked: &At, claims: &HashSet<String>) {
     let text = name.text();
     if !text.starts_with("claim:") {
         if asked.get("requests").value().get(text).is_none() {
@@ -75,11 +87,7 @@ fn asked_for(name: &At, asked: &At) {
         }
         return;
     }
-    let is_it = |claim: At| match claim.get("request").text() {
-        "" => text == format!("claim:{}", claim.get("name").text()),
-        request => text == format!("claim:{}/{request}", claim.get("name").text()),
-    };
-    if !asked.get("claims").items().any(is_it) {
+    if !claims.contains(text) {
         name.invalid("must match one of the container's resource claims in a format 'claim:<claimName>/<request>' or 'claim:<claimName>' if request is empty");
     }
 }
@@ -94,10 +102,9 @@ fn health(resources: &At) {
         }
         message.max_bytes(HEALTH_MESSAGE_BYTES_MAX);
         let id = resource.get("resourceID");
-        if seen.contains(&id.text()) {
+        if !seen.insert(id.text()) {
             id.duplicate_value(id.text());
         }
-        seen.insert(id.text());
     }
 }
 
@@ -108,13 +115,14 @@ pub(super) fn extended_claim(at: &At, spec: &At) {
     }
     let mappings = at.get("requestMappings");
     mappings.need_because("at least one request mapping is required");
+    let lists = ["containers", "initContainers"].map(|name| spec.get(name));
+    let lists = lists.each_ref().map(|list| list.by("name"));
     let mut seen: HashSet<[&str; 3]> = HashSet::new();
     for mapping in mappings.items() {
         let parts = ["containerName", "resourceName", "requestName"].map(|name| mapping.get(name));
         let [container, resource, request] = &parts;
-        let has_resource = ["containers", "initContainers"].iter().find_map(|list| {
-            let own = spec.get(list);
-            let own = own.items().find(|known| known.get("name").text() == container.text())?;
+        let has_resource = lists.iter().find_map(|list| {
+            let own = list.get(container.text())?;
             Some(own.get("resources").get("requests").value().get(resource.text()).is_some())
         });
         match has_resource {
@@ -127,23 +135,22 @@ pub(super) fn extended_claim(at: &At, spec: &At) {
         }
         at.get("requestName").problems(request.text(), names::dns1123_label);
         let key = [container.text(), resource.text(), request.text()];
-        if seen.contains(&key) {
+        if !seen.insert(key) {
             parts.iter().for_each(|part| part.duplicate_value(part.text()));
         }
-        seen.insert(key);
     }
     at.get("resourceClaimName").need_named(names::dns1123_subdomain);
 }
 
 /// What claims take of what nodes have.
 pub(super) fn node_claims(status: &At, spec: &At) {
+    let lists = [spec.get("resourceClaims"), status.get("resourceClaimStatuses")];
+    let claims = lists.iter().flat_map(At::items);
+    let known: HashSet<&str> = claims.filter_map(|claim| claim.value().get("resourceClaimName")?.as_str()).collect();
     for claim in status.get("nodeAllocatableResourceClaimStatuses").items() {
         let name = claim.get("resourceClaimName");
         name.need_because("must not be empty");
-        let names_it = |at: At| at.get("resourceClaimName").is_set() && at.get("resourceClaimName").same(&name);
-        let is_known = spec.get("resourceClaims").items().any(names_it)
-            || status.get("resourceClaimStatuses").items().any(names_it);
-        if !is_known {
+        if !known.contains(name.text()) {
             name.invalid_value(name.text(), "no mapping found in pod reference");
         }
         claim.get("containers").need_because("must not be empty");

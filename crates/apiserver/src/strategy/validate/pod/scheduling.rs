@@ -62,15 +62,19 @@ fn label_keys(at: &At) {
     }
     // The keys that the API server itself merged into the selector may stand there once.
     let mut seen: HashSet<&str> = selector.get("matchLabels").entries().map(|(key, _)| key).collect();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for (index, key) in at.get("matchLabelKeys").texts().enumerate() {
+        places.entry(key).or_insert(index);
+    }
     let expressions = selector.get("matchExpressions");
     for key in expressions.items().map(|expression| expression.value().str_at(&["key"])) {
-        let index = at.get("matchLabelKeys").texts().position(|other| other == key);
-        if let Some(index) = index.filter(|_| seen.contains(&key)) {
-            at.index(index).invalid_value(key, "exists in both matchLabelKeys and labelSelector");
+        let is_new = seen.insert(key);
+        if let Some(index) = places.get(key).filter(|_| !is_new) {
+            at.index(*index).invalid_value(key, "exists in both matchLabelKeys and labelSelector");
         }
-        seen.insert(key);
     }
-    for key in at.get("matchLabelKeys").items().filter(|key| at.get("mismatchLabelKeys").contains(key.text())) {
+    let mismatched: HashSet<&str> = at.get("mismatchLabelKeys").texts().collect();
+    for key in at.get("matchLabelKeys").items().filter(|key| mismatched.contains(key.text())) {
         key.invalid("exists in both matchLabelKeys and mismatchLabelKeys");
     }
 }
@@ -154,9 +158,8 @@ pub(in crate::strategy::validate) fn taints(list: &At) {
         }
         effect.need_one_of(&EFFECTS);
         let pair = (effect.text(), key.text());
-        if seen.contains(&pair) {
+        if !seen.insert(pair) {
             taint.duplicate_because("taints must be unique by key and effect pair");
         }
-        seen.insert(pair);
     }
 }

@@ -52,22 +52,20 @@ pub(in crate::strategy::validate) fn status(at: &At, old: &At) {
 fn transitions(status: &At, before: &At, spec: &At) {
     for (list, containers) in reported::LISTS {
         let statuses = status.get(list);
+        let alive = statuses.items().filter(|new| !new.get("state").get("terminated").is_set());
+        let alive: HashSet<&str> = alive.map(|new| new.value().str_at(&["name"])).collect();
+        let own = spec.get(containers);
+        let own = own.by("name");
+        let whole = !containers.is_empty() && restarts_as_a_whole(spec);
         for (index, old) in before.get(list).items().enumerate() {
             let state = old.get("state");
             let ended = state.get("terminated");
             let name = old.get("name").text();
-            let lives = |new: At| new.get("name").text() == name && !new.get("state").get("terminated").is_set();
-            if !ended.is_set() || !statuses.items().any(lives) {
+            if !ended.is_set() || !alive.contains(name) {
                 continue;
             }
-            let own = spec.get(containers);
-            let container = own.items().find(|container| container.get("name").text() == name);
-            let may_restart = match container {
-                Some(_) if containers.is_empty() => false,
-                Some(container) => may_restart(&container, spec, ended.get("exitCode").int().unwrap_or(0)),
-                None => false,
-            };
-            let whole = !containers.is_empty() && restarts_as_a_whole(spec);
+            let code = ended.get("exitCode").int().unwrap_or(0);
+            let may_restart = own.get(name).is_some_and(|container| may_restart(container, spec, code));
             if !may_restart && !whole {
                 statuses.index(index).get("state").forbidden("may not be transitioned to non-terminated state");
             }
@@ -102,16 +100,17 @@ fn restarts_as_a_whole(spec: &At) -> bool {
 }
 
 fn claims(status: &At, spec: &At) {
+    let known = spec.get("resourceClaims");
+    let known = known.by("name");
     let mut seen: HashSet<&str> = HashSet::new();
     for claim in status.get("resourceClaimStatuses").items() {
         let name = claim.get("name");
-        if !spec.get("resourceClaims").items().any(|known| known.get("name").same(&name)) {
+        if !known.contains_key(name.text()) {
             name.invalid("must match the name of an entry in `spec.resourceClaims`");
         }
-        if seen.contains(&name.text()) {
+        if !seen.insert(name.text()) {
             name.duplicate();
         }
-        seen.insert(name.text());
         claim.get("resourceClaimName").named_if_set(names::dns1123_subdomain);
     }
 }

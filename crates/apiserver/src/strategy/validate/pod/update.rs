@@ -1,5 +1,7 @@
 //! How a pod may change (`pkg/apis/core/validation`: ValidatePodUpdate).
 
+use std::collections::HashSet;
+
 use api::Value;
 
 use super::{annotations, container};
@@ -21,9 +23,10 @@ pub(in crate::strategy::validate) fn part(at: &At, old: &At) {
     if metadata.get("annotations").key("kubernetes.io/config.mirror").is_set() {
         return at.forbidden("static pods do not support ephemeral containers");
     }
+    let now = list.by("name");
     for container in was.items() {
         let name = container.get("name").text();
-        match list.items().find(|new| new.get("name").text() == name) {
+        match now.get(name) {
             None => list.forbidden(format!("existing ephemeral containers {name:?} may not be removed\n")),
             Some(new) if !new.same(&container) => {
                 let changed = changed_members(new.value(), container.value()).join(", ");
@@ -57,9 +60,10 @@ pub(in crate::strategy::validate) fn update(at: &At, old: &At) {
     }
     tolerations(&spec.get("tolerations"), &before.get("tolerations"));
     let gates = before.get("schedulingGates");
+    let were = gates.by("name");
     for gate in spec.get("schedulingGates").items() {
         let name = gate.get("name");
-        if !gates.items().any(|old| old.get("name").same(&name)) {
+        if !were.contains_key(name.text()) {
             name.forbidden(format!("only deletion is allowed, but found new scheduling gate '{}'", name.text()));
         }
     }
@@ -91,10 +95,11 @@ fn deadline(at: &At, old: &At) -> bool {
 
 /// Tolerations may be added, or last for another time (`validateOnlyAddedTolerations`).
 fn tolerations(at: &At, old: &At) {
-    let same = |one: &At, other: &At| {
-        ["key", "operator", "value", "effect"].iter().all(|name| one.get(name).text() == other.get(name).text())
-    };
-    if old.items().any(|before| !at.items().any(|now| same(&now, &before))) {
+    fn what(toleration: &Value) -> [&str; 4] {
+        ["key", "operator", "value", "effect"].map(|name| toleration.str_at(&[name]))
+    }
+    let now: HashSet<_> = at.items().map(|toleration| what(toleration.value())).collect();
+    if old.items().any(|before| !now.contains(&what(before.value()))) {
         at.forbidden("existing toleration can not be modified except its tolerationSeconds");
     }
 }
