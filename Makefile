@@ -72,6 +72,7 @@ bench-api: build
 
 # Sanitizers need a nightly toolchain; without them a crash or a hang is found just as well.
 fuzz:
+	@cargo run --quiet --manifest-path fuzz/Cargo.toml --example seeds
 	@for target in $$(cargo fuzz list); do \
 	  cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_S) -max_len=65536 -timeout=10 || exit 1; \
 	done
