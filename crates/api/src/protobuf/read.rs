@@ -170,9 +170,19 @@ fn place(model: &Model, field: &Field, wire: &Wire, map: &mut Map, depth: usize)
             }
         }
         shape => {
+            // A message that comes in parts is one.
+            if let (Shape::Type(id), Wire::Bytes(bytes)) = (shape, wire)
+                && let Some(former) = map.get_mut(&field.name).and_then(Value::as_object_mut)
+                && let ty = model.get(*id)
+                && ty.scalar.is_none()
+            {
+                return message(model, ty, bytes, former, depth + 1).map_err(|error| bad(&error.to_string()));
+            }
             let value = value(model, shape, wire, depth).map_err(|text| bad(&text))?;
             if !value.is_null() && (field.nullable || !is_zero(&value)) {
                 map.insert(field.name.clone(), value);
+            } else {
+                map.remove(&field.name);
             }
         }
     }
@@ -363,6 +373,13 @@ mod tests {
         let raw = [bytes(1, &metadata), bytes(2, &entry)].concat();
         let expected = r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"},"data":{"k":"v"}}"#;
         assert_eq!(read(&envelope("v1", "ConfigMap", &raw)).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_message_in_parts_is_one_and_of_a_field_the_last_counts() {
+        let parts = [bytes(1, b"a"), bytes(3, b"n"), bytes(1, b"b"), bytes(3, b"")].map(|part| bytes(1, &part));
+        let expected = r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"b"}}"#;
+        assert_eq!(read(&envelope("v1", "ConfigMap", &parts.concat())).unwrap(), expected);
     }
 
     #[test]
