@@ -88,8 +88,6 @@ impl Updater<'_> {
             Some(at) => (self.set(&managed.entries[at])?, managed.entries[at].api_version.clone()),
             None => (Set::new(), me.api_version.clone()),
         };
-        // What is nobody's stays, though clients may send entries that own it.
-        let last = last.recursive_difference(self.skip);
         let mut mine = Entry { time: at.and_then(|at| managed.entries[at].time.clone()), ..me.clone() };
         mine.put(set.clone());
         match at {
@@ -184,7 +182,8 @@ impl Updater<'_> {
         let named = |ty: TypeId, set: &Set| with_named_fields(model, ty, set);
         let fields = |ty: TypeId, object: &Value| named(ty, &to_field_set(model, ty, object, &Set::new()));
         let merged = versions.between(merged, own, view);
-        let last = named(view.ty, last);
+        // What is nobody's stays, though clients may send entries that own it.
+        let last = named(view.ty, &last.recursive_difference(self.skip));
         let mut pruned = remove_items(model, view.ty, &merged, &last);
         // Items that went with what held them, and that others own, come back: version by version, this one first.
         let mut owned: Vec<(View, &str, Set)> = vec![(view, version, Set::new())];
