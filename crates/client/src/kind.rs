@@ -172,5 +172,6 @@ kinds! {
     storage::CSINode: false,
     storage::StorageClass: false,
     storage::VolumeAttachment: false,
+    storage::VolumeAttributesClass: false,
     admissionregistration::ValidatingWebhookConfiguration: false,
 }

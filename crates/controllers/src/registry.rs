@@ -8,7 +8,7 @@ use crate::{
 pub struct Entry {
     /// Name in `--controllers` (upstream cmd/kube-controller-manager/names).
     pub name: &'static str,
-    /// The short name from before 1.28, still taken.
+    /// The short name from before 1.28, still taken; the name itself of what is newer.
     pub alias: &'static str,
     /// Whether `*` includes it.
     pub by_default: bool,
@@ -17,6 +17,10 @@ pub struct Entry {
 
 const fn on(name: &'static str, alias: &'static str, register: fn(&mut Setup)) -> Entry {
     Entry { name, alias, by_default: true, register }
+}
+
+const fn since_1_28(name: &'static str, register: fn(&mut Setup)) -> Entry {
+    on(name, name, register)
 }
 
 const fn off(name: &'static str, alias: &'static str, register: fn(&mut Setup)) -> Entry {
@@ -56,4 +60,5 @@ pub const CONTROLLERS: &[Entry] = &[
     on("persistentvolume-binder-controller", "persistentvolume-binder", volume::binder::register),
     on("persistentvolumeclaim-protection-controller", "pvc-protection", volume::protection::register_claims),
     on("persistentvolume-protection-controller", "pv-protection", volume::protection::register_volumes),
+    since_1_28("volumeattributesclass-protection-controller", volume::protection::register_classes),
 ];

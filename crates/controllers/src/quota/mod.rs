@@ -5,8 +5,13 @@
 
 mod usage;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use api::quantity::Quantity;
 use async_trait::async_trait;
 use bytes::Bytes;
 use client::{
@@ -33,16 +38,26 @@ use crate::{
 const RECOUNT: Duration = Duration::from_secs(5);
 /// How soon a status that somebody else changed is set right (upstream's `--resource-quota-sync-period`).
 const RESYNC: Duration = Duration::from_secs(5 * 60);
+/// Between a charge and when what was charged is stored and known here there is less.
+const QUIET: Duration = Duration::from_millis(500);
 const DISCOVERY_HOLDS: SignedDuration = SignedDuration::from_secs(30);
 
-/// The status that `used` amounts to; a plan of one write or none.
-pub fn plan(quota: &ResourceQuota, used: &BTreeMap<String, api::quantity::Quantity>) -> Plan {
+/// The status that `used` amounts to; a plan of one write or none. Unless the quota has been quiet for a while nothing is
+/// taken from what it counts: admission charges before it stores, and what is just being stored cannot be counted here.
+pub fn plan(quota: &ResourceQuota, used: &BTreeMap<String, Quantity>, is_quiet: bool) -> Plan {
     let mut plan = Plan::default();
     let hard = quota.spec.as_ref().and_then(|spec| spec.hard.clone()).unwrap_or_default();
-    let used: BTreeMap<String, Text> = hard
-        .keys()
-        .map(|name| (name.clone(), Text(used.get(name).copied().unwrap_or(api::quantity::Quantity::ZERO).to_string())))
-        .collect();
+    let charged = |name: &str| Quantity::parse(&quota.status.as_ref()?.used.as_ref()?.get(name)?.0).ok();
+    let amount = |name: &String| {
+        let counted = used.get(name).copied().unwrap_or(Quantity::ZERO);
+        let kept = charged(name).filter(|charged| !is_quiet && *charged > counted);
+        (name.clone(), Text(kept.unwrap_or(counted).to_string()), kept.is_some())
+    };
+    let amounts: Vec<(String, Text, bool)> = hard.keys().map(amount).collect();
+    if amounts.iter().any(|(.., is_kept)| *is_kept) {
+        plan.requeue_after(QUIET);
+    }
+    let used = amounts.into_iter().map(|(name, amount, _)| (name, amount)).collect();
     let status = ResourceQuotaStatus { hard: Some(hard), used: Some(used) };
     if quota.status.as_ref() != Some(&status) {
         plan.update_status(&ResourceQuota { status: Some(status), ..quota.clone() });
@@ -50,11 +65,15 @@ pub fn plan(quota: &ResourceQuota, used: &BTreeMap<String, api::quantity::Quanti
     plan
 }
 
+type Changes = Arc<Mutex<HashMap<ObjectKey, Instant>>>;
+
 struct QuotaController {
     quotas: Informer<ResourceQuota>,
     pods: Informer<Pod>,
     services: Informer<Service>,
     claims: Informer<PersistentVolumeClaim>,
+    /// When each quota last changed, as far as is known here.
+    changed: Changes,
     /// What discovery said, and when.
     discovered: Mutex<Option<(Timestamp, Arc<Discovered>)>>,
 }
@@ -134,7 +153,8 @@ impl LiveController for QuotaController {
             claims: self.claims.list_namespace(&key.namespace),
             others,
         };
-        let mut plan = plan(&quota, &used(&inputs, context.now));
+        let is_quiet = self.changed.lock().get(key).is_none_or(|at| at.elapsed() >= QUIET);
+        let mut plan = plan(&quota, &used(&inputs, context.now), is_quiet);
         plan.requeue_after(if has_others { RECOUNT } else { RESYNC });
         Ok(plan)
     }
@@ -146,10 +166,17 @@ pub fn register(setup: &mut Setup) {
     let services = setup.informer::<Service>();
     let claims = setup.informer::<PersistentVolumeClaim>();
     let queue = setup.queue("resourcequota-controller");
-    let to = queue.clone();
-    quotas.on_event(move |delta| match delta {
-        Delta::Updated { old, new } if old.spec == new.spec => {}
-        _ => to.add(owners::newest(delta).key()),
+    let changed = Changes::default();
+    let (to, last) = (queue.clone(), changed.clone());
+    quotas.on_event(move |delta| {
+        let key = owners::newest(delta).key();
+        match delta {
+            Delta::Deleted(_) => last.lock().remove(&key),
+            _ => last.lock().insert(key.clone(), Instant::now()),
+        };
+        if !matches!(delta, Delta::Updated { old, new } if old.spec == new.spec) {
+            to.add(key);
+        }
     });
     // Admission counts what is added; here what is freed, and what slipped past a stale count.
     let (to, known) = (queue.clone(), quotas.clone());
@@ -170,5 +197,5 @@ pub fn register(setup: &mut Setup) {
     }
     watch(&services, &quotas, &queue);
     watch(&claims, &quotas, &queue);
-    setup.run(QuotaController { quotas, pods, services, claims, discovered: Mutex::default() }, queue, 5);
+    setup.run(QuotaController { quotas, pods, services, claims, changed, discovered: Mutex::default() }, queue, 5);
 }

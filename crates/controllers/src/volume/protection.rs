@@ -1,8 +1,12 @@
-//! Finalizers that keep a claim while a pod uses it, and a volume while a claim does.
+//! Finalizers that keep a claim while a pod uses it, a volume while a claim does, and a class of volumes' attributes while any
+//! of both names it (upstream pkg/controller/volume/pvcprotection, pvprotection, vacprotection).
 
 use client::{
-    Delta, Informer, Kind, ObjectKey, PatchKind,
-    kinds::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
+    Delta, Informer, Kind, ObjectKey, PatchKind, WorkQueue,
+    kinds::{
+        core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
+        storage::v1::VolumeAttributesClass,
+    },
 };
 use serde_json::json;
 
@@ -15,7 +19,9 @@ use crate::{
 
 const CLAIM: &str = "kubernetes.io/pvc-protection";
 const VOLUME: &str = "kubernetes.io/pv-protection";
+const CLASS: &str = "kubernetes.io/vac-protection";
 const BY_CLAIM: &str = "claim";
+const BY_CLASS: &str = "volumeAttributesClass";
 
 /// Adds the finalizer to a living object, takes it from a dying one that is free.
 fn plan<K: Kind>(object: &K, finalizer: &'static str, is_used: impl FnOnce() -> bool) -> Plan {
@@ -101,4 +107,69 @@ pub fn register_volumes(setup: &mut Setup) {
     let queue = setup.queue("persistentvolume-protection-controller");
     owners::enqueue_self(&volumes, &queue);
     setup.run(Volumes(volumes), queue, 1);
+}
+
+/// The classes that a claim asks for, has, or is on its way to.
+fn classes_of_claim(claim: &PersistentVolumeClaim) -> Vec<String> {
+    let (spec, status) = (claim.spec.as_ref(), claim.status.as_ref());
+    let on_its_way = status.and_then(|status| status.modify_volume_status.as_ref());
+    let names = [
+        spec.and_then(|spec| spec.volume_attributes_class_name.as_ref()),
+        status.and_then(|status| status.current_volume_attributes_class_name.as_ref()),
+        on_its_way.and_then(|modified| modified.target_volume_attributes_class_name.as_ref()),
+    ];
+    names.into_iter().flatten().filter(|name| !name.is_empty()).cloned().collect()
+}
+
+fn classes_of_volume(volume: &PersistentVolume) -> Vec<String> {
+    let name = volume.spec.as_ref().and_then(|spec| spec.volume_attributes_class_name.as_ref());
+    name.filter(|name| !name.is_empty()).cloned().into_iter().collect()
+}
+
+struct Classes {
+    classes: Informer<VolumeAttributesClass>,
+    claims: Informer<PersistentVolumeClaim>,
+    volumes: Informer<PersistentVolume>,
+}
+
+impl Controller for Classes {
+    fn name(&self) -> &'static str {
+        "volumeattributesclass-protection-controller"
+    }
+
+    fn plan(&self, key: &ObjectKey, _: &Context) -> Plan {
+        let is_used = || {
+            !self.volumes.by_index(BY_CLASS, &key.name).is_empty()
+                || !self.claims.by_index(BY_CLASS, &key.name).is_empty()
+        };
+        self.classes.get("", &key.name).map(|class| plan(&*class, CLASS, is_used)).unwrap_or_default()
+    }
+}
+
+pub fn register_classes(setup: &mut Setup) {
+    let classes = setup.informer::<VolumeAttributesClass>();
+    let claims = setup.informer::<PersistentVolumeClaim>();
+    let volumes = setup.informer::<PersistentVolume>();
+    let queue = setup.queue("volumeattributesclass-protection-controller");
+    claims.add_index(BY_CLASS, classes_of_claim);
+    volumes.add_index(BY_CLASS, classes_of_volume);
+    owners::enqueue_self(&classes, &queue);
+    /// Classes that an object named and no longer does.
+    fn watch<K: Kind>(informer: &Informer<K>, names: fn(&K) -> Vec<String>, queue: &WorkQueue<ObjectKey>) {
+        let queue = queue.clone();
+        informer.on_event(move |delta| {
+            let left = match delta {
+                Delta::Updated { old, new } => {
+                    let kept = names(new);
+                    names(old).into_iter().filter(|name| !kept.contains(name)).collect()
+                }
+                Delta::Deleted(object) => names(object),
+                _ => Vec::new(),
+            };
+            left.into_iter().for_each(|name| queue.add(ObjectKey::new("", name)));
+        });
+    }
+    watch(&claims, classes_of_claim, &queue);
+    watch(&volumes, classes_of_volume, &queue);
+    setup.run(Classes { classes, claims, volumes }, queue, 1);
 }

@@ -39,6 +39,7 @@ const RESOURCES: &[(&str, &str, &str, bool)] = &[
     ("certificates.k8s.io/v1", "certificatesigningrequests", "CertificateSigningRequest", false),
     ("coordination.k8s.io/v1", "leases", "Lease", true),
     ("storage.k8s.io/v1", "storageclasses", "StorageClass", false),
+    ("storage.k8s.io/v1", "volumeattributesclasses", "VolumeAttributesClass", false),
 ];
 
 /// Resource (`apps/v1/deployments`), namespace, name.

@@ -1,9 +1,13 @@
 //! Budgets, quotas, volumes, failing and scheduled Jobs: through the API in memory, or as plans where time matters.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use client::kinds::batch::v1::{CronJob, Job};
-use controllers::{cronjob, plan::Verb};
+use api::quantity::Quantity;
+use client::kinds::{
+    batch::v1::{CronJob, Job},
+    core::v1::ResourceQuota,
+};
+use controllers::{cronjob, plan::Verb, quota};
 use serde_json::{Value, json};
 
 use crate::{
@@ -62,6 +66,75 @@ async fn quotas_tell_what_is_used() {
         used == json!({"pods": "3", "requests.cpu": "750m", "configmaps": "1", "count/deployments.apps": "1", "services": "0"})
     })
     .await;
+}
+
+#[test]
+fn what_is_just_being_stored_stays_charged() {
+    let amounts = |amounts: Value| -> BTreeMap<String, Quantity> {
+        let all = amounts.as_object().expect("object").iter();
+        all.map(|(name, amount)| (name.clone(), amount.as_str().expect("text").parse().expect("a quantity"))).collect()
+    };
+    let hard = json!({"pods": "2", "requests.cpu": "1"});
+    for (name, charged, counted, is_quiet, expected, requeues) in [
+        ("new", json!({}), json!({"pods": "1"}), false, Some(json!({"pods": "1", "requests.cpu": "0"})), false),
+        (
+            "as charged",
+            json!({"pods": "1", "requests.cpu": "500m"}),
+            json!({"pods": "1", "requests.cpu": "0.5"}),
+            false,
+            None,
+            false,
+        ),
+        ("less, just charged", json!({"pods": "2", "requests.cpu": "0"}), json!({"pods": "1"}), false, None, true),
+        (
+            "less and more",
+            json!({"pods": "2", "requests.cpu": "0"}),
+            json!({"pods": "1", "requests.cpu": "1"}),
+            false,
+            Some(json!({"pods": "2", "requests.cpu": "1"})),
+            true,
+        ),
+        (
+            "less, for long",
+            json!({"pods": "2", "requests.cpu": "0"}),
+            json!({"pods": "1"}),
+            true,
+            Some(json!({"pods": "1", "requests.cpu": "0"})),
+            false,
+        ),
+    ] {
+        let quota = json!({"metadata": {"name": "q", "namespace": "default"}, "spec": {"hard": hard},
+            "status": {"hard": hard, "used": charged}});
+        let quota: ResourceQuota = serde_json::from_value(quota).expect("a quota");
+        let plan = quota::plan(&quota, &amounts(counted), is_quiet);
+        let written = plan.writes.first().map(|write| {
+            let body: Value = serde_json::from_slice(&write.body).expect("JSON");
+            body["status"]["used"].clone()
+        });
+        assert_eq!(written, expected, "{name}");
+        assert_eq!(plan.requeue_after.is_some(), requeues, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn classes_of_attributes_stay_while_a_claim_names_them() {
+    let cluster = Cluster::start().await;
+    let api = &cluster.api;
+    let (classes, claims) =
+        ("/apis/storage.k8s.io/v1/volumeattributesclasses", "/api/v1/namespaces/default/persistentvolumeclaims");
+    let get = |api: &FakeApi| api.get("storage.k8s.io/v1/volumeattributesclasses", "", "fast");
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "x", "volumeAttributesClassName": "fast",
+        "resources": {"requests": {"storage": "1Gi"}}});
+    api.create(claims, json!({"metadata": {"name": "c", "namespace": "default"}, "spec": spec}));
+    api.create(classes, json!({"metadata": {"name": "fast"}, "driverName": "d", "parameters": {"a": "b"}}));
+    let finalizer = json!(["kubernetes.io/vac-protection"]);
+    api.until("it is protected", |api| get(api).is_some_and(|class| class["metadata"]["finalizers"] == finalizer))
+        .await;
+    api.delete(&format!("{classes}/fast"), json!({}));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(get(api).is_some(), "a claim names it");
+    api.delete(&format!("{claims}/c"), json!({}));
+    api.until("it is gone", |api| get(api).is_none()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
