@@ -6,12 +6,12 @@ use api::quantity::{Format, Quantity};
 use client::{
     apimachinery::pkg::api::resource::Quantity as Text,
     kinds::core::v1::{
-        Container, PersistentVolumeClaim, Pod, ResourceQuota, ScopedResourceSelectorRequirement, Service,
+        Container, PersistentVolumeClaim, Pod, ResourceQuota, ScopedResourceSelectorRequirement as Scope, Service,
     },
 };
 use jiff::Timestamp;
 
-use crate::shared::{after_seconds, pods};
+use crate::shared::{after_seconds, claims, pods};
 
 pub struct Inputs {
     pub quota: Arc<ResourceQuota>,
@@ -50,18 +50,17 @@ pub fn other_kinds(quota: &ResourceQuota) -> Vec<(String, String, String)> {
 
 pub fn used(inputs: &Inputs, now: Timestamp) -> Usage {
     let mut usage = Usage::new();
-    for pod in inputs.pods.iter().filter(|pod| in_scope(&inputs.quota, pod)) {
+    for pod in inputs.pods.iter().filter(|pod| in_scope(&inputs.quota, |scope| pod_in(scope, pod))) {
         add(&mut usage, "count/pods", one());
         if is_charged(pod, now) {
             charge_pod(&mut usage, pod);
         }
     }
-    let has_scopes = inputs.quota.spec.as_ref().is_some_and(|spec| {
-        spec.scopes.as_ref().is_some_and(|scopes| !scopes.is_empty()) || spec.scope_selector.is_some()
-    });
-    if !has_scopes {
+    for claim in inputs.claims.iter().filter(|claim| in_scope(&inputs.quota, |scope| claim_in(scope, claim))) {
+        charge_claim(&mut usage, claim);
+    }
+    if in_scope(&inputs.quota, |_| false) {
         inputs.services.iter().for_each(|service| charge_service(&mut usage, service));
-        inputs.claims.iter().for_each(|claim| charge_claim(&mut usage, claim));
         for (name, count) in &inputs.others {
             add(&mut usage, name.as_str(), Quantity::new(*count, Format::DecimalSI));
         }
@@ -145,14 +144,15 @@ fn charge_service(usage: &mut Usage, service: &Service) {
     add(usage, "services", one());
     add(usage, "count/services", one());
     let spec = service.spec.clone().unwrap_or_default();
-    let ports = Quantity::new(spec.ports.as_ref().map_or(0, Vec::len) as i64, Format::DecimalSI);
+    let ports = spec.ports.as_deref().unwrap_or_default();
+    let number = |ports: usize| Quantity::new(ports as i64, Format::DecimalSI);
     match spec.type_.as_deref() {
-        Some("NodePort") => add(usage, "services.nodeports", ports),
+        Some("NodePort") => add(usage, "services.nodeports", number(ports.len())),
         Some("LoadBalancer") => {
             add(usage, "services.loadbalancers", one());
-            if spec.allocate_load_balancer_node_ports != Some(false) {
-                add(usage, "services.nodeports", ports);
-            }
+            let fixed = ports.iter().filter(|port| port.node_port.is_some_and(|number| number != 0)).count();
+            let allocates = spec.allocate_load_balancer_node_ports != Some(false);
+            add(usage, "services.nodeports", number(if allocates { ports.len() } else { fixed }));
         }
         _ => {}
     }
@@ -160,54 +160,65 @@ fn charge_service(usage: &mut Usage, service: &Service) {
 
 fn charge_claim(usage: &mut Usage, claim: &PersistentVolumeClaim) {
     let spec = claim.spec.clone().unwrap_or_default();
-    let storage =
-        parse(spec.resources.as_ref().and_then(|resources| resources.requests.as_ref())).get("storage").copied();
-    let storage = storage.unwrap_or(Quantity::ZERO);
+    let asked = parse(spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()));
+    let allocated = parse(claim.status.as_ref().and_then(|status| status.allocated_resources.as_ref()));
+    // While a claim is resized it may have more than it asks for.
+    let most = [asked, allocated].iter().filter_map(|amounts| amounts.get("storage").copied()).max();
+    let storage = most.map_or(Quantity::ZERO, |most| match most.as_i64() {
+        Some(_) => most,
+        None => Quantity::new(most.value(), most.format()),
+    });
+    let annotations = claim.metadata.annotations.as_ref();
+    let class = annotations.and_then(|annotations| annotations.get("volume.beta.kubernetes.io/storage-class")).cloned();
     add(usage, "persistentvolumeclaims", one());
     add(usage, "count/persistentvolumeclaims", one());
     add(usage, "requests.storage", storage);
-    if let Some(class) = spec.storage_class_name {
+    if let Some(class) = class.or(spec.storage_class_name).filter(|class| !class.is_empty()) {
         add(usage, format!("{class}.storageclass.storage.k8s.io/requests.storage"), storage);
         add(usage, format!("{class}.storageclass.storage.k8s.io/persistentvolumeclaims"), one());
     }
 }
 
-fn in_scope(quota: &ResourceQuota, pod: &Pod) -> bool {
+/// Whether an object is within all of the quota's scopes: `is_in` knows of each.
+fn in_scope(quota: &ResourceQuota, is_in: impl Fn(&Scope) -> bool) -> bool {
     let Some(spec) = &quota.spec else {
         return true;
     };
-    let named = spec.scopes.iter().flatten().all(|scope| has_scope(scope, pod));
+    let exists = |name: &String| Scope { scope_name: name.clone(), operator: "Exists".into(), values: None };
     let selected = spec.scope_selector.iter().flat_map(|selector| selector.match_expressions.iter().flatten());
-    named && selected.into_iter().all(|requirement| meets(requirement, pod))
+    spec.scopes.iter().flatten().all(|name| is_in(&exists(name))) && selected.into_iter().all(&is_in)
 }
 
-fn meets(requirement: &ScopedResourceSelectorRequirement, pod: &Pod) -> bool {
-    if requirement.scope_name != "PriorityClass" {
-        return has_scope(&requirement.scope_name, pod) == (requirement.operator != "DoesNotExist");
-    }
-    let class =
-        pod.spec.as_ref().and_then(|spec| spec.priority_class_name.as_deref()).filter(|class| !class.is_empty());
-    let is_listed = class.is_some_and(|class| requirement.values.iter().flatten().any(|value| value == class));
-    match requirement.operator.as_str() {
-        "In" => is_listed,
-        "NotIn" => !is_listed,
-        "Exists" => class.is_some(),
-        _ => class.is_none(),
+/// Whether one of an object's classes meets the scope; no class at all meets what asks for absence.
+fn selects(scope: &Scope, classes: &[&str]) -> bool {
+    let is_listed = |class: &&str| scope.values.iter().flatten().any(|value| value == class);
+    match scope.operator.as_str() {
+        "In" => classes.iter().any(is_listed),
+        "NotIn" => classes.is_empty() || classes.iter().any(|class| !is_listed(class)),
+        "Exists" => !classes.is_empty(),
+        _ => classes.is_empty(),
     }
 }
 
-fn has_scope(scope: &str, pod: &Pod) -> bool {
+fn claim_in(scope: &Scope, claim: &PersistentVolumeClaim) -> bool {
+    let classes = claims::attributes_classes(claim);
+    let classes: Vec<&str> = classes.iter().map(String::as_str).collect();
+    scope.scope_name == "VolumeAttributesClass" && selects(scope, &classes)
+}
+
+fn pod_in(scope: &Scope, pod: &Pod) -> bool {
     let spec = pod.spec.as_ref();
     let is_terminating = spec.and_then(|spec| spec.active_deadline_seconds).is_some_and(|seconds| seconds >= 0);
     let is_best_effort =
         || pod_resources(pod, Side::Requests).is_empty() && pod_resources(pod, Side::Limits).is_empty();
-    match scope {
+    match scope.scope_name.as_str() {
         "Terminating" => is_terminating,
         "NotTerminating" => !is_terminating,
         "BestEffort" => is_best_effort(),
         "NotBestEffort" => !is_best_effort(),
         "PriorityClass" => {
-            spec.is_some_and(|spec| spec.priority_class_name.as_ref().is_some_and(|class| !class.is_empty()))
+            let class = spec.and_then(|spec| spec.priority_class_name.as_deref()).filter(|class| !class.is_empty());
+            selects(scope, class.as_slice())
         }
         "CrossNamespacePodAffinity" => crosses_namespaces(pod),
         _ => false,

@@ -1,5 +1,6 @@
 //! What several controllers need: selectors, owners, pods, templates, percentages. Pure functions over API objects.
 
+pub mod claims;
 pub mod history;
 pub mod nodes;
 pub mod owners;

@@ -14,7 +14,7 @@ use crate::{
     manager::Setup,
     plan::Plan,
     runtime::{Context, Controller},
-    shared::{has_finalizer, is_deleting, owners, pods},
+    shared::{claims::attributes_classes, has_finalizer, is_deleting, owners, pods},
 };
 
 const CLAIM: &str = "kubernetes.io/pvc-protection";
@@ -109,18 +109,6 @@ pub fn register_volumes(setup: &mut Setup) {
     setup.run(Volumes(volumes), queue, 1);
 }
 
-/// The classes that a claim asks for, has, or is on its way to.
-fn classes_of_claim(claim: &PersistentVolumeClaim) -> Vec<String> {
-    let (spec, status) = (claim.spec.as_ref(), claim.status.as_ref());
-    let on_its_way = status.and_then(|status| status.modify_volume_status.as_ref());
-    let names = [
-        spec.and_then(|spec| spec.volume_attributes_class_name.as_ref()),
-        status.and_then(|status| status.current_volume_attributes_class_name.as_ref()),
-        on_its_way.and_then(|modified| modified.target_volume_attributes_class_name.as_ref()),
-    ];
-    names.into_iter().flatten().filter(|name| !name.is_empty()).cloned().collect()
-}
-
 fn classes_of_volume(volume: &PersistentVolume) -> Vec<String> {
     let name = volume.spec.as_ref().and_then(|spec| spec.volume_attributes_class_name.as_ref());
     name.filter(|name| !name.is_empty()).cloned().into_iter().collect()
@@ -151,7 +139,7 @@ pub fn register_classes(setup: &mut Setup) {
     let claims = setup.informer::<PersistentVolumeClaim>();
     let volumes = setup.informer::<PersistentVolume>();
     let queue = setup.queue("volumeattributesclass-protection-controller");
-    claims.add_index(BY_CLASS, classes_of_claim);
+    claims.add_index(BY_CLASS, attributes_classes);
     volumes.add_index(BY_CLASS, classes_of_volume);
     owners::enqueue_self(&classes, &queue);
     /// Classes that an object named and no longer does.
@@ -169,7 +157,7 @@ pub fn register_classes(setup: &mut Setup) {
             left.into_iter().for_each(|name| queue.add(ObjectKey::new("", name)));
         });
     }
-    watch(&claims, classes_of_claim, &queue);
+    watch(&claims, attributes_classes, &queue);
     watch(&volumes, classes_of_volume, &queue);
     setup.run(Classes { classes, claims, volumes }, queue, 1);
 }

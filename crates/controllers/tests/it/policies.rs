@@ -66,6 +66,30 @@ async fn quotas_tell_what_is_used() {
         used == json!({"pods": "3", "requests.cpu": "750m", "configmaps": "1", "count/deployments.apps": "1", "services": "0"})
     })
     .await;
+    let of_class = |name: &str, operator: &str, values: Value| {
+        let scope = json!({"scopeName": "VolumeAttributesClass", "operator": operator, "values": values});
+        let spec = json!({"hard": {"persistentvolumeclaims": "5", "requests.storage": "9Gi", "pods": "1"},
+            "scopeSelector": {"matchExpressions": [scope]}});
+        json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec})
+    };
+    api.create("/api/v1/namespaces/default/resourcequotas", of_class("gold", "In", json!(["gold"])));
+    api.create("/api/v1/namespaces/default/resourcequotas", of_class("none", "DoesNotExist", Value::Null));
+    let claim = |name: &str, size: &str, class: Value| {
+        let spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "x", "volumeAttributesClassName": class,
+            "resources": {"requests": {"storage": size}}});
+        json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec})
+    };
+    for claim in [claim("a", "1Gi", "gold".into()), claim("b", "2Gi", "silver".into()), claim("c", "4Gi", Value::Null)]
+    {
+        api.create("/api/v1/namespaces/default/persistentvolumeclaims", claim);
+    }
+    for (name, storage) in [("gold", "1Gi"), ("none", "4Gi")] {
+        api.until(&format!("the claims of {name} are counted"), |api| {
+            let quota = api.get("v1/resourcequotas", "default", name).unwrap_or_default();
+            quota["status"]["used"] == json!({"persistentvolumeclaims": "1", "requests.storage": storage, "pods": "0"})
+        })
+        .await;
+    }
 }
 
 #[test]
