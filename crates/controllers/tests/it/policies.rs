@@ -154,6 +154,12 @@ async fn classes_of_attributes_stay_while_a_claim_names_them() {
     let finalizer = json!(["kubernetes.io/vac-protection"]);
     api.until("it is protected", |api| get(api).is_some_and(|class| class["metadata"]["finalizers"] == finalizer))
         .await;
+    // Which shows that the claim is known, too.
+    api.until("the claim is protected", |api| {
+        let claim = api.get("v1/persistentvolumeclaims", "default", "c").unwrap_or_default();
+        claim["metadata"]["finalizers"] == json!(["kubernetes.io/pvc-protection"])
+    })
+    .await;
     api.delete(&format!("{classes}/fast"), json!({}));
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(get(api).is_some(), "a claim names it");
