@@ -7,6 +7,7 @@ pub mod upgrade;
 pub mod ws;
 
 mod body;
+mod linger;
 mod reload;
 
 use std::fmt;

@@ -20,6 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Body,
+    linger::{self, Lent},
     tls::{Certificate, ReloadingServerConfig},
 };
 
@@ -118,10 +119,14 @@ async fn serve(
     while let Some((permit, (tcp, address))) = cancel.run_until_cancelled(accept(&listener, &permits)).await {
         let (tls, shared, aborted) = (tls.clone(), shared.clone(), aborted.clone());
         connections.spawn(async move {
+            // Fails only for a connection that is gone, which shows below.
+            let _ = tcp.set_nodelay(true);
+            let (tcp, back) = linger::lend(tcp);
             let connection = connection(tcp, address, tls, shared);
             if let Some(Err(error)) = aborted.run_until_cancelled(connection).await {
                 tracing::debug!(%address, error, "connection ended");
             }
+            Box::pin(back.close()).await;
             drop(permit);
         });
     }
@@ -152,13 +157,11 @@ async fn accept(
 }
 
 async fn connection(
-    tcp: TcpStream,
+    tcp: Lent,
     address: SocketAddr,
     tls: Option<Arc<ReloadingServerConfig>>,
     shared: Arc<Shared>,
 ) -> Result<(), String> {
-    // Fails only for a connection that is gone, which shows below.
-    let _ = tcp.set_nodelay(true);
     let Some(tls) = tls else {
         return Box::pin(http1(tcp, Peer { address, certificate: None }, shared)).await;
     };
@@ -177,10 +180,10 @@ async fn connection(
 }
 
 async fn handshake(
-    tcp: TcpStream,
+    tcp: Lent,
     address: SocketAddr,
     tls: &ReloadingServerConfig,
-) -> io::Result<(Box<tokio_rustls::server::TlsStream<TcpStream>>, Peer)> {
+) -> io::Result<(Box<tokio_rustls::server::TlsStream<Lent>>, Peer)> {
     let side = tls.current();
     let stream = Box::new(TlsAcceptor::from(side.config.clone()).accept(tcp).await?);
     let chain = stream.get_ref().1.peer_certificates();

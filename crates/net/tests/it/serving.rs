@@ -111,3 +111,21 @@ async fn plain_listeners_speak_http1() {
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nok"), "{answer}");
 }
+
+#[tokio::test]
+async fn an_answer_is_whole_though_its_client_still_sends() {
+    const BYTES: usize = 1 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let handle = handler(|_| async { text("x".repeat(BYTES)) });
+    tokio::spawn(serve_plain(listener, handle, ServeOptions::default(), CancellationToken::new()));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        stream.write_all(b"more than it is told").await.unwrap();
+    }
+    let mut answer = Vec::new();
+    timeout(SOON, stream.read_to_end(&mut answer)).await.expect("an end").expect("no reset");
+    assert!(answer.len() > BYTES, "{}", answer.len());
+}
