@@ -58,6 +58,7 @@ pub const CONTROLLERS: &[Entry] = &[
     off("token-cleaner-controller", "tokencleaner", bootstrap::register_cleaner),
     on("clusterrole-aggregation-controller", "clusterrole-aggregation", aggregation::register),
     on("persistentvolume-binder-controller", "persistentvolume-binder", volume::binder::register),
+    on("ephemeral-volume-controller", "ephemeral-volume", volume::ephemeral::register),
     on("persistentvolumeclaim-protection-controller", "pvc-protection", volume::protection::register_claims),
     on("persistentvolume-protection-controller", "pv-protection", volume::protection::register_volumes),
     since_1_28("volumeattributesclass-protection-controller", volume::protection::register_classes),

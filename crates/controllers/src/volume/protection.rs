@@ -4,7 +4,7 @@
 use client::{
     Delta, Informer, Kind, ObjectKey, PatchKind, WorkQueue,
     kinds::{
-        core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
+        core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Volume},
         storage::v1::VolumeAttributesClass,
     },
 };
@@ -20,7 +20,7 @@ use crate::{
 const CLAIM: &str = "kubernetes.io/pvc-protection";
 const VOLUME: &str = "kubernetes.io/pv-protection";
 const CLASS: &str = "kubernetes.io/vac-protection";
-const BY_CLAIM: &str = "claim";
+pub const BY_CLAIM: &str = "claim";
 const BY_CLASS: &str = "volumeAttributesClass";
 
 /// Adds the finalizer to a living object, takes it from a dying one that is free.
@@ -43,10 +43,22 @@ pub fn claims_of(pod: &Pod) -> Vec<String> {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     let named = volumes.filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
         (Some(claim), _) => Some(claim.claim_name.clone()),
-        (None, Some(_)) => Some(format!("{}-{}", pod.name(), volume.name)),
+        (None, Some(_)) => Some(ephemeral_claim(pod, volume)),
         _ => None,
     });
     named.collect()
+}
+
+/// What the claim of a generic ephemeral volume is called.
+pub fn ephemeral_claim(pod: &Pod, volume: &Volume) -> String {
+    format!("{}-{}", pod.name(), volume.name)
+}
+
+/// Pods by the claims that they mount.
+pub fn index_by_claim(pods: &Informer<Pod>) {
+    pods.add_index(BY_CLAIM, |pod| {
+        claims_of(pod).into_iter().map(|claim| format!("{}/{claim}", pod.namespace())).collect()
+    });
 }
 
 struct Claims {
@@ -73,9 +85,7 @@ pub fn register_claims(setup: &mut Setup) {
     let claims = setup.informer::<PersistentVolumeClaim>();
     let pods = setup.informer::<Pod>();
     let queue = setup.queue("persistentvolumeclaim-protection-controller");
-    pods.add_index(BY_CLAIM, |pod| {
-        claims_of(pod).into_iter().map(|claim| format!("{}/{claim}", pod.namespace())).collect()
-    });
+    index_by_claim(&pods);
     owners::enqueue_self(&claims, &queue);
     let to = queue.clone();
     pods.on_event(move |delta| {

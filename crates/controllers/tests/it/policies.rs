@@ -141,6 +141,46 @@ fn what_is_just_being_stored_stays_charged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ephemeral_volumes_get_claims_of_their_pod() {
+    let cluster = Cluster::start().await;
+    let api = &cluster.api;
+    let (pods, claims) = ("/api/v1/namespaces/default/pods", "/api/v1/namespaces/default/persistentvolumeclaims");
+    let size = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "x", "resources": {"requests": {"storage": "1Gi"}}});
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": size});
+    let volumes =
+        json!([{"name": "own", "ephemeral": {"volumeClaimTemplate": template}}, {"name": "plain", "emptyDir": {}}]);
+    let pod = |name: &str| {
+        let spec = json!({"containers": [{"name": "c", "image": "i"}], "volumes": volumes});
+        json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec})
+    };
+    let get = |api: &FakeApi, name: &str| api.get("v1/persistentvolumeclaims", "default", name);
+    api.create(pods, pod("p"));
+    api.until("the pod has its claim", |api| get(api, "p-own").is_some()).await;
+    let claim = get(api, "p-own").expect("a claim");
+    let owner = &claim["metadata"]["ownerReferences"][0];
+    let uid = api.get("v1/pods", "default", "p").expect("a pod")["metadata"]["uid"].clone();
+    assert_eq!((&owner["uid"], &owner["controller"]), (&uid, &json!(true)));
+    assert_eq!((&claim["metadata"]["labels"], &claim["spec"]), (&json!({"a": "b"}), &size));
+    assert!(get(api, "p-plain").is_none());
+    api.create(claims, json!({"metadata": {"name": "q-own", "namespace": "default"}, "spec": size}));
+    api.until("the claim is known", |api| {
+        get(api, "q-own").is_some_and(|claim| !claim["metadata"]["finalizers"].is_null())
+    })
+    .await;
+    api.create(pods, pod("q"));
+    api.until("the other's claim is not taken", |api| {
+        api.list("v1/events").iter().any(|event| {
+            let message = event["message"].as_str().or(event["note"].as_str()).unwrap_or_default();
+            event["reason"] == "FailedBinding" && message.contains("q-own was not created for pod default/q")
+        })
+    })
+    .await;
+    api.delete(&format!("{claims}/q-own"), json!({}));
+    let is_its_own = |claim: Value| claim["metadata"]["ownerReferences"][0]["name"] == "q";
+    api.until("it gets its own", |api| get(api, "q-own").is_some_and(is_its_own)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn classes_of_attributes_stay_while_a_claim_names_them() {
     let cluster = Cluster::start().await;
     let api = &cluster.api;
