@@ -49,7 +49,7 @@ fn addresses(server: &Server) -> Vec<Value> {
     let texts = [
         serde_json::json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
-            "spec": {"cidrs": [format!("{}/{}", range.network(), range.prefix)]},
+            "spec": {"cidrs": [range.to_string()]},
         }),
         serde_json::json!({
             "apiVersion": "v1", "kind": "Service",

@@ -115,13 +115,26 @@ impl ServiceRange {
     }
 }
 
+impl ServiceRange {
+    /// An IPv4 range of any size; [`FromStr`](std::str::FromStr) takes those that a cluster can live on.
+    pub fn of_any_size(text: &str) -> Option<ServiceRange> {
+        let (address, prefix) = text.split_once('/')?;
+        let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32)?;
+        Some(ServiceRange { address: address.parse().ok()?, prefix })
+    }
+}
+
+impl std::fmt::Display for ServiceRange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.network(), self.prefix)
+    }
+}
+
 impl std::str::FromStr for ServiceRange {
     type Err = String;
 
     fn from_str(text: &str) -> Result<ServiceRange, String> {
         let bad = || format!("{text:?} is not an IPv4 range such as 10.96.0.0/16");
-        let (address, prefix) = text.split_once('/').ok_or_else(bad)?;
-        let prefix = prefix.parse().ok().filter(|prefix| (8..=30).contains(prefix)).ok_or_else(bad)?;
-        Ok(ServiceRange { address: address.parse().map_err(|_| bad())?, prefix })
+        ServiceRange::of_any_size(text).filter(|range| (8..=30).contains(&range.prefix)).ok_or_else(bad)
     }
 }

@@ -51,6 +51,7 @@ pub mod quota;
 pub mod registry;
 pub mod replicaset;
 pub mod runtime;
+pub mod service_cidr;
 pub mod shared;
 pub mod signer;
 pub mod statefulset;

@@ -2,7 +2,7 @@
 
 use crate::{
     aggregation, bootstrap, certificates, cronjob, daemonset, deployment, disruption, endpoints, garbage, job,
-    manager::Setup, namespace, namespace_content, node, quota, replicaset, statefulset, volume,
+    manager::Setup, namespace, namespace_content, node, quota, replicaset, service_cidr, statefulset, volume,
 };
 
 pub struct Entry {
@@ -57,6 +57,7 @@ pub const CONTROLLERS: &[Entry] = &[
     off("bootstrap-signer-controller", "bootstrapsigner", bootstrap::register_signer),
     off("token-cleaner-controller", "tokencleaner", bootstrap::register_cleaner),
     on("clusterrole-aggregation-controller", "clusterrole-aggregation", aggregation::register),
+    since_1_28("service-cidr-controller", service_cidr::register),
     on("persistentvolume-binder-controller", "persistentvolume-binder", volume::binder::register),
     on("ephemeral-volume-controller", "ephemeral-volume", volume::ephemeral::register),
     on("persistentvolumeclaim-protection-controller", "pvc-protection", volume::protection::register_claims),

@@ -1,6 +1,7 @@
-//! ClusterIPs and node ports. Each is reserved by creating a key in the store, so that two API servers can never give the
+//! ClusterIPs, from the ranges of all ServiceCIDRs, and node ports. Each is reserved by creating a key in the store, so that two API servers can never give the
 //! same one away: an IPAddress object for an address (as upstream does since 1.33), a key of its own for a node port.
 
+mod ranges;
 pub(crate) mod repair;
 
 use std::{net::Ipv4Addr, sync::Arc};
@@ -52,9 +53,6 @@ const PORTS: &str = "/registry/ranges/argosy-nodeports/";
 
 /// The Service that leads to the API servers.
 const KUBERNETES: &str = "default/kubernetes";
-
-/// How many candidates are tried before a range counts as full.
-const TRIES: u32 = 4096;
 
 impl Server {
     /// What must be reserved before a new object is stored.
@@ -190,7 +188,6 @@ impl Allocation<'_> {
                 .to_owned();
         }
         let held = self.before.map(|before| before.str_at(&["spec", "clusterIP"])).unwrap_or_default();
-        let range = self.server.config.service_cluster_ip_range;
         let address = match wanted.as_str() {
             "None" => "None".to_owned(),
             "" => self.first_free_address().await?,
@@ -199,11 +196,17 @@ impl Allocation<'_> {
                 let address: Ipv4Addr = text
                     .parse()
                     .map_err(|_| invalid(text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))?;
-                if !range.contains(address) {
+                let mut ranges = ranges::ready(self.server);
+                if !ranges.iter().any(|range| range.contains(address)) {
+                    // One may just have been made.
+                    self.server.cache.wait_until_current().await?;
+                    ranges = ranges::ready(self.server);
+                }
+                if !ranges.iter().any(|range| range.contains(address)) {
+                    let all: Vec<String> = ranges.iter().map(ToString::to_string).collect();
                     let detail = format!(
-                        "failed to allocate IP {text}: the provided IP is not in the valid range. The range of valid IPs is {}/{}",
-                        range.network(),
-                        range.prefix
+                        "failed to allocate IP {text}: the provided IP is not in the valid range. The range of valid IPs is {}",
+                        all.join(",")
                     );
                     return Err(invalid(text, &detail));
                 }
@@ -231,21 +234,14 @@ impl Allocation<'_> {
         Ok(())
     }
 
-    /// Addresses are given from the upper part of the range; the lower is left for those who choose one
-    /// (`pkg/registry/core/service/ipallocator`, dynamic offset).
     async fn first_free_address(&mut self) -> Result<String, Status> {
-        let range = self.server.config.service_cluster_ip_range;
-        let usable = range.size() - 2;
-        let static_part = (usable / 16).clamp(16.min(usable / 2), 256);
-        for attempt in 0..TRIES {
-            let index = if attempt < TRIES - 256 {
-                static_part + rand::random_range(0..usable - static_part) + 1
-            } else {
-                u64::from(attempt - (TRIES - 256)) % usable + 1
-            };
-            let text = range.address_at(index as u32).to_string();
-            if self.reserve(&address_key(&text), address_object(&text, &self.owner, self.server.clock.now())).await? {
-                return Ok(text);
+        for range in ranges::ready(self.server) {
+            for address in ranges::candidates(range) {
+                let text = address.to_string();
+                let object = address_object(&text, &self.owner, self.server.clock.now());
+                if self.reserve(&address_key(&text), object).await? {
+                    return Ok(text);
+                }
             }
         }
         Err(Status::internal("failed to allocate a serviceIP: range is full"))

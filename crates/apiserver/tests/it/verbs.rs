@@ -179,6 +179,31 @@ async fn services_get_addresses_and_give_them_back() {
 }
 
 #[tokio::test]
+async fn addresses_come_from_the_ranges_of_all_service_cidrs() {
+    let server = Harness::start().await;
+    let (services, ranges) = ("/api/v1/namespaces/default/services", "/apis/networking.k8s.io/v1/servicecidrs");
+    let wanted = |name: &str, address: &str| {
+        format!(r#"{{"metadata":{{"name":"{name}"}},"spec":{{"clusterIP":"{address}","ports":[{{"port":80}}]}}}}"#)
+    };
+    let (code, refused) = server.post(services, &wanted("a", "10.200.0.1")).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
+    let message = refused["message"].as_str().unwrap_or_default();
+    assert!(message.ends_with("The range of valid IPs is 10.96.0.0/16"), "{message}");
+    let (code, range) = server.post(ranges, r#"{"metadata":{"name":"more"},"spec":{"cidrs":["10.200.0.0/30"]}}"#).await;
+    assert_eq!(code, StatusCode::CREATED, "{range}");
+    let (code, service) = server.post(services, &wanted("a", "10.200.0.1")).await;
+    assert_eq!(code, StatusCode::CREATED, "{service}");
+    // Of a range that is not ready nobody gets an address.
+    let status = r#"{"status":{"conditions":[{"type":"Ready","status":"False","reason":"Terminating","message":"","lastTransitionTime":"2026-01-01T00:00:00Z"}]}}"#;
+    let (code, range) = server.patch(&format!("{ranges}/more/status"), "merge", status).await;
+    assert_eq!(code, StatusCode::OK, "{range}");
+    let (_, listed) = server.get(ranges).await;
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(2));
+    let (code, refused) = server.post(services, &wanted("b", "10.200.0.2")).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
+}
+
+#[tokio::test]
 async fn status_and_spec_are_changed_apart() {
     let server = Harness::start().await;
     let deployments = "/apis/apps/v1/namespaces/default/deployments";

@@ -34,6 +34,8 @@ const RESOURCES: &[(&str, &str, &str, bool)] = &[
     ("batch/v1", "jobs", "Job", true),
     ("batch/v1", "cronjobs", "CronJob", true),
     ("discovery.k8s.io/v1", "endpointslices", "EndpointSlice", true),
+    ("networking.k8s.io/v1", "ipaddresses", "IPAddress", false),
+    ("networking.k8s.io/v1", "servicecidrs", "ServiceCIDR", false),
     ("policy/v1", "poddisruptionbudgets", "PodDisruptionBudget", true),
     ("rbac.authorization.k8s.io/v1", "clusterroles", "ClusterRole", false),
     ("certificates.k8s.io/v1", "certificatesigningrequests", "CertificateSigningRequest", false),

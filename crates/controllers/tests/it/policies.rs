@@ -6,8 +6,9 @@ use api::quantity::Quantity;
 use client::kinds::{
     batch::v1::{CronJob, Job},
     core::v1::ResourceQuota,
+    networking::v1::{IPAddress, ServiceCIDR},
 };
-use controllers::{cronjob, plan::Verb, quota};
+use controllers::{cronjob, plan::Verb, quota, service_cidr};
 use serde_json::{Value, json};
 
 use crate::{
@@ -137,6 +138,56 @@ fn what_is_just_being_stored_stays_charged() {
         });
         assert_eq!(written, expected, "{name}");
         assert_eq!(plan.requeue_after.is_some(), requeues, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ranges_of_services_become_ready_and_stay_while_their_addresses_need_them() {
+    let cluster = Cluster::start().await;
+    let api = &cluster.api;
+    let (ranges, addresses) = ("/apis/networking.k8s.io/v1/servicecidrs", "/apis/networking.k8s.io/v1/ipaddresses");
+    let get = |api: &FakeApi, name: &str| api.get("networking.k8s.io/v1/servicecidrs", "", name).unwrap_or_default();
+    let range = |name: &str, range: &str| json!({"metadata": {"name": name}, "spec": {"cidrs": [range]}});
+    api.create(ranges, range("a", "10.1.0.0/24"));
+    let finalizers = json!(["networking.k8s.io/service-cidr-finalizer"]);
+    api.until("it is ready and kept", |api| {
+        let range = get(api, "a");
+        condition(&range, "Ready")["status"] == "True" && range["metadata"]["finalizers"] == finalizers
+    })
+    .await;
+    let labels = json!({"ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"});
+    api.create(addresses, json!({"metadata": {"name": "10.1.0.9", "labels": labels}, "spec": {}}));
+    api.until("the address is known", |api| api.get("networking.k8s.io/v1/ipaddresses", "", "10.1.0.9").is_some())
+        .await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    api.delete(&format!("{ranges}/a"), json!({}));
+    api.until("an address holds it up", |api| condition(&get(api, "a"), "Ready")["reason"] == "Terminating").await;
+
+    // The rest takes the seconds until all servers know of the end.
+    let object = |value: Value| serde_json::from_value::<ServiceCIDR>(value).expect("a range");
+    let address: IPAddress = serde_json::from_value(
+        json!({"metadata": {"name": "10.1.0.9", "labels": labels}, "spec": {"parentRef": {"name": "s", "resource": "services"}}}),
+    )
+    .expect("an address");
+    let mut going = range("a", "10.1.0.0/24");
+    going["metadata"]["finalizers"] = finalizers.clone();
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    let going = object(going);
+    let (wider, narrower) = (object(range("w", "10.1.0.0/16")), object(range("n", "10.1.0.0/28")));
+    let elsewhere = object(range("e", "10.2.0.0/16"));
+    for (name, others, addresses, at, is_freed) in [
+        ("no address", vec![], vec![], "2026-01-01T00:00:10Z", true),
+        ("too soon", vec![], vec![], "2026-01-01T00:00:09Z", false),
+        ("an address", vec![&elsewhere], vec![&address], "2026-01-01T00:01:00Z", false),
+        ("within another", vec![&wider], vec![&address], "2026-01-01T00:01:00Z", true),
+        ("the address is in another, too", vec![&narrower], vec![&address], "2026-01-01T00:01:00Z", true),
+    ] {
+        let plan = service_cidr::plan(&going, &others, &addresses, at.parse().expect("a time"));
+        let frees = plan.writes.iter().any(|write| {
+            let body: Value = serde_json::from_slice(&write.body).expect("JSON");
+            body["metadata"]["finalizers"] == json!([])
+        });
+        assert_eq!(frees, is_freed, "{name}");
     }
 }
 
