@@ -86,6 +86,9 @@ fn status<O: Replicas>(owner: &O, owned: &[Arc<Pod>], terminating: i32, missing:
         ("delete", false) => Some(("FailedDelete".to_owned(), failure.message.clone())),
         _ => None,
     });
+    // The first failure's text stays while it goes on, as upstream's: each attempt names another pod, and a status that changed
+    // with each would start the next at once.
+    let failure = failure.map(|new| owner.status().failure.unwrap_or(new));
     Status {
         replicas: owned.len() as i32,
         fully_labeled: count(&|pod| selector::matches(&from_template, pod)),

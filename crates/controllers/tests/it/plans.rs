@@ -8,6 +8,7 @@ use client::kinds::{
 };
 use controllers::{
     node::{eviction, ipam, lifecycle},
+    plan::{Verb, Write},
     replicaset,
     runtime::Context,
 };
@@ -71,8 +72,16 @@ fn replica_set_tells_of_a_failed_creation() {
         namespace_terminating: false,
     };
     let inputs = replicaset::Inputs { owner: set(1), pods: vec![], related: vec![] };
-    let context = Context { now: at("2026-01-01T01:00:00Z"), failure: Some(failure) };
-    insta::assert_snapshot!(replicaset::plan(&inputs, &context));
+    let mut context = Context { now: at("2026-01-01T01:00:00Z"), failure: Some(failure) };
+    let plan = replicaset::plan(&inputs, &context);
+    insta::assert_snapshot!(plan);
+    let is_status = |write: &Write| matches!(write.verb, Verb::UpdateStatus);
+    let status = plan.writes.iter().find(|write| is_status(write)).expect("a status");
+    let told: ReplicaSet = serde_json::from_slice(&status.body).expect("a set");
+    let inputs = replicaset::Inputs { owner: Arc::new(told), pods: vec![], related: vec![] };
+    context.failure.iter_mut().for_each(|failure| failure.message = "the same of another pod".into());
+    let again = replicaset::plan(&inputs, &context);
+    assert!(!again.writes.iter().any(is_status), "told once");
 }
 
 #[test]
