@@ -212,9 +212,13 @@ fn bind(plan: &mut Plan, volume: &PersistentVolume, claim: &PersistentVolumeClai
         plan.patch(claim, PatchKind::Merge, &json!({"metadata": metadata, "spec": {"volumeName": volume.name()}}));
     }
     let status = claim.status.clone().unwrap_or_default();
-    if status.phase.as_deref() != Some("Bound") || status.access_modes != spec.access_modes || status.capacity.is_none()
-    {
-        let status = json!({"phase": "Bound", "accessModes": spec.access_modes, "capacity": spec.capacity});
+    let is_bound = status.phase.as_deref() == Some("Bound");
+    if !is_bound || status.access_modes != spec.access_modes || status.capacity.is_none() {
+        let mut status = json!({"phase": "Bound", "accessModes": spec.access_modes, "capacity": spec.capacity});
+        if !is_bound {
+            // Afterwards it is the one who changes volumes that says what class they have.
+            status["currentVolumeAttributesClassName"] = json!(spec.volume_attributes_class_name);
+        }
         write_status(plan, claim, status);
     }
 }

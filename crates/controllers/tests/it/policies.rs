@@ -289,6 +289,20 @@ async fn claims_get_the_smallest_volume_that_fits() {
         })
         .await;
     }
+    let mut volume = json!({"metadata": {"name": "attributed"}, "spec": {"capacity": {"storage": "2Gi"}}});
+    volume["spec"]["accessModes"] = json!(["ReadWriteOnce"]);
+    let mut attributed = claim("attributed");
+    for object in [&mut volume, &mut attributed] {
+        object["spec"]["storageClassName"] = "quick".into();
+        object["spec"]["volumeAttributesClassName"] = "fast".into();
+    }
+    api.create("/api/v1/persistentvolumes", volume);
+    api.create(path, attributed);
+    api.until("the claim tells its class of attributes", |api| {
+        let claim = api.get("v1/persistentvolumeclaims", "default", "attributed").unwrap_or_default();
+        claim["status"]["phase"] == "Bound" && claim["status"]["currentVolumeAttributesClassName"] == "fast"
+    })
+    .await;
     api.create(path, claim("c"));
     api.until("c waits", |api| {
         api.get("v1/persistentvolumeclaims", "default", "c").is_some_and(|claim| claim["status"]["phase"] == "Pending")
