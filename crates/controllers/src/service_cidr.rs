@@ -1,7 +1,7 @@
 //! ServiceCIDRs: ready to give addresses, and kept until none of their addresses would be left without a range (upstream
 //! pkg/controller/servicecidrs).
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use client::{
     Delta, Informer, Kind, ObjectKey, PatchKind, WorkQueue,
@@ -15,7 +15,7 @@ use crate::{
     manager::Setup,
     plan::Plan,
     runtime::{Context, Controller},
-    shared::{has_finalizer, is_deleting, label, until},
+    shared::{finalizers, has_finalizer, is_deleting, label, range::Range, until},
 };
 
 const NAME: &str = "service-cidr-controller";
@@ -29,77 +29,40 @@ const TERMINATING: (&str, &str, &str) = (
 /// After this long every API server knows that the range is going and gives no address from it.
 const GRACE: Duration = Duration::from_secs(10);
 
-struct Range {
-    network: IpAddr,
-    prefix: u8,
-}
-
-impl Range {
-    fn parse(text: &str) -> Option<Range> {
-        let (network, prefix) = text.split_once('/')?;
-        Some(Range { network: network.parse().ok()?, prefix: prefix.parse().ok()? })
-    }
-
-    fn contains(&self, address: IpAddr) -> bool {
-        let shift = |bits: u8| u32::from(bits.saturating_sub(self.prefix));
-        match (self.network, address) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
-                (u32::from(own) ^ u32::from(other)).checked_shr(shift(32)).unwrap_or(0) == 0
-            }
-            (IpAddr::V6(own), IpAddr::V6(other)) => {
-                (u128::from(own) ^ u128::from(other)).checked_shr(shift(128)).unwrap_or(0) == 0
-            }
-            _ => false,
-        }
-    }
-
-    fn holds(&self, other: &Range) -> bool {
-        self.prefix <= other.prefix && self.contains(other.network)
-    }
-}
-
 fn ranges(object: &ServiceCIDR) -> Vec<Range> {
     let texts = object.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten());
     texts.filter_map(|text| Range::parse(text)).collect()
 }
 
 /// Whether no address would be orphaned: all ranges lie in others, or no address is in this one alone.
-fn can_go<'a>(object: &ServiceCIDR, others: &[&ServiceCIDR], addresses: impl Iterator<Item = &'a IPAddress>) -> bool {
+fn can_go(object: &ServiceCIDR, others: &[&ServiceCIDR], addresses: &[&IPAddress]) -> bool {
     let own = ranges(object);
     let others: Vec<Range> = others.iter().flat_map(|other| ranges(other)).collect();
-    if own.iter().all(|range| others.iter().any(|other| other.holds(range))) {
+    let is_in = |ranges: &[Range], inner: &Range| ranges.iter().any(|range| range.contains(inner));
+    if own.iter().all(|range| is_in(&others, range)) {
         return true;
     }
-    let allocated =
-        addresses.filter(|address| label(*address, "ipaddress.kubernetes.io/managed-by") == Some("ipallocator.k8s.io"));
-    let mut allocated = allocated.filter_map(|address| address.name().parse().ok());
-    !allocated.any(|address| {
-        own.iter().any(|range| range.contains(address)) && !others.iter().any(|range| range.contains(address))
-    })
+    let is_allocated =
+        |address: &&&IPAddress| label(**address, "ipaddress.kubernetes.io/managed-by") == Some("ipallocator.k8s.io");
+    let allocated = addresses.iter().filter(is_allocated).filter_map(|address| address.name().parse().ok());
+    !allocated.map(Range::of).any(|address| is_in(&own, &address) && !is_in(&others, &address))
 }
 
-/// One step: a finalizer or a condition at most.
 pub fn plan(object: &ServiceCIDR, others: &[&ServiceCIDR], addresses: &[&IPAddress], now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    let finalizers = |finalizers: Vec<String>| json!({"metadata": {"uid": object.uid(), "resourceVersion": object.resource_version(), "finalizers": finalizers}});
-    let present = object.metadata.finalizers.clone().unwrap_or_default();
     let is_kept = has_finalizer(object, FINALIZER);
     if !is_deleting(object) {
         if !is_kept {
-            let all = present.into_iter().chain([FINALIZER.to_owned()]).collect();
-            plan.patch(object, PatchKind::Merge, &finalizers(all)).ignore_not_found();
+            finalizers::keep(&mut plan, object, FINALIZER);
         }
         condition(&mut plan, object, READY, now);
-    } else if is_kept && !can_go(object, others, addresses.iter().copied()) {
+    } else if is_kept && !can_go(object, others, addresses) {
         condition(&mut plan, object, TERMINATING, now);
     } else if is_kept {
         let deleted = object.metadata.deletion_timestamp.as_ref().map_or(now, |time| time.0);
         match until(deleted + GRACE, now) {
             Some(left) => plan.requeue_after(left),
-            None => {
-                let rest = present.into_iter().filter(|finalizer| finalizer != FINALIZER).collect();
-                plan.patch(object, PatchKind::Merge, &finalizers(rest)).ignore_not_found();
-            }
+            None => finalizers::let_go(&mut plan, object, FINALIZER),
         }
     }
     plan

@@ -19,17 +19,14 @@ use tokio::{
 const LIMIT: Duration = Duration::from_millis(500);
 
 /// A socket that whoever is done with it gives back.
-pub struct Lent {
-    tcp: Option<TcpStream>,
-    back: Option<oneshot::Sender<TcpStream>>,
-}
+pub struct Lent(Option<(TcpStream, oneshot::Sender<TcpStream>)>);
 
 /// Where a lent socket comes back to.
 pub struct Back(oneshot::Receiver<TcpStream>);
 
 pub fn lend(tcp: TcpStream) -> (Lent, Back) {
     let (back, receiver) = oneshot::channel();
-    (Lent { tcp: Some(tcp), back: Some(back) }, Back(receiver))
+    (Lent(Some((tcp, back))), Back(receiver))
 }
 
 impl Back {
@@ -49,7 +46,7 @@ impl Back {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if let (Some(tcp), Some(back)) = (self.tcp.take(), self.back.take()) {
+        if let Some((tcp, back)) = self.0.take() {
             let _ = back.send(tcp);
         }
     }
@@ -58,7 +55,7 @@ impl Drop for Lent {
 impl Lent {
     /// There until the end.
     fn tcp(self: Pin<&mut Self>) -> io::Result<Pin<&mut TcpStream>> {
-        self.get_mut().tcp.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+        self.get_mut().0.as_mut().map(|(tcp, _)| Pin::new(tcp)).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Every node gets its own range of pod addresses (upstream pkg/controller/nodeipam, range allocator).
 
-use std::{collections::HashSet, net::IpAddr, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use client::{Delta, Informer, Kind, ObjectKey, PatchKind, kinds::core::v1::Node};
 use serde_json::json;
@@ -9,54 +9,8 @@ use crate::{
     manager::Setup,
     plan::{Plan, PlannedEvent},
     runtime::{Context, Controller},
-    shared::is_deleting,
+    shared::{is_deleting, range::Range},
 };
-
-/// A range of addresses, both families as 128-bit numbers (IPv4 in the upper 32 bits).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Range {
-    base: u128,
-    bits: u8,
-    is_v6: bool,
-}
-
-impl Range {
-    pub fn parse(text: &str) -> Option<Range> {
-        let (address, bits) = text.trim().split_once('/')?;
-        let bits: u8 = bits.parse().ok()?;
-        let (base, is_v6) = match address.parse().ok()? {
-            IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, false),
-            IpAddr::V6(address) => (address.to_bits(), true),
-        };
-        let is_valid = bits <= if is_v6 { 128 } else { 32 };
-        is_valid.then_some(Range { base: base & mask(bits), bits, is_v6 })
-    }
-
-    fn overlaps(&self, other: &Range) -> bool {
-        let common = mask(self.bits.min(other.bits));
-        self.is_v6 == other.is_v6 && self.base & common == other.base & common
-    }
-
-    /// Its parts of `bits` each.
-    fn parts(self, bits: u8) -> impl Iterator<Item = Range> {
-        let count = 1u128.checked_shl(u32::from(bits.saturating_sub(self.bits))).unwrap_or(0).min(1 << 24);
-        let step = 1u128.checked_shl(128 - u32::from(bits)).unwrap_or(0);
-        (0..count).map(move |at| Range { base: self.base + at * step, bits, is_v6: self.is_v6 })
-    }
-}
-
-impl std::fmt::Display for Range {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.is_v6 {
-            true => write!(f, "{}/{}", std::net::Ipv6Addr::from_bits(self.base), self.bits),
-            false => write!(f, "{}/{}", std::net::Ipv4Addr::from_bits((self.base >> 96) as u32), self.bits),
-        }
-    }
-}
-
-fn mask(bits: u8) -> u128 {
-    u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0)
-}
 
 /// What there is to give out.
 pub struct Pool {

@@ -1,11 +1,13 @@
 //! What several controllers need: selectors, owners, pods, templates, percentages. Pure functions over API objects.
 
 pub mod claims;
+pub mod finalizers;
 pub mod history;
 pub mod nodes;
 pub mod owners;
 pub mod percent;
 pub mod pods;
+pub mod range;
 pub mod selector;
 pub mod template;
 

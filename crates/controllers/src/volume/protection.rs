@@ -2,19 +2,18 @@
 //! of both names it (upstream pkg/controller/volume/pvcprotection, pvprotection, vacprotection).
 
 use client::{
-    Delta, Informer, Kind, ObjectKey, PatchKind, WorkQueue,
+    Delta, Informer, Kind, ObjectKey, WorkQueue,
     kinds::{
         core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Volume},
         storage::v1::VolumeAttributesClass,
     },
 };
-use serde_json::json;
 
 use crate::{
     manager::Setup,
     plan::Plan,
     runtime::{Context, Controller},
-    shared::{claims::attributes_classes, has_finalizer, is_deleting, owners, pods},
+    shared::{claims::attributes_classes, finalizers, has_finalizer, is_deleting, owners, pods},
 };
 
 const CLAIM: &str = "kubernetes.io/pvc-protection";
@@ -26,15 +25,11 @@ const BY_CLASS: &str = "volumeAttributesClass";
 /// Adds the finalizer to a living object, takes it from a dying one that is free.
 fn plan<K: Kind>(object: &K, finalizer: &'static str, is_used: impl FnOnce() -> bool) -> Plan {
     let mut plan = Plan::default();
-    let has = has_finalizer(object, finalizer);
-    let mut finalizers = object.meta().finalizers.clone().unwrap_or_default();
-    match (is_deleting(object), has) {
-        (false, false) => finalizers.push(finalizer.into()),
-        (true, true) if !is_used() => finalizers.retain(|one| one != finalizer),
-        _ => return plan,
+    match (is_deleting(object), has_finalizer(object, finalizer)) {
+        (false, false) => finalizers::keep(&mut plan, object, finalizer),
+        (true, true) if !is_used() => finalizers::let_go(&mut plan, object, finalizer),
+        _ => {}
     }
-    let patch = json!({"metadata": {"uid": object.uid(), "resourceVersion": object.resource_version(), "finalizers": finalizers}});
-    plan.patch(object, PatchKind::Merge, &patch).ignore_not_found();
     plan
 }
 

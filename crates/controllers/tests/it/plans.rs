@@ -11,6 +11,7 @@ use controllers::{
     plan::{Verb, Write},
     replicaset,
     runtime::Context,
+    shared::range::Range,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -125,7 +126,7 @@ fn taints_evict_by_toleration() {
 
 #[test]
 fn ranges_avoid_each_other_and_the_services() {
-    let range = |text: &str| ipam::Range::parse(text).expect("range");
+    let range = |text: &str| Range::parse(text).expect("range");
     let pool = ipam::Pool { clusters: vec![(range("10.0.0.0/22"), 24)], reserved: vec![range("10.0.0.0/24")] };
     let node = |name: &str, cidr: Value| -> Arc<Node> {
         object(json!({"metadata": {"name": name, "uid": name}, "spec": {"podCIDR": cidr}}))
