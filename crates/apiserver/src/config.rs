@@ -113,9 +113,7 @@ impl ServiceRange {
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         (u64::from(u32::from(address)).wrapping_sub(u64::from(u32::from(self.network())))) < self.size()
     }
-}
 
-impl ServiceRange {
     /// An IPv4 range of any size; [`FromStr`](std::str::FromStr) takes those that a cluster can live on.
     pub fn of_any_size(text: &str) -> Option<ServiceRange> {
         let (address, prefix) = text.split_once('/')?;

@@ -1,5 +1,6 @@
-//! ClusterIPs, from the ranges of all ServiceCIDRs, and node ports. Each is reserved by creating a key in the store, so that two API servers can never give the
-//! same one away: an IPAddress object for an address (as upstream does since 1.33), a key of its own for a node port.
+//! ClusterIPs, from the ranges of all ServiceCIDRs, and node ports. Each is reserved by creating a key in the store, so that
+//! two API servers can never give the same one away: an IPAddress object for an address (as upstream does since 1.33), a key
+//! of its own for a node port.
 
 mod ranges;
 pub(crate) mod repair;

@@ -12,6 +12,9 @@ const RANDOM_TRIES: u64 = 3840;
 /// How far it is then walked through, and how large a range is walked through at once.
 const WALK: u64 = 256;
 
+/// How many addresses of a range are left for those who choose one, at most.
+const CHOSEN_MAX: u64 = 256;
+
 /// The ranges to give addresses from: the server's own first, which stands in where there is no ServiceCIDR yet.
 pub(super) fn ready(server: &Server) -> Vec<ServiceRange> {
     let own = server.config.service_cluster_ip_range;
@@ -20,8 +23,11 @@ pub(super) fn ready(server: &Server) -> Vec<ServiceRange> {
     let Some(snapshot) = snapshot else { return vec![own] };
     let mut ranges: Vec<ServiceRange> = Vec::new();
     for (_, object) in &snapshot.objects {
-        let found = of(&object.tree()).into_iter().filter(|range| !ranges.contains(range)).collect::<Vec<_>>();
-        ranges.extend(found);
+        for range in of(&object.tree()) {
+            if !ranges.contains(&range) {
+                ranges.push(range);
+            }
+        }
     }
     ranges.sort_by_key(|range| *range != own);
     ranges
@@ -41,7 +47,7 @@ fn of(object: &Value) -> Vec<ServiceRange> {
 /// dynamic offset), then one after the other. Neither the network's own address nor the last one.
 pub(super) fn candidates(range: ServiceRange) -> impl Iterator<Item = Ipv4Addr> {
     let usable = range.size().saturating_sub(2);
-    let low = (usable / 16).clamp(16.min(usable / 2), WALK);
+    let low = (usable / 16).clamp(16.min(usable / 2), CHOSEN_MAX);
     let random = if usable > WALK { RANDOM_TRIES } else { 0 };
     let at_random = (0..random).map(move |_| low + rand::random_range(0..usable - low));
     let start = if usable > WALK { 0 } else { low };

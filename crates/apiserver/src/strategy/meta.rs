@@ -223,18 +223,18 @@ pub fn validate_meta(resource: &Resource, strategy: &dyn Strategy, object: &Valu
 }
 
 fn validate_finalizers(metadata: &Value) -> Vec<FieldError> {
-    let finalizers = metadata.get("finalizers").and_then(Value::as_array).unwrap_or_default();
+    let finalizers: Vec<&str> = finalizers(metadata).collect();
     let mut errors = Vec::new();
-    for finalizer in finalizers.iter().filter_map(Value::as_str) {
+    for &finalizer in &finalizers {
         let problems = names::qualified_name(finalizer);
         errors
             .extend(problems.into_iter().map(|problem| FieldError::invalid("metadata.finalizers", finalizer, problem)));
     }
-    let has = |name: &str| finalizers.iter().any(|finalizer| finalizer.as_str() == Some(name));
+    let has = |name: &str| finalizers.contains(&name);
     if has(crate::rest::ORPHAN_FINALIZER) && has(crate::rest::FOREGROUND_FINALIZER) {
         errors.push(FieldError::invalid(
             "metadata.finalizers",
-            finalizers.iter().filter_map(Value::as_str).collect::<Vec<_>>(),
+            &finalizers,
             "finalizer orphan and foregroundDeletion cannot be both set",
         ));
     }
@@ -275,9 +275,9 @@ pub fn validate_meta_update(resource: &Resource, object: &Value, old: &Value) ->
     }
     // Once an object is being deleted, finalizers can only go.
     if old.at(&["metadata", "deletionTimestamp"]).is_some() {
-        let before: HashSet<&str> = finalizers(old).collect();
-        let added: Vec<&str> =
-            finalizers(object).filter(|name| !before.contains(name) && !is_propagation(name)).collect();
+        let before: HashSet<&str> = old.get("metadata").into_iter().flat_map(finalizers).collect();
+        let now = object.get("metadata").into_iter().flat_map(finalizers);
+        let added: Vec<&str> = now.filter(|name| !before.contains(name) && !is_propagation(name)).collect();
         if !added.is_empty() {
             let detail = format!(
                 "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
@@ -289,8 +289,8 @@ pub fn validate_meta_update(resource: &Resource, object: &Value, old: &Value) ->
     errors
 }
 
-fn finalizers(object: &Value) -> impl Iterator<Item = &str> {
-    let list = object.at(&["metadata", "finalizers"]).and_then(Value::as_array).unwrap_or_default();
+fn finalizers(metadata: &Value) -> impl Iterator<Item = &str> {
+    let list = metadata.get("finalizers").and_then(Value::as_array).unwrap_or_default();
     list.iter().filter_map(Value::as_str)
 }
 
