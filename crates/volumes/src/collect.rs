@@ -20,6 +20,8 @@ use crate::{
     tokens::TokenCache,
 };
 
+const PVC_PROTECTION: &str = "kubernetes.io/pvc-protection";
+
 /// One volume, resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolved {
@@ -235,7 +237,9 @@ impl Collector<'_> {
         if owned && !is_owned_by(&claim, pod) {
             return Err(Cause::ForeignClaim(pod.metadata.name.clone().unwrap_or_default()));
         }
-        if claim.metadata.deletion_timestamp.is_some() {
+        // While it has the finalizer it waits for its pods, and one of them is this: a restarted kubelet comes here again.
+        let is_protected = claim.metadata.finalizers.iter().flatten().any(|name| name == PVC_PROTECTION);
+        if claim.metadata.deletion_timestamp.is_some() && !is_protected {
             return Err(Cause::BeingDeleted);
         }
         let bound = claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");

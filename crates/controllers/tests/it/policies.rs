@@ -226,9 +226,59 @@ async fn ephemeral_volumes_get_claims_of_their_pod() {
         })
     })
     .await;
+    // It is of the pod's name alone, so that the running pod does not keep it.
+    api.until("the pod runs", |api| {
+        api.get("v1/pods", "default", "q").unwrap_or_default()["status"]["phase"] == "Running"
+    })
+    .await;
     api.delete(&format!("{claims}/q-own"), json!({}));
     let is_its_own = |claim: Value| claim["metadata"]["ownerReferences"][0]["name"] == "q";
     api.until("it gets its own", |api| get(api, "q-own").is_some_and(is_its_own)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_stay_while_pods_may_mount_them() {
+    let cluster = Cluster::start().await;
+    let api = &cluster.api;
+    let (pods, claims) = ("/api/v1/namespaces/default/pods", "/api/v1/namespaces/default/persistentvolumeclaims");
+    let size = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "x", "resources": {"requests": {"storage": "1Gi"}}});
+    let get = |api: &FakeApi, name: &str| api.get("v1/persistentvolumeclaims", "default", name);
+    let pod = |name: &str, volume: Value| {
+        let spec = json!({"containers": [{"name": "c", "image": "i"}], "volumes": [volume]});
+        // Which no one takes away: the object stays when the pod has ended.
+        json!({"metadata": {"name": name, "namespace": "default", "finalizers": ["example.com/stays"]}, "spec": spec})
+    };
+    for name in ["named", "unused"] {
+        api.create(claims, json!({"metadata": {"name": name, "namespace": "default"}, "spec": size}));
+    }
+    api.create(pods, pod("a", json!({"name": "v", "persistentVolumeClaim": {"claimName": "named"}})));
+    api.create(pods, pod("b", json!({"name": "own", "ephemeral": {"volumeClaimTemplate": {"spec": size}}})));
+    let is_protected = |claim: Value| claim["metadata"]["finalizers"] == json!(["kubernetes.io/pvc-protection"]);
+    for name in ["named", "unused", "b-own"] {
+        api.until("it is protected", |api| get(api, name).is_some_and(is_protected)).await;
+    }
+    for name in ["a", "b"] {
+        api.until("the pod runs", |api| {
+            api.get("v1/pods", "default", name).unwrap_or_default()["status"]["phase"] == "Running"
+        })
+        .await;
+        api.patch(&format!("{pods}/{name}/status"), json!({"status": {"phase": "Succeeded"}}));
+    }
+    for name in ["named", "b-own", "unused"] {
+        api.delete(&format!("{claims}/{name}"), json!({}));
+    }
+    api.until("no pod has it", |api| get(api, "unused").is_none()).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(get(api, "named").is_some() && get(api, "b-own").is_some(), "ended pods keep their claims");
+    // The kubelet lets them go, their objects stay.
+    for name in ["a", "b"] {
+        api.delete(&format!("{pods}/{name}"), json!({}));
+    }
+    api.until("its pod is shut down", |api| get(api, "b-own").is_none()).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(get(api, "named").is_some(), "its pod is still there");
+    api.patch(&format!("{pods}/a"), json!({"metadata": {"finalizers": null}}));
+    api.until("its pod is gone", |api| get(api, "named").is_none()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

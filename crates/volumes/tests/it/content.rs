@@ -148,8 +148,20 @@ async fn claims_of_local_volumes_are_bound() {
     assert_eq!(mounts.volumes["v"].host_path, dir);
     assert_eq!(read(dir.join("file")), "data");
     assert_eq!(access(disk.join("file")), "664 0:77");
+    // A kubelet that was restarted comes to the claims of running pods again, deleted or not.
+    let delete = |finalizers: serde_json::Value| {
+        let mut objects = node.table.objects();
+        let claim = objects.claims.get_mut("data").expect("claim");
+        claim.metadata = serde_json::from_value(json!({"name": "data", "uid": "c1", "finalizers": finalizers,
+            "deletionTimestamp": "2026-01-01T00:00:00Z"}))
+        .expect("metadata");
+    };
+    delete(json!(["kubernetes.io/pvc-protection"]));
     node.manager.set_up(&pod).await.expect("again");
     assert_eq!(node.mounts().len(), 1);
+    delete(json!(["else"]));
+    let refused = node.manager.set_up(&pod).await.expect_err("nothing protects it any more").to_string();
+    assert!(refused.contains("PVC is being deleted"), "{refused}");
     node.manager.tear_down("u1").await.expect("tear down");
     assert_eq!(read(disk.join("file")), "data", "what a claim holds outlives the pod");
     assert!(!dir.exists());
