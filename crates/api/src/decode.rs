@@ -39,7 +39,7 @@ pub enum Defaults {
 
 /// Brings `object` into the form of type `ty`, in place.
 pub fn decode(model: &Model, ty: TypeId, object: &mut Value, defaults: Defaults) -> Result<Findings, DecodeError> {
-    let mut walk = Walk { model, defaults, is_custom: false, path: Vec::new(), unknown: Vec::new() };
+    let mut walk = Walk { model, defaults, is_custom: false, path: Vec::new(), unknown: Vec::new(), dropped: false };
     let ty = model.get(ty);
     walk.object(ty, object)?;
     Ok(Findings { unknown: if ty.custom.is_some() { custom::ordered(walk.unknown) } else { walk.paths() } })
@@ -58,6 +58,8 @@ struct Walk<'m> {
     is_custom: bool,
     path: Vec<Step>,
     unknown: Vec<Unknown>,
+    /// A field behind a feature gate was dropped from the object that is walked: one that said nothing else goes, too.
+    dropped: bool,
 }
 
 /// A member that the schema does not have.
@@ -153,11 +155,16 @@ impl Walk<'_> {
             return Ok(field.keeps_null);
         }
         if field.gated && self.defaults == Defaults::On {
+            self.dropped = true;
             return Ok(false);
         }
         self.path.push(Step::Member(name.into()));
+        let outer = std::mem::take(&mut self.dropped);
         self.shape(&field.shape, member)?;
         self.path.pop();
+        if std::mem::replace(&mut self.dropped, outer) && member.as_object().is_some_and(Map::is_empty) {
+            return Ok(false);
+        }
         if self.defaults == Defaults::Off || self.is_custom || !self.is_empty(&field.shape, member) {
             return Ok(true);
         }
@@ -312,11 +319,16 @@ fn add_zeros(ty: &Type, map: &mut Map) {
 fn fill(ty: &Type, map: &mut Map) {
     for field in &ty.fields {
         if let Some(value) = default_of(field)
-            && !map.contains_key(&field.name)
+            && is_unsaid(field, map.get(&field.name))
         {
             map.insert(field.name.clone(), value.clone());
         }
     }
+}
+
+/// An empty text is none where Go has no pointer.
+fn is_unsaid(field: &Field, member: Option<&Value>) -> bool {
+    member.is_none_or(|member| !field.nullable && member.as_str() == Some(""))
 }
 
 fn default_of(field: &Field) -> Option<&Value> {

@@ -177,6 +177,7 @@ impl<'s> Own<'s> {
             resource: self.resource.clone(),
             accept: Accept { format: Format::Json, form: Form::Object, pretty: false },
             body: Default::default(),
+            warnings: None,
         }
     }
 }

@@ -34,7 +34,7 @@ use crate::{
     negotiate::{Accept, Format, Offer},
     nonresource,
     request::{Query, RequestInfo},
-    rest::{self, Answer, BODY_BYTES_MAX, Call},
+    rest::{self, Answer, BODY_BYTES_MAX, Call, Warnings},
     subresource,
 };
 
@@ -72,9 +72,9 @@ impl Server {
                 let accept = Accept::choose(accept.as_ref(), Offer::OBJECTS);
                 rest::failure(status, accept.map_or(Format::Json, |accept| accept.format))
             };
-            // What a resource that is on its way out says with every answer, failures included.
-            let mut warning = None;
-            let response = match AssertUnwindSafe(server.answer(request, &mut warning)).catch_unwind().await {
+            // They come with every answer, failures included.
+            let warnings = Warnings::default();
+            let response = match AssertUnwindSafe(server.answer(request, &warnings)).catch_unwind().await {
                 Ok(Ok(response)) => response,
                 Ok(Err(status)) => failure(&status),
                 Err(panic) => {
@@ -86,7 +86,7 @@ impl Server {
                     failure(&Status::internal("this request caused apiserver to panic. Look in the logs for details."))
                 }
             };
-            rest::write::with_warnings(response, warning.as_slice())
+            warnings.tell(response)
         })
     }
 
@@ -101,7 +101,7 @@ impl Server {
         self.handle(Request::from_parts(parts, net::full(body)))
     }
 
-    async fn answer(self: &Arc<Self>, request: Request<Body>, warning: &mut Option<String>) -> Answer {
+    async fn answer(self: &Arc<Self>, request: Request<Body>, warnings: &Warnings) -> Answer {
         let query = Query::parse(request.uri().query());
         let info = RequestInfo::new(request.method(), request.uri(), &query);
         let (parts, body) = request.into_parts();
@@ -118,8 +118,8 @@ impl Server {
             false => None,
         };
         let measure = Measure::begin(&self.metrics, &info, resource.as_deref(), &query, &request);
-        *warning = resource.as_ref().and_then(|resource| crate::strategy::deprecation(resource));
-        let answer = self.dispatch(&info, &query, &user, resource, request).await;
+        warnings.add(resource.as_ref().and_then(|resource| crate::strategy::deprecation(resource)));
+        let answer = self.dispatch(&info, &query, &user, resource, request, warnings).await;
         Measure::end(measure, answer)
     }
 
@@ -130,6 +130,7 @@ impl Server {
         user: &UserInfo,
         resource: Option<Arc<Resource>>,
         request: Request<Body>,
+        warnings: &Warnings,
     ) -> Answer {
         let Some(resource) = resource else { return nonresource::serve(self, info, query, request).await };
         if connect::is_connect(info) {
@@ -143,7 +144,8 @@ impl Server {
         let accept = Accept::negotiate(request.headers(), offer)?;
         let (parts, body) = request.into_parts();
         let body = read_body(body, &parts).await?;
-        let call = Call { server: self, info, query, headers: &parts.headers, user, resource, accept, body };
+        let warnings = Some(warnings);
+        let call = Call { server: self, info, query, headers: &parts.headers, user, resource, accept, body, warnings };
         if info.subresource.is_empty() || info.subresource == "status" {
             call.serve().await
         } else {

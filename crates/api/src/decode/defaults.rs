@@ -138,14 +138,51 @@ fn container(map: &mut Map) {
     default(map, "imagePullPolicy", policy);
 }
 
-/// An image without a tag, or with `latest`, is always pulled.
+/// An image without a tag, or with `latest`, is always pulled; what is none is not.
 fn pull_policy(image: &str) -> &'static str {
+    if !is_reference(image) {
+        return "IfNotPresent";
+    }
     let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
     let tag = name.rsplit('/').next().and_then(|last| last.split_once(':')).map(|(_, tag)| tag);
     match (tag, digest) {
         (None, None) | (Some("latest"), _) => "Always",
         _ => "IfNotPresent",
     }
+}
+
+/// Whether a text names an image: components of lowercase letters and digits, apart by `.`, `_`, `__` or dashes, behind what
+/// may be a host with a port (distribution's `reference.ParseNormalizedNamed`, as far as names go).
+fn is_reference(image: &str) -> bool {
+    let name = image.split_once('@').map_or(image, |(name, _)| name);
+    let (path, tag) = match name.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+        _ => (name, None),
+    };
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let is_tag = |tag: &str| {
+        tag.bytes().next().is_some_and(is_word)
+            && tag.len() <= 128
+            && tag.bytes().all(|byte| is_word(byte) || byte == b'.' || byte == b'-')
+    };
+    let mut components = path.split('/').peekable();
+    // A host is told by its dot or port, or by the name that means this machine.
+    if let Some((host, _)) = path.split_once('/')
+        && (host.contains(['.', ':']) || host == "localhost" || host.bytes().any(|byte| byte.is_ascii_uppercase()))
+    {
+        components.next();
+        let name = host.split_once(':').map_or(host, |(name, _)| name);
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-[]".contains(&byte)) {
+            return false;
+        }
+    }
+    let is_component = |part: &str| {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        part.bytes().next().is_some_and(plain)
+            && part.bytes().last().is_some_and(plain)
+            && part.bytes().all(|byte| plain(byte) || b"._-".contains(&byte))
+    };
+    path.len() <= 255 && tag.is_none_or(is_tag) && components.all(is_component)
 }
 
 /// What answers at an address is a virtual IP where the load balancer does not say otherwise.

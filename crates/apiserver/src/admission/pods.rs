@@ -139,9 +139,17 @@ impl Plugin for Priority {
             return Err(review.forbidden(&why));
         }
         object.set(&["spec", "priority"], value);
-        if object.at(&["spec", "preemptionPolicy"]).is_none() && !policy.is_empty() {
-            object.set(&["spec", "preemptionPolicy"], policy);
+        if policy.is_empty() {
+            return Ok(());
         }
+        let own = object.at(&["spec", "preemptionPolicy"]).and_then(Value::as_str);
+        if let Some(own) = own.filter(|own| *own != policy) {
+            let why = format!(
+                "the string value of PreemptionPolicy ({own}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"
+            );
+            return Err(review.forbidden(&why));
+        }
+        object.set(&["spec", "preemptionPolicy"], policy);
         Ok(())
     }
 }

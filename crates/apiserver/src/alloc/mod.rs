@@ -156,20 +156,11 @@ struct Allocation<'a> {
 
 impl Allocation<'_> {
     async fn fill(&mut self, object: &mut Value) -> Result<(), Status> {
-        let kind = object.str_at(&["spec", "type"]).to_owned();
-        if kind == "ExternalName" {
-            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-                object.take(&["spec", field]);
-            }
-        } else {
+        if object.str_at(&["spec", "type"]) != "ExternalName" {
             self.allocate_address(object).await?;
         }
-        if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+        if has_node_ports(object) {
             self.allocate_ports(object).await?;
-        } else {
-            for port in object.at_mut(&["spec", "ports"]).and_then(Value::as_array_mut).into_iter().flatten() {
-                port.take(&["nodePort"]);
-            }
         }
         Ok(())
     }
@@ -206,7 +197,7 @@ impl Allocation<'_> {
                 if !ranges.iter().any(|range| range.contains(address)) {
                     let all: Vec<String> = ranges.iter().map(ToString::to_string).collect();
                     let detail = format!(
-                        "failed to allocate IP {text}: the provided IP is not in the valid range. The range of valid IPs is {}",
+                        "failed to allocate IP {text}: the provided IP ({text}) is not in the valid range. The range of valid IPs is {}",
                         all.join(",")
                     );
                     return Err(invalid(text, &detail));
@@ -222,16 +213,6 @@ impl Allocation<'_> {
         };
         object.set(&["spec", "clusterIP"], address.as_str());
         object.set(&["spec", "clusterIPs"], vec![Value::from(address.as_str())]);
-        // Who finds the endpoints of a Service without address and selector may find some of both families.
-        let is_free = address == "None" && object.at(&["spec", "selector"]).is_none();
-        let (families, policy): (&[&str], _) =
-            if is_free { (&["IPv4", "IPv6"], "RequireDualStack") } else { (&["IPv4"], "SingleStack") };
-        if object.at(&["spec", "ipFamilies"]).is_none() {
-            object.set(&["spec", "ipFamilies"], families.iter().map(|family| Value::from(*family)).collect::<Vec<_>>());
-        }
-        if object.at(&["spec", "ipFamilyPolicy"]).is_none() {
-            object.set(&["spec", "ipFamilyPolicy"], policy);
-        }
         Ok(())
     }
 
@@ -372,8 +353,17 @@ fn address_object(address: &str, owner: &str, now: Timestamp) -> String {
     .to_string()
 }
 
+/// An ExternalName may say some, which mean nothing.
+fn has_node_ports(service: &Value) -> bool {
+    matches!(service.str_at(&["spec", "type"]), "NodePort" | "LoadBalancer")
+}
+
 fn node_ports(service: &Value) -> Vec<(i64, String)> {
-    let ports = service.at(&["spec", "ports"]).and_then(Value::as_array).unwrap_or_default();
+    let ports = service
+        .at(&["spec", "ports"])
+        .filter(|_| has_node_ports(service))
+        .and_then(Value::as_array)
+        .unwrap_or_default();
     ports
         .iter()
         .filter_map(|port| Some((port.get("nodePort")?.as_i64()?, port.str_at(&["protocol"]).to_owned())))

@@ -71,6 +71,7 @@ async fn remove(server: &Arc<Server>, resource: &Arc<Resource>) {
             resource: resource.clone(),
             accept: Accept { format: Format::Json, form: Form::Object, pretty: false },
             body: Default::default(),
+            warnings: None,
         };
         let objects = shelf.snapshot().objects;
         let left: usize = stream::iter(objects.into_iter().map(|(_, object)| delete(&call, object)))

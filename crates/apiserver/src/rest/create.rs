@@ -23,9 +23,9 @@ impl Call<'_> {
             return crate::subresource::answer_only(self, object).await;
         }
         self.own_new(&mut object, &options.manager);
-        let stored = self.create_object(object, options.dry_run, &mut warnings).await?;
-        let answer = self.respond(StatusCode::CREATED, &stored)?;
-        Ok(write::with_warnings(answer, &warnings))
+        let stored = self.create_object(object, options.dry_run, &mut warnings).await;
+        self.warn(warnings);
+        self.respond(StatusCode::CREATED, &stored?)
     }
 
     /// Makes `manager` the owner of all that a client says of a new object.
@@ -95,9 +95,10 @@ impl Call<'_> {
         if !errors.is_empty() {
             return Err(Status::invalid(&resource.group, &resource.kind.kind, &name, errors));
         }
-        self.server.admission.validate(&review, &object).await?;
-        warnings.extend(review.warnings.into_inner());
         warnings.extend(strategy.warnings(resource, &object));
+        let admitted = self.server.admission.validate(&review, &object).await;
+        warnings.extend(review.warnings.into_inner());
+        admitted?;
         let reserved = self.server.before_create(resource, &self.info.namespace, &name, &mut object, dry_run).await?;
         let stored = write::insert(self.server, resource, &self.info.namespace, &name, object, dry_run).await;
         if stored.as_ref().is_err_and(|status| Fate::of(status) == Fate::Failed) {

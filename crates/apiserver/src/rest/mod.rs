@@ -10,6 +10,7 @@ mod options;
 mod read;
 mod respond;
 mod update;
+mod warnings;
 mod watch;
 pub(crate) mod write;
 
@@ -19,6 +20,7 @@ use api::{Resource, ResourceTable, Status, resource::Verb};
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use net::Body;
+pub(crate) use warnings::Warnings;
 
 use crate::{
     Server,
@@ -46,11 +48,19 @@ pub struct Call<'a> {
     pub resource: Arc<Resource>,
     pub accept: Accept,
     pub body: Bytes,
+    /// Where what the client is told besides goes, if somebody listens.
+    pub warnings: Option<&'a Warnings>,
 }
 
 pub type Answer = Result<Response<Body>, Status>;
 
 impl Call<'_> {
+    pub(crate) fn warn(&self, warnings: Vec<String>) {
+        if let Some(all) = self.warnings {
+            all.add(warnings);
+        }
+    }
+
     /// The beginning that all keys of the request's namespace share; empty for all namespaces.
     fn namespace_prefix(&self) -> String {
         if self.resource.namespaced && !self.info.namespace.is_empty() {

@@ -35,17 +35,20 @@ impl Call<'_> {
         let change = self.change(options.dry_run, Some(&options.manager));
         let result = change.run_warning(self.scope(), |_| Ok(object.clone()), &mut admitted).await;
         warnings.extend(admitted);
-        let answer = match result {
+        match result {
             Err(status) if status.reason == Reason::NotFound && self.may_create(&object) => {
                 self.authorize_create().await?;
                 object.take(&["metadata", "resourceVersion"]);
                 self.own_new(&mut object, &options.manager);
-                let stored = self.create_object(object, options.dry_run, &mut warnings).await?;
-                self.respond(StatusCode::CREATED, &stored)?
+                let stored = self.create_object(object, options.dry_run, &mut warnings).await;
+                self.warn(warnings);
+                self.respond(StatusCode::CREATED, &stored?)
             }
-            result => self.respond(StatusCode::OK, result?.object())?,
-        };
-        Ok(write::with_warnings(answer, &warnings))
+            result => {
+                self.warn(warnings);
+                self.respond(StatusCode::OK, result?.object())
+            }
+        }
     }
 
     fn may_create(&self, object: &Value) -> bool {
@@ -100,20 +103,22 @@ impl Call<'_> {
                 },
                 &mut admitted,
             );
-            let answer = match changed.await {
+            let outcome = changed.await;
+            warnings.extend(admitted);
+            let answer = match outcome {
                 Err(status)
                     if status.reason == Reason::NotFound && edit.is_apply() && self.info.subresource.is_empty() =>
                 {
                     match self.apply_new(&edit, &options, &mut warnings).await {
                         // Somebody else was quicker.
                         Err(status) if status.reason == Reason::AlreadyExists => continue,
-                        stored => self.respond(StatusCode::CREATED, &stored?)?,
+                        stored => stored.and_then(|stored| self.respond(StatusCode::CREATED, &stored)),
                     }
                 }
-                outcome => self.respond(StatusCode::OK, outcome?.object())?,
+                outcome => outcome.and_then(|outcome| self.respond(StatusCode::OK, outcome.object())),
             };
-            warnings.extend(admitted);
-            return Ok(write::with_warnings(answer, &warnings));
+            self.warn(warnings);
+            return answer;
         }
         let why = "the object comes and goes too often; please try again";
         Err(Status::conflict(&self.hub().group, &self.resource.plural, &self.info.name, why))

@@ -1,7 +1,7 @@
 //! What all writes share: reading the client's object, and carrying a change through admission, validation and a
 //! compare-and-swap into the store.
 
-use std::{borrow::Cow, collections::HashSet, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
 use api::{
     Resource, Status, Value,
@@ -10,8 +10,6 @@ use api::{
     status::FieldError,
 };
 use bytes::Bytes;
-use http::{HeaderValue, Response};
-use net::Body;
 use store::{Error as StoreError, Revision};
 
 use super::{
@@ -111,36 +109,6 @@ fn check_kind(resource: &Resource, object: &Value) -> Result<(), Status> {
         )));
     }
     Ok(())
-}
-
-/// Characters of all warnings of a response; where they are more, each is cut, and those that still find no room are left
-/// out (`pkg/endpoints/filters/warning.go`).
-const WARNINGS_MAX: usize = 4096;
-const CUT_WARNING_MAX: usize = 256;
-
-/// Adds `Warning` headers (RFC 7234 299), each text once.
-pub(crate) fn with_warnings(mut response: Response<Body>, warnings: &[String]) -> Response<Body> {
-    let mut seen = HashSet::new();
-    let said: Vec<&String> = warnings.iter().filter(|text| seen.insert(*text)).collect();
-    let all: usize = said.iter().map(|text| text.chars().count()).sum();
-    let most = if all > WARNINGS_MAX { CUT_WARNING_MAX } else { WARNINGS_MAX };
-    let mut written = 0;
-    for warning in said {
-        if written >= WARNINGS_MAX {
-            break;
-        }
-        written += warning.chars().take(most).count();
-        let text: String = warning
-            .chars()
-            .take(most)
-            .flat_map(|c| if c == '"' || c == '\\' { vec!['\\', c] } else { vec![c] })
-            .filter(|c| !c.is_control())
-            .collect();
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
-            response.headers_mut().append(http::header::WARNING, value);
-        }
-    }
-    response
 }
 
 /// What has become of an object.
@@ -292,11 +260,13 @@ impl Change<'_> {
                 errors,
             )));
         }
-        self.server.admission.validate(&review, &object).await?;
-        *warnings = review.warnings.into_inner();
+        warnings.clear();
         if scope == Scope::Main {
             warnings.extend(strategy.warnings(self.resource, &object));
         }
+        let admitted = self.server.admission.validate(&review, &object).await;
+        warnings.extend(review.warnings.into_inner());
+        admitted?;
         let exchange = self.server.before_update(self, &before, &mut object).await?;
         let committed = self.commit(old, &before, object).await;
         let fate = match &committed {

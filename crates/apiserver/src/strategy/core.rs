@@ -1,6 +1,8 @@
 //! Strategies of the smaller kinds.
 
-use api::{Resource, Value, model::Gvk, status::FieldError};
+use std::collections::HashSet;
+
+use api::{Resource, Value, model::Gvk, names, status::FieldError};
 use jiff::Timestamp;
 
 use super::{NameRule, Strategy, validate};
@@ -113,6 +115,61 @@ fn fold_string_data(object: &mut Value) {
     let Some(Value::Object(plain)) = object.take(&["stringData"]) else { return };
     for (key, value) in plain {
         object.set(&["data", &key], STANDARD.encode(value.as_str().unwrap_or_default()));
+    }
+}
+
+/// References to Secrets are names.
+pub struct ServiceAccounts;
+
+impl Strategy for ServiceAccounts {
+    fn prepare_create(&self, object: &mut Value) {
+        clean_secrets(object);
+    }
+
+    fn prepare_update(&self, object: &mut Value, _old: &Value) {
+        clean_secrets(object);
+    }
+}
+
+fn clean_secrets(object: &mut Value) {
+    for secret in object.at_mut(&["secrets"]).and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(secret) = secret.as_object_mut() {
+            secret.retain(|name, _| name == "name");
+        }
+    }
+}
+
+/// Topologies of endpoints are from before v1, which takes none: only the node's name of one comes over into the field that
+/// is for it now (`dropTopologyOnV1`).
+pub struct EndpointSlices;
+
+impl Strategy for EndpointSlices {
+    fn prepare_create(&self, object: &mut Value) {
+        drop_topologies(object, None);
+    }
+
+    fn prepare_update(&self, object: &mut Value, old: &Value) {
+        if object.get("endpoints") != old.get("endpoints") {
+            drop_topologies(object, Some(old));
+        }
+    }
+
+    fn counts_generations(&self, _resource: &Resource) -> bool {
+        true
+    }
+}
+
+fn drop_topologies(object: &mut Value, old: Option<&Value>) {
+    const NODE: [&str; 2] = ["deprecatedTopology", "kubernetes.io/hostname"];
+    let before = old.and_then(|old| old.get("endpoints")?.as_array()).unwrap_or_default();
+    let known: HashSet<&str> = before.iter().map(|endpoint| endpoint.str_at(&NODE)).collect();
+    for endpoint in object.at_mut(&["endpoints"]).and_then(Value::as_array_mut).into_iter().flatten() {
+        let node = endpoint.str_at(&NODE).to_owned();
+        let is_known = known.contains(&*node) && names::dns1123_subdomain(&node).is_empty();
+        if is_known && endpoint.get("nodeName").is_none() {
+            endpoint.set(&["nodeName"], node);
+        }
+        endpoint.take(&["deprecatedTopology"]);
     }
 }
 

@@ -186,6 +186,8 @@ pub fn of(resource: &Resource) -> &dyn Strategy {
         ("", "namespaces") => &core::Namespaces,
         ("", "nodes") => &core::Nodes,
         ("", "secrets") => &core::Secrets,
+        ("", "serviceaccounts") => &core::ServiceAccounts,
+        ("discovery.k8s.io", "endpointslices") => &core::EndpointSlices,
         ("" | "events.k8s.io", "events") => &core::Events,
         ("", "persistentvolumes") => &storage::Volumes,
         ("", "persistentvolumeclaims") => &storage::Claims,
@@ -207,7 +209,6 @@ pub fn of(resource: &Resource) -> &dyn Strategy {
         | ("storagemigration.k8s.io", "storageversionmigrations") => &core::Generations(false),
         ("", "podtemplates")
         | ("networking.k8s.io", "ingressclasses" | "networkpolicies")
-        | ("discovery.k8s.io", "endpointslices")
         | ("resource.k8s.io", "deviceclasses")
         | ("scheduling.k8s.io", "priorityclasses")
         | ("admissionregistration.k8s.io", _) => &core::Generations(true),

@@ -167,14 +167,17 @@ pub(crate) fn containers<'p>(pod: &'p Value, list: &str) -> &'p [Value] {
     pod.at(&["spec", list]).and_then(Value::as_array).unwrap_or_default()
 }
 
-/// `pkg/apis/core/v1/helper/qos`: guaranteed where every container's limits equal its requests for CPU and memory.
+/// `pkg/apis/core/v1/helper/qos`: guaranteed where every container's limits equal its requests for CPU and memory, or the
+/// pod's own where it has some.
 pub(crate) fn qos_class(pod: &Value) -> &'static str {
     let quantity = |container: &Value, kind: &str, name: &str| {
         let text = container.at(&["resources", kind, name])?.as_str()?;
         Quantity::parse(text).ok().filter(|quantity| !quantity.is_zero())
     };
+    let whole = pod.get("spec").filter(|spec| spec.get("resources").is_some()).map(std::slice::from_ref);
+    let parts = || ["containers", "initContainers"].into_iter().flat_map(|list| containers(pod, list));
     let (mut any, mut guaranteed) = (false, true);
-    for container in ["containers", "initContainers"].into_iter().flat_map(|list| containers(pod, list)) {
+    for container in whole.into_iter().flatten().chain(parts().filter(|_| whole.is_none())) {
         for name in ["cpu", "memory"] {
             let (request, limit) = (quantity(container, "requests", name), quantity(container, "limits", name));
             any |= request.is_some() || limit.is_some();

@@ -15,14 +15,18 @@ impl Strategy for Services {
 
     fn prepare_create(&self, object: &mut Value) {
         object.set(&["status", "loadBalancer"], Value::object());
+        let (list, address) = (["spec", "clusterIPs"], object.str_at(&["spec", "clusterIP"]).to_owned());
+        if object.at(&list).is_none() && !address.is_empty() {
+            object.set(&list, vec![Value::from(address)]);
+        }
+        infer_families(object);
     }
 
     /// What the client leaves out of an update and what was allocated stays (patchAllocatedValues).
     fn prepare_update(&self, object: &mut Value, old: &Value) {
         follow_address(object, old);
         drop_what_the_type_has_not(object, old);
-        let needs_address = |object: &Value| object.str_at(&["spec", "type"]) != "ExternalName";
-        if needs_address(object) && needs_address(old) {
+        if !is_external(object) && !is_external(old) {
             for name in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
                 if object.at(&["spec", name]).is_none()
                     && let Some(value) = old.at(&["spec", name])
@@ -32,6 +36,7 @@ impl Strategy for Services {
             }
         }
         keep_node_ports(object, old);
+        infer_families(object);
     }
 
     fn counts_generations(&self, _resource: &Resource) -> bool {
@@ -41,6 +46,40 @@ impl Strategy for Services {
     fn name_rule(&self) -> NameRule {
         NameRule::Label1035
     }
+}
+
+fn is_external(service: &Value) -> bool {
+    service.str_at(&["spec", "type"]) == "ExternalName"
+}
+
+/// Families and their policy where the client leaves them out (`initIPFamilyFields`). Who finds the endpoints of a Service
+/// without address and selector may find some of both families.
+fn infer_families(object: &mut Value) {
+    const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
+    if is_external(object) {
+        object.take(&["spec", "internalTrafficPolicy"]);
+        return;
+    }
+    let is_free = object.str_at(&["spec", "clusterIP"]) == "None"
+        && object.at(&["spec", "selector"]).and_then(Value::as_object).is_none_or(|selector| selector.is_empty());
+    if object.at(&["spec", "ipFamilyPolicy"]).is_none() {
+        object.set(&["spec", "ipFamilyPolicy"], if is_free { "RequireDualStack" } else { "SingleStack" });
+    }
+    let texts = |object: &Value, name: &str| -> Vec<String> {
+        let list = object.at(&["spec", name]).and_then(Value::as_array).unwrap_or_default();
+        list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let mut families = texts(object, "ipFamilies");
+    for address in texts(object, "clusterIPs").iter().take_while(|address| *address != "None").skip(families.len()) {
+        families.push(FAMILIES[usize::from(address.contains(':'))].to_owned());
+    }
+    if families.is_empty() {
+        families.push(FAMILIES[0].to_owned());
+    }
+    if is_free && object.str_at(&["spec", "ipFamilyPolicy"]) != "SingleStack" && families.len() == 1 {
+        families.push(FAMILIES[usize::from(families[0] == FAMILIES[0])].to_owned());
+    }
+    object.set(&["spec", "ipFamilies"], families.into_iter().map(Value::from).collect::<Vec<_>>());
 }
 
 /// Who changes or clears the address means the first of the addresses, too (`normalizeClusterIPs`).

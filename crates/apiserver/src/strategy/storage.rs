@@ -22,11 +22,15 @@ pub struct Claims;
 
 impl Strategy for Claims {
     fn prepare_create(&self, object: &mut Value) {
+        drop_foreign_reference(object);
         drop_other_sources(object);
         join_sources(object);
     }
 
     fn prepare_update(&self, object: &mut Value, old: &Value) {
+        if old.at(&["spec", "dataSourceRef"]).is_none() {
+            drop_foreign_reference(object);
+        }
         let is_in_use = ["dataSource", "dataSourceRef"].iter().any(|name| old.at(&["spec", name]).is_some());
         if !is_in_use {
             drop_other_sources(object);
@@ -36,6 +40,13 @@ impl Strategy for Claims {
 
     fn counts_generations(&self, _resource: &Resource) -> bool {
         false
+    }
+}
+
+/// Sources in other namespaces are behind a feature gate, CrossNamespaceVolumeDataSource, which is off by default.
+fn drop_foreign_reference(claim: &mut Value) {
+    if !claim.str_at(&["spec", "dataSourceRef", "namespace"]).is_empty() {
+        claim.take(&["spec", "dataSourceRef"]);
     }
 }
 

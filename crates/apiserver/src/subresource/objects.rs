@@ -157,9 +157,10 @@ pub(super) async fn partial(call: Call<'_>) -> Answer {
             },
             &mut admitted,
         )
-        .await?;
+        .await;
     warnings.extend(admitted);
-    Ok(write::with_warnings(answer(&call, StatusCode::OK, &outcome.object().tree())?, &warnings))
+    call.warn(warnings);
+    answer(&call, StatusCode::OK, &outcome?.object().tree())
 }
 
 /// Takes finalizers from a namespace's spec; without any it goes once it is being deleted.

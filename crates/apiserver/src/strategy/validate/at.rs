@@ -371,15 +371,22 @@ impl<'v, 'p> At<'v, 'p> {
         }
     }
 
-    /// No two items have the same text at `member`; an empty `member` stands for the items themselves.
+    /// No two items have the same text at `member`, but for the empty one; an empty `member` stands for the items themselves.
     pub fn unique(&self, member: &str) {
+        self.unique_but(member, |text| text.is_empty());
+    }
+
+    /// The same without the exception.
+    pub fn all_unique(&self, member: &str) {
+        self.unique_but(member, |_| false);
+    }
+
+    fn unique_but(&self, member: &str, may_repeat: fn(&str) -> bool) {
         let mut seen: HashSet<&str> = HashSet::new();
         for item in self.items() {
             let place = if member.is_empty() { item } else { item.get(member) };
-            match place.text() {
-                "" => {}
-                text if seen.insert(text) => {}
-                _ => place.duplicate(),
+            if !seen.insert(place.text()) && !may_repeat(place.text()) {
+                place.duplicate_value(place.text());
             }
         }
     }

@@ -107,7 +107,7 @@ fn job_spec(spec: &At) {
     spec.get("completionMode").one_of_if_set(&["NonIndexed", "Indexed"]);
     if is_indexed(spec) {
         indexed(spec);
-    } else if matches!(spec.get("completionMode").text(), "" | "NonIndexed") {
+    } else if !spec.get("completionMode").is_set() || spec.get("completionMode").text() == "NonIndexed" {
         for name in ["backoffLimitPerIndex", "maxFailedIndexes"].into_iter().filter(|name| spec.get(name).is_set()) {
             spec.get(name).invalid("requires indexed completion mode");
         }

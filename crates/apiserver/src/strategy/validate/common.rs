@@ -289,8 +289,9 @@ pub(super) fn interface_address(at: &At) {
 pub(super) fn template_metadata(at: &At) {
     annotations(&at.get("annotations"));
     labels(&at.get("labels"));
-    for (name, _) in at.entries().filter(|(name, _)| !matches!(*name, "annotations" | "labels" | "creationTimestamp")) {
-        at.get(name).forbid("cannot be set");
+    for (name, value) in at.entries().filter(|(name, _)| !matches!(*name, "annotations" | "labels")) {
+        // As the field is called in Go.
+        at.get(if name == "uid" { "uID" } else { name }).holding(&value).forbid("cannot be set");
     }
 }
 

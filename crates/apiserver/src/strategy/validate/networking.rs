@@ -240,7 +240,8 @@ pub(super) fn service_cidr(at: &At) {
         return ranges.invalid("may only hold up to 2 values");
     }
     ranges.items().for_each(|range| common::cidr(&range));
-    if ranges.len() == 2 && !common::is_dual_stack(ranges.texts()) {
+    let are_ranges = ranges.texts().all(|range| common::sloppy_cidr(range).is_some());
+    if ranges.len() == 2 && are_ranges && !common::is_dual_stack(ranges.texts()) {
         ranges.invalid("may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64");
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn check(at: &At) {
     features(&status.get("declaredFeatures"));
     let ranges = spec.get("podCIDRs");
     ranges.items().for_each(|range| common::cidr(&range));
-    if !common::is_dual_stack(ranges.texts()) {
+    if ranges.len() > 1 && !common::is_dual_stack(ranges.texts()) {
         ranges.invalid("may specify no more than one CIDR for each IP family");
     }
 }

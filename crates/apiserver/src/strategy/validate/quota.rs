@@ -114,12 +114,17 @@ const MEMBERS: [&str; 5] = ["max", "min", "default", "defaultRequest", "maxLimit
 pub(super) fn limit_range(at: &At) {
     let spec = at.get("spec");
     let limits = spec.get("limits");
-    limits.unique("type");
+    let mut kinds: HashSet<&str> = HashSet::new();
     for limit in limits.items() {
         let kind = limit.get("type");
+        let before = kind.errors();
         kind.named(names::qualified_name);
-        if !kind.text().contains('/') && !matches!(kind.text(), "Pod" | "Container" | "PersistentVolumeClaim") {
+        let is_plain = kind.errors() == before && !kind.text().contains('/');
+        if is_plain && !matches!(kind.text(), "Pod" | "Container" | "PersistentVolumeClaim") {
             kind.invalid_value(kind.text(), "must be a standard limit type or fully qualified");
+        }
+        if !kinds.insert(kind.text()) {
+            kind.duplicate_value(kind.text());
         }
         if kind.text() == "Pod" {
             for name in ["default", "defaultRequest"].into_iter().filter(|name| !limit.get(name).is_empty()) {
@@ -136,7 +141,7 @@ pub(super) fn limit_range(at: &At) {
             for (name, amount) in limit.get(member).entries() {
                 match kind.text() {
                     "Pod" | "Container" => resources::container_resource_name(&amount, name),
-                    _ => resources::any_resource_name(&amount, name),
+                    _ => _ = resources::any_resource_name(&amount, name),
                 }
                 if seen.insert(name) {
                     order(&limit, name);

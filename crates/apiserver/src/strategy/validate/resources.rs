@@ -93,9 +93,11 @@ pub(super) fn quota_resource_name(at: &At, name: &str) {
     resource_name(at, name, is_quota_resource, "must be a standard resource for quota");
 }
 
-/// `validateResourceName`.
-pub(super) fn any_resource_name(at: &At, name: &str) {
+/// `validateResourceName`; whether it is one.
+pub(super) fn any_resource_name(at: &At, name: &str) -> bool {
+    let before = at.errors();
     resource_name(at, name, |_| true, "");
+    at.errors() == before
 }
 
 /// `ValidateResourceQuantityValue`.
@@ -148,8 +150,8 @@ fn name_of(owner: Owner, at: &At, name: &str) {
     let is_pod_level = matches!(name, "cpu" | "memory") || is_huge_pages(name);
     match owner {
         Owner::Container => container_resource_name(at, name),
-        Owner::Pod if is_pod_level => {}
-        Owner::Pod => at.not_supported_value(name, &POD_LEVEL),
+        Owner::Pod if any_resource_name(at, name) && !is_pod_level => at.not_supported_value(name, &POD_LEVEL),
+        Owner::Pod => {}
     }
 }
 
@@ -161,6 +163,7 @@ pub(super) fn requirements(at: &At, owner: Owner, claims: &[&str]) {
     let (limits, requests) = (at.get("limits"), at.get("requests"));
     for (name, limit) in limits.entries() {
         amount(&limit, name, owner);
+        huge_pages_divide(&limit, name);
     }
     for (name, request) in requests.entries() {
         amount(&request, name, owner);
@@ -176,18 +179,33 @@ pub(super) fn requirements(at: &At, owner: Owner, claims: &[&str]) {
             (_, None) if !may_overcommit(name) => limits.required("Limit must be set for non overcommitable resources"),
             _ => {}
         }
+        huge_pages_divide(&request, name);
     }
-    let names = || limits.entries().chain(requests.entries()).map(|(name, _)| name);
+    huge_pages_need_more(at, &[&limits, &requests]);
+    claim_names(&at.get("claims"), claims);
+}
+
+/// `validateOverhead`: limits by another name.
+pub(super) fn overhead(at: &At) {
+    let limits = at.get("limits");
+    let limits = limits.holding(at);
+    for (name, limit) in limits.entries() {
+        amount(&limit, name, Owner::Container);
+        huge_pages_divide(&limit, name);
+    }
+    huge_pages_need_more(at, &[&limits]);
+}
+
+fn huge_pages_need_more(at: &At, lists: &[&At]) {
+    let names = || lists.iter().flat_map(|list| list.entries()).map(|(name, _)| name);
     if names().any(is_huge_pages) && !names().any(|name| matches!(name, "cpu" | "memory")) {
         at.forbidden("HugePages require cpu or memory");
     }
-    claim_names(&at.get("claims"), claims);
 }
 
 fn amount(at: &At, name: &str, owner: Owner) {
     name_of(owner, at, name);
     resource_quantity(at, name);
-    huge_pages_divide(at, name);
 }
 
 /// `validateResourceClaimNames`.

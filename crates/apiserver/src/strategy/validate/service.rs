@@ -19,6 +19,17 @@ const ONLY_LOAD_BALANCER: &str = "may only be used when `type` is 'LoadBalancer'
 pub(super) fn check(at: &At) {
     let spec = at.get("spec");
     let kind = spec.get("type").text();
+    if !is_external(&spec) {
+        // Addresses are given before all else is looked at.
+        let before = spec.errors();
+        addresses(&spec);
+        if spec.errors() == before {
+            families(&spec);
+        }
+        if spec.errors() != before {
+            return;
+        }
+    }
     let ports = spec.get("ports");
     if ports.is_empty() && !is_headless(&spec) && !is_external(&spec) {
         ports.required("");
@@ -34,9 +45,6 @@ pub(super) fn check(at: &At) {
     each_port(&ports, kind);
     common::labels(&spec.get("selector"));
     affinity(&spec);
-    if !is_external(&spec) {
-        addresses(&spec);
-    }
     for ip in spec.get("externalIPs").items() {
         let before = ip.errors();
         common::ip(&ip);
@@ -136,7 +144,7 @@ fn addresses(spec: &At) {
         all.invalid("first value must match `clusterIP`");
     }
     families.items().for_each(|family| family.one_of(&["IPv4", "IPv6"]));
-    families.unique("");
+    families.all_unique("");
     spec.get("ipFamilyPolicy").one_of_if_set(&["PreferDualStack", "RequireDualStack", "SingleStack"]);
     let before = all.errors();
     for (index, ip) in all.items().enumerate() {
@@ -162,6 +170,29 @@ fn addresses(spec: &At) {
         if ip.text().contains(':') != (family == "IPv6") {
             ip.invalid(format!("expected an {family} value as indicated by `ipFamilies[{index}]`"));
         }
+    }
+}
+
+/// What of `initIPFamilyFields` refuses a Service, on a cluster whose Services have IPv4 addresses alone.
+fn families(spec: &At) {
+    let (all, families, policy) = (spec.get("clusterIPs"), spec.get("ipFamilies"), spec.get("ipFamilyPolicy"));
+    let before = spec.errors();
+    if policy.text() == "SingleStack" {
+        for (list, what) in [(&all, "cluster IPs"), (&families, "IP families")] {
+            if list.len() == 2 {
+                let rest = format!("when multiple {what} are specified");
+                policy.invalid(format!("must be 'RequireDualStack' or 'PreferDualStack' {rest}"));
+            }
+        }
+    }
+    if spec.errors() != before || (is_headless(spec) && spec.get("selector").is_empty()) {
+        return;
+    }
+    if policy.text() == "RequireDualStack" {
+        policy.invalid("this cluster is not configured for dual-stack services");
+    }
+    for family in families.items().filter(|family| family.text() != "IPv4") {
+        family.invalid("not configured on this cluster");
     }
 }
 

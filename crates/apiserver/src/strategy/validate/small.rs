@@ -8,6 +8,7 @@ use super::{
     at::At,
     common,
     pod::{self, scheduling},
+    resources,
 };
 
 /// `pkg/apis/policy/validation`.
@@ -59,7 +60,7 @@ pub(super) fn priority_class(at: &At) {
     } else if value > USER_PRIORITY_MAX {
         at.get("value").forbidden(format!("maximum allowed value of a user defined priority is {USER_PRIORITY_MAX}"));
     }
-    at.get("preemptionPolicy").one_of_if_set(&["PreemptLowerPriority", "Never"]);
+    pod::preemption_policy(&at.get("preemptionPolicy"));
 }
 
 pub(super) fn priority_class_update(at: &At, old: &At) {
@@ -176,8 +177,14 @@ pub(super) fn endpoint_slice(at: &At) {
                 list.too_many(HINTS_MAX);
                 break;
             }
-            list.unique("name");
-            list.items().for_each(|hint| hint.get("name").named(check));
+            let mut seen: HashSet<&str> = HashSet::new();
+            for hint in list.items() {
+                let name = hint.get("name");
+                if !seen.insert(name.text()) {
+                    name.duplicate_value(name.text());
+                }
+                name.named(check);
+            }
         }
     }
 }
@@ -209,7 +216,7 @@ fn slice_ports(ports: &At) {
         if !seen.insert(name.text()) {
             name.duplicate_value(name.text());
         }
-        port.get("protocol").need_one_of(&["SCTP", "TCP", "UDP"]);
+        port.get("protocol").one_of(&["SCTP", "TCP", "UDP"]);
         if port.get("appProtocol").is_set() {
             port.get("appProtocol").named(names::qualified_name);
         }
@@ -220,7 +227,7 @@ fn slice_ports(ports: &At) {
 pub(super) fn runtime_class(at: &At) {
     at.get("handler").need_named(names::dns1123_label);
     let overhead = at.get("overhead");
-    pod::overhead(&overhead.holding(&overhead.get("podFixed")));
+    resources::overhead(&overhead.holding(&overhead.get("podFixed")));
     let placement = at.get("scheduling");
     common::labels(&placement.get("nodeSelector"));
     let tolerations = placement.get("tolerations");

@@ -54,7 +54,8 @@ pub(super) fn class(at: &At) {
             expression.get("values").unique("");
             expression.get("key").named(names::qualified_name);
         }
-        if !seen.insert(term.value()) {
+        // One of no expressions is none that upstream does not have already.
+        if !seen.insert(term.value()) || expressions.is_empty() {
             expressions.duplicate_value("");
         }
     }
@@ -178,7 +179,7 @@ pub(super) fn node(at: &At) {
             driver.problems(key, names::qualified_name);
         }
     }
-    drivers.unique("name");
+    drivers.all_unique("name");
 }
 
 /// Drivers come and go, but do not change but for how many volumes they take.

@@ -20,7 +20,8 @@ pub(in crate::strategy) fn warnings(resource: &Resource, object: &Value) -> Vec<
     match (&*resource.group, &*resource.plural) {
         ("", "pods") => pods::pod(&at, false, &mut out),
         ("", "podtemplates") => pods::pod(&at.get("template"), true, &mut out),
-        ("", "replicationcontrollers") | ("apps", "deployments" | "replicasets" | "daemonsets" | "statefulsets") => {
+        ("apps", "statefulsets") => stateful_set(&spec, &mut out),
+        ("", "replicationcontrollers") | ("apps", "deployments" | "replicasets" | "daemonsets") => {
             pods::pod(&spec.get("template"), true, &mut out);
         }
         ("batch", "jobs") => {
@@ -42,6 +43,11 @@ pub(in crate::strategy) fn warnings(resource: &Resource, object: &Value) -> Vec<
             for (key, _) in at.get("scheduling").get("nodeSelector").entries() {
                 out.extend(pods::deprecated_label(key).map(|why| format!("scheduling.nodeSelector: {why}")));
             }
+        }
+        ("storage.k8s.io", "csidrivers")
+            if !spec.get("tokenRequests").is_empty() && !spec.get("serviceAccountTokenInSecrets").is_set() =>
+        {
+            out.push("spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes".into());
         }
         ("storage.k8s.io", "csistoragecapacities") => node_selector(&at.get("nodeTopology"), &mut out),
         ("discovery.k8s.io", "endpointslices") if at.get("addressType").text() == "FQDN" => {
@@ -79,6 +85,20 @@ pub(in crate::strategy) fn warnings(resource: &Resource, object: &Value) -> Vec<
         _ => {}
     }
     out
+}
+
+fn stateful_set(spec: &At, out: &mut Vec<String>) {
+    pods::pod(&spec.get("template"), true, out);
+    for template in spec.get("volumeClaimTemplates").items() {
+        // Upstream names the place of the claim's resources without the claim's own spec.
+        pods::claim(&template.holding(&template.get("spec")), out);
+    }
+    if spec.get("revisionHistoryLimit").int().is_some_and(|limit| limit < 0) {
+        out.push(
+            "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended"
+                .into(),
+        );
+    }
 }
 
 fn name_of_job(at: &At, out: &mut Vec<String>) {

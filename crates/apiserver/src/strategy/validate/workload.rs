@@ -28,7 +28,7 @@ fn selector(spec: &At, kind: &str) {
     let matters = !selector.is_set() || !common::is_empty_selector(&selector);
     match common::selects(&selector, &labels) {
         Some(false) if matters => labels.invalid(NO_MATCH),
-        None if kind == "deployment" => selector.invalid("invalid label selector"),
+        None => selector.invalid(if kind == "deployment" { "invalid label selector" } else { "" }),
         _ => {}
     }
 }
@@ -130,17 +130,16 @@ pub(super) fn daemon_set(at: &At) {
 }
 
 pub(super) fn stateful_set(at: &At) {
-    let spec = at.get("spec");
-    for template in spec.get("volumeClaimTemplates").items() {
-        claim::spec(&template.get("spec"));
-    }
-    spec.get("serviceName").named_if_set(api::names::dns1123_label);
-    stateful_set_changed(at);
+    stateful_set_spec(&at.get("spec"), true);
 }
 
 /// Claim templates and the service's name do not change, so that what is there may stay.
 pub(super) fn stateful_set_changed(at: &At) {
-    let spec = at.get("spec");
+    stateful_set_spec(&at.get("spec"), false);
+}
+
+/// `ValidateStatefulSetSpec`.
+fn stateful_set_spec(spec: &At, is_new: bool) {
     let management = spec.get("podManagementPolicy");
     if management.need() && !matches!(management.text(), "OrderedReady" | "Parallel") {
         management.invalid("must be 'OrderedReady' or 'Parallel'");
@@ -170,12 +169,22 @@ pub(super) fn stateful_set_changed(at: &At) {
             retention.get(name).one_of(&["Retain", "Delete"]);
         }
     }
-    counts(&spec, &["replicas", "minReadySeconds"]);
-    spec.get("ordinals.start").holding(&spec.get("ordinals").get("start")).non_negative();
-    selector(&spec, "statefulset");
-    let template = spec.get("template");
     let claims = spec.get("volumeClaimTemplates");
-    pod::template_in(&template, &Context { claim_templates: Some(claims), ..Context::default() });
+    for template in claims.items().filter(|_| is_new) {
+        claim::spec(&template.get("spec"));
+    }
+    counts(spec, &["replicas", "minReadySeconds"]);
+    spec.get("ordinals.start").holding(&spec.get("ordinals").get("start")).non_negative();
+    if is_new {
+        spec.get("serviceName").named_if_set(api::names::dns1123_label);
+    }
+    selector(spec, "statefulset");
+    let template = spec.get("template");
+    if common::selects(&spec.get("selector"), &template.get("labels")).is_some() {
+        pod::template_in(&template, &Context { claim_templates: Some(claims), ..Context::default() });
+        // Upstream looks at them twice.
+        pod::template_metadata(&template);
+    }
     runs_always(&template, "StatefulSet");
 }
 

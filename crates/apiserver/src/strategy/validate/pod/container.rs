@@ -31,7 +31,7 @@ pub(super) fn all(spec: &At, around: &Surroundings) {
     let mut names: HashSet<&str> = HashSet::new();
     for container in containers.items() {
         common_rules(&container, around);
-        unique_name(&container, &mut names);
+        unique_name(&container, &mut names, true);
         running(&container, around);
         restart_rules(&container, container.get("restartPolicy").is_set());
     }
@@ -39,25 +39,25 @@ pub(super) fn all(spec: &At, around: &Surroundings) {
     let init = spec.get("initContainers");
     for container in init.items() {
         common_rules(&container, around);
-        unique_name(&container, &mut names);
+        unique_name(&container, &mut names, false);
         init_container(&container, around);
     }
     let others = names.clone();
     for container in spec.get("ephemeralContainers").items() {
         common_rules(&container, around);
         image_is_trimmed(&container);
-        unique_name(&container, &mut names);
+        unique_name(&container, &mut names, true);
         ephemeral(&container, &others);
     }
 }
 
-fn unique_name<'v>(container: &At<'v, '_>, names: &mut HashSet<&'v str>) {
+/// Whether a missing name counts as one depends on the kind of container.
+fn unique_name<'v>(container: &At<'v, '_>, names: &mut HashSet<&'v str>, counts_missing: bool) {
     let name = container.get("name");
-    if name.is_empty() {
-        return;
-    }
-    if !names.insert(name.text()) {
-        name.duplicate();
+    if names.contains(name.text()) {
+        name.duplicate_value(name.text());
+    } else if counts_missing || !name.is_empty() {
+        names.insert(name.text());
     }
 }
 
@@ -340,7 +340,7 @@ fn devices(container: &At, volumes: &Volumes) {
     for device in devices.items() {
         let (name, path) = (device.get("name"), device.get("devicePath"));
         name.need();
-        if !names.insert(name.text()) {
+        if !names.insert(name.text()) && !name.is_empty() {
             name.invalid("must be unique");
         }
         match volumes.is_claim(name.text()) {
@@ -351,11 +351,13 @@ fn devices(container: &At, volumes: &Volumes) {
             None => name.not_found(),
         }
         path.need();
-        if !paths.insert(path.text()) {
-            path.invalid("must be unique");
+        if paths.contains(path.text()) {
+            path.invalid_value(path.text(), "must be unique");
         }
         if path.text().split('/').any(|step| step == "..") {
             path.invalid("can not contain backsteps ('..')");
+        } else {
+            paths.insert(path.text());
         }
         if mount_names.contains_key(name.text()) {
             name.invalid("must not already exist in volumeMounts");
@@ -440,7 +442,10 @@ fn ephemeral(container: &At, others: &HashSet<&str>) {
         "startupProbe",
         "lifecycle",
     ];
-    for name in NOT_THESE.into_iter().filter(|name| !container.get(name).is_empty()) {
+    for name in NOT_THESE.into_iter().filter(|name| match *name {
+        "resources" => !container.get(name).is_empty(),
+        _ => container.get(name).is_set(),
+    }) {
         container.get(name).forbidden("cannot be set for an Ephemeral Container");
     }
     for mount in container.get("volumeMounts").items() {

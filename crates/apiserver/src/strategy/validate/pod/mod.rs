@@ -88,19 +88,25 @@ pub(super) fn template(at: &At) {
 }
 
 pub(super) fn template_in(at: &At, context: &Context) {
+    template_metadata(at);
     let metadata = at.get("metadata");
-    common::labels(&at.get("labels").holding(&metadata.get("labels")));
     let annotations = metadata.get("annotations");
-    let place = at.get("annotations");
-    let place = place.holding(&annotations);
-    common::annotations(&place);
     let spec = at.get("spec");
-    annotations::check(&place, &spec);
     pod_spec(&spec, context);
     annotations::match_fields(&annotations, &spec);
     if !spec.get("ephemeralContainers").is_empty() {
         spec.get("ephemeralContainers").forbidden("ephemeral containers not allowed in pod template");
     }
+}
+
+/// A template's labels and annotations.
+pub(super) fn template_metadata(at: &At) {
+    let metadata = at.get("metadata");
+    common::labels(&at.get("labels").holding(&metadata.get("labels")));
+    let place = at.get("annotations");
+    let place = place.holding(&metadata.get("annotations"));
+    common::annotations(&place);
+    annotations::check(&place, &at.get("spec"));
 }
 
 /// `ValidatePodSpec`.
@@ -154,20 +160,16 @@ pub(super) fn pod_spec(spec: &At, context: &Context) {
         common::ip(&alias.get("ip"));
         alias.get("hostnames").items().for_each(|name| name.named(names::dns1123_subdomain));
     }
-    spec.get("preemptionPolicy").one_of_if_set(&["PreemptLowerPriority", "Never"]);
-    overhead(&spec.get("overhead"));
+    preemption_policy(&spec.get("preemptionPolicy"));
+    resources::overhead(&spec.get("overhead"));
     security::os(spec);
     container::file_key_volumes(spec);
 }
 
-/// Limits by another name (`validateOverhead`).
-pub(super) fn overhead(at: &At) {
-    let limits = at.get("limits");
-    for (name, amount) in at.entries() {
-        let place = limits.key(name);
-        let place = place.holding(&amount);
-        resources::container_resource_name(&place, name);
-        resources::resource_quantity(&place, name);
+/// `ValidatePreemptionPolicy`.
+pub(super) fn preemption_policy(at: &At) {
+    if at.is_set() {
+        at.need_one_of(&["PreemptLowerPriority", "Never"]);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Volumes of pods, and the sources that persistent volumes share with them (`pkg/apis/core/validation`:
 //! validateVolumeSource, ValidatePersistentVolumeSpec).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use api::names;
 
@@ -25,42 +25,41 @@ impl Volumes<'_> {
     }
 }
 
-/// One kind of volume: its member, where its errors stand, what it has to have, and what else is checked.
+/// One kind of volume: its member, where its errors stand, where it is refused beside another, what it has to have, and
+/// what else is checked.
 struct Source {
     name: &'static str,
     place: &'static str,
+    refused: &'static str,
     need: &'static [&'static str],
     more: fn(&At),
 }
 
 const fn source(name: &'static str, need: &'static [&'static str], more: fn(&At)) -> Source {
-    Source { name, place: name, need, more }
-}
-
-const fn placed(name: &'static str, place: &'static str, need: &'static [&'static str], more: fn(&At)) -> Source {
-    Source { name, place, need, more }
+    Source { name, place: name, refused: name, need, more }
 }
 
 fn nothing(_: &At) {}
 
-/// In upstream's order, which decides on the one that is not refused where there are several.
+/// In upstream's order, which decides on the one that is not refused where there are several; and with the places that
+/// its errors have, some of which are no fields.
 const SOURCES: [Source; 30] = [
     source("emptyDir", &[], empty_dir),
     source("hostPath", &["path"], host_path),
     source("gitRepo", &["repository"], |at| common::local_path(&at.get("directory"))),
-    placed("gcePersistentDisk", "persistentDisk", &["pdName"], partition),
+    Source { place: "persistentDisk", ..source("gcePersistentDisk", &["pdName"], partition) },
     source("awsElasticBlockStore", &["volumeID"], partition),
     source("secret", &["secretName"], key_paths),
     source("nfs", &["server", "path"], nfs),
-    source("iscsi", &["targetPortal", "iqn"], iscsi),
+    source("iscsi", &["targetPortal", "iqn"], |at| iscsi(at, " starting with iqn, eui, or naa", nothing)),
     source("glusterfs", &["endpoints", "path"], nothing),
     source("flocker", &[], flocker),
     source("persistentVolumeClaim", &["claimName"], nothing),
     source("rbd", &["monitors", "image"], nothing),
     source("cinder", &["volumeID"], secret_name),
-    source("cephfs", &["monitors"], nothing),
-    source("quobyte", &["registry", "volume"], nothing),
-    source("downwardAPI", &[], downward),
+    Source { refused: "cephFS", ..source("cephfs", &["monitors"], nothing) },
+    source("quobyte", &[], quobyte),
+    Source { refused: "downwarAPI", ..source("downwardAPI", &[], downward) },
     source("fc", &[], fibre_channel),
     source("flexVolume", &["driver"], flex),
     source("configMap", &["name"], key_paths),
@@ -69,7 +68,7 @@ const SOURCES: [Source; 30] = [
     source("photonPersistentDisk", &["pdID"], nothing),
     source("portworxVolume", &["volumeID"], nothing),
     source("azureDisk", &["diskName", "diskURI"], azure_disk),
-    source("storageos", &["volumeName"], secret_name),
+    source("storageos", &[], |at| storage_os(at, secret_name)),
     source("projected", &[], projected::check),
     source("scaleIO", &["gateway", "system", "volumeName"], nothing),
     source("csi", &[], csi),
@@ -79,19 +78,34 @@ const SOURCES: [Source; 30] = [
     }),
 ];
 
-/// Sources of persistent volumes that no pod names itself.
-const PERSISTENT_ONLY: [Source; 1] = [source("local", &["path"], |at| common::no_backsteps(&at.get("path")))];
-
-/// Sources that persistent volumes have as well, with what is different there.
-const PERSISTENT: [Source; 4] = [
-    source("csi", &["volumeHandle"], persistent_csi),
+/// The sources of persistent volumes, in upstream's order.
+const PERSISTENT: [Source; 22] = [
+    source("hostPath", &["path"], host_path),
+    Source { place: "persistentDisk", ..source("gcePersistentDisk", &["pdName"], partition) },
+    source("awsElasticBlockStore", &["volumeID"], partition),
+    source("glusterfs", &["endpoints", "path"], |at| endpoints_namespace(&at.get("endpointsNamespace"))),
+    source("flocker", &[], flocker),
+    source("nfs", &["server", "path"], nfs),
+    source("rbd", &["monitors", "image"], nothing),
+    source("quobyte", &[], quobyte),
+    Source { refused: "cephFS", ..source("cephfs", &["monitors"], nothing) },
+    source("iscsi", &["targetPortal", "iqn"], |at| iscsi(at, "", secret_name)),
     source("cinder", &["volumeID"], secret_reference),
-    source("storageos", &["volumeName"], secret_reference),
+    source("fc", &[], fibre_channel),
+    source("flexVolume", &["driver"], flex),
     source("azureFile", &["secretName", "shareName"], |at| {
         if at.get("secretNamespace").is_set() {
             at.get("secretNamespace").need();
         }
     }),
+    source("vsphereVolume", &["volumePath"], nothing),
+    source("photonPersistentDisk", &["pdID"], nothing),
+    source("portworxVolume", &["volumeID"], nothing),
+    source("azureDisk", &["diskName", "diskURI"], azure_disk),
+    source("scaleIO", &["gateway", "system", "volumeName"], nothing),
+    source("local", &["path"], |at| common::no_backsteps(&at.get("path"))),
+    source("storageos", &[], |at| storage_os(at, secret_reference)),
+    source("csi", &["volumeHandle"], persistent_csi),
 ];
 
 fn check(at: &At, source: &Source) {
@@ -103,23 +117,23 @@ fn check(at: &At, source: &Source) {
 
 /// The names of the members that hold a persistent volume's source.
 pub(in crate::strategy::validate) fn persistent_names() -> impl Iterator<Item = &'static str> {
-    SOURCES.iter().chain(&PERSISTENT_ONLY).map(|source| source.name)
+    PERSISTENT.iter().map(|source| source.name)
 }
 
 /// `ValidatePersistentVolumeSpec`'s part on sources: exactly one of them.
 pub(in crate::strategy::validate) fn persistent_source(spec: &At) {
-    let own = |source: &'static Source| PERSISTENT.iter().find(|other| other.name == source.name).unwrap_or(source);
-    one_source(spec, SOURCES.iter().chain(&PERSISTENT_ONLY).map(own));
+    one_source(spec, &PERSISTENT, |_| {});
 }
 
-fn one_source(at: &At, sources: impl Iterator<Item = &'static Source>) {
+/// Exactly one source, and for the one that counts what else is looked at.
+fn one_source(at: &At, sources: &'static [Source], more: impl Fn(&Source)) {
     let mut found = false;
-    for source in sources.filter(|source| at.get(source.name).is_set()) {
-        let value = at.get(source.name);
+    for source in sources.iter().filter(|source| at.get(source.name).is_set()) {
         if found {
-            value.forbidden("may not specify more than 1 volume type");
+            at.get(source.refused).forbidden("may not specify more than 1 volume type");
         } else {
-            check(&at.get(source.place).holding(&value), source);
+            check(&at.get(source.place).holding(&at.get(source.name)), source);
+            more(source);
         }
         found = true;
     }
@@ -128,23 +142,36 @@ fn one_source(at: &At, sources: impl Iterator<Item = &'static Source>) {
     }
 }
 
-/// `ValidateVolumes`.
+/// `ValidateVolumes`. A StatefulSet's claim templates make volumes before all others, in the place of those of their names.
 pub(super) fn volumes<'v>(list: &At<'v, '_>, context: &Context<'v>) -> Volumes<'v> {
     let mut volumes = Volumes::default();
     let templates = context.claim_templates;
-    let from_templates = templates.iter().flat_map(At::items).map(|it| it.value().str_at(&["metadata", "name"]));
-    let from_templates: HashSet<&str> = from_templates.collect();
-    volumes.known.extend(from_templates.iter().map(|name| (*name, true)));
+    let mut from_templates: BTreeSet<&str> = BTreeSet::new();
+    for template in templates.iter().flat_map(At::items) {
+        let metadata = template.get("metadata");
+        let name = metadata.get("name");
+        if from_templates.insert(name.text()) {
+            let volume = list.index(from_templates.len() - 1);
+            let before = volume.errors();
+            volume.get("persistentVolumeClaim").get("claimName").holding(&name).need();
+            volume.get("name").holding(&name).need_named(names::dns1123_label);
+            if volume.errors() == before {
+                volumes.known.insert(name.text(), true);
+            }
+        }
+    }
     let is_ephemeral = |volume: &At| volume.get("ephemeral").is_set();
     let ephemeral: HashSet<&str> = list.items().filter(is_ephemeral).map(|it| it.get("name").text()).collect();
-    for volume in list.items() {
+    let own = list.items().filter(|volume| !from_templates.contains(volume.get("name").text()));
+    for (place, own) in own.enumerate() {
+        let volume = list.index(from_templates.len() + place).holding(&own);
         let name = volume.get("name");
-        if from_templates.contains(name.text()) {
-            continue;
-        }
         let before = volume.errors();
-        one_source(&volume, SOURCES.iter());
-        of_pod(&volume, context);
+        one_source(&volume, &SOURCES, |source| of_pod(&volume, source, context));
+        let iscsi = volume.get("iscsi");
+        if iscsi.get("initiatorName").is_set() && name.text().len() + 1 + iscsi.get("targetPortal").text().len() > 64 {
+            name.invalid(ISCSI_TOO_LONG);
+        }
         name.need_named(names::dns1123_label);
         if volumes.has(name.text()) {
             name.duplicate();
@@ -163,20 +190,17 @@ pub(super) fn volumes<'v>(list: &At<'v, '_>, context: &Context<'v>) -> Volumes<'
 }
 
 /// What depends on the volume's name and on whose it is.
-fn of_pod(volume: &At, context: &Context) {
+fn of_pod(volume: &At, source: &Source, context: &Context) {
     let name = volume.get("name").text();
-    let iscsi = volume.get("iscsi");
-    if iscsi.get("initiatorName").is_set() && name.len() + 1 + iscsi.get("targetPortal").text().len() > 64 {
-        volume.get("name").invalid(ISCSI_TOO_LONG);
-    }
-    if volume.get("ephemeral").is_set() && !context.name.is_empty() && !name.is_empty() {
-        let claim = format!("{}-{name}", context.name);
-        for problem in names::dns1123_subdomain(&claim) {
-            volume.get("name").invalid(format!("PVC name {claim:?}: {problem}"));
+    match source.name {
+        "ephemeral" if !context.name.is_empty() && !name.is_empty() => {
+            let claim = format!("{}-{name}", context.name);
+            for problem in names::dns1123_subdomain(&claim) {
+                volume.get("name").invalid(format!("PVC name {claim:?}: {problem}"));
+            }
         }
-    }
-    if context.is_pod && volume.get("image").is_set() {
-        volume.get("image").get("reference").need();
+        "image" if context.is_pod => _ = volume.get("image").get("reference").need(),
+        _ => {}
     }
 }
 
@@ -245,25 +269,72 @@ fn is_iscsi_name(name: &str) -> bool {
     }
 }
 
-fn iscsi(at: &At) {
-    for (member, place) in [("iqn", "iqn"), ("initiatorName", "initiatorname")] {
-        let name = at.get(member);
-        let known = ["iqn", "eui", "naa"].iter().any(|prefix| name.text().starts_with(prefix));
-        if name.is_empty() {
-            continue;
-        }
-        let place = at.get(place);
-        let place = place.holding(&name);
-        if !known {
-            place.invalid("must be valid format starting with iqn, eui, or naa");
-        } else if !is_iscsi_name(name.text()) {
+/// `forms` says in the message which there are, which upstream does for pods alone.
+fn iscsi(at: &At, forms: &str, secret: fn(&At)) {
+    let check = |place: &At| {
+        let name = place.text();
+        if !["iqn", "eui", "naa"].iter().any(|prefix| name.starts_with(prefix)) {
+            place.invalid(format!("must be valid format{forms}"));
+        } else if !is_iscsi_name(name) {
             place.invalid("must be valid format");
         }
+    };
+    let name = at.get("iqn");
+    if !name.is_empty() {
+        check(&name);
     }
     at.get("lun").in_range(0, 255);
     let authenticates = at.get("chapAuthDiscovery").is_true() || at.get("chapAuthSession").is_true();
     if authenticates && !at.get("secretRef").is_set() {
         at.get("secretRef").required("");
+    }
+    secret(at);
+    let initiator = at.get("initiatorName");
+    if initiator.is_set() {
+        check(&at.get("initiatorname").holding(&initiator));
+    }
+}
+
+const REGISTRY: &str = "must be a host:port pair or multiple pairs separated by commas";
+
+/// Go's `net.SplitHostPort`.
+fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let host = match host.strip_prefix('[') {
+        Some(inner) => match inner.strip_suffix(']') {
+            Some(inner) => inner,
+            None => return false,
+        },
+        None if host.contains(':') => return false,
+        None => host,
+    };
+    !host.contains(['[', ']']) && !port.contains(['[', ']'])
+}
+
+fn quobyte(at: &At) {
+    let (registry, tenant) = (at.get("registry"), at.get("tenant"));
+    if registry.need_because(REGISTRY) {
+        if tenant.text().len() > 64 {
+            tenant.required("must be a UUID and may not exceed a length of 64 characters");
+        } else {
+            let wrong = registry.text().split(',').filter(|pair| !is_host_and_port(pair));
+            wrong.for_each(|_| registry.invalid(REGISTRY));
+        }
+    }
+    at.get("volume").need();
+}
+
+fn storage_os(at: &At, secret: fn(&At)) {
+    at.get("volumeName").need_named(names::dns1123_label);
+    at.get("volumeNamespace").named_if_set(names::dns1123_label);
+    secret(at);
+}
+
+fn endpoints_namespace(at: &At) {
+    match at.is_set() {
+        true if at.is_empty() => at.invalid("if the endpointnamespace is set, it must be a valid namespace name"),
+        true => at.named(names::dns1123_label),
+        false => {}
     }
 }
 

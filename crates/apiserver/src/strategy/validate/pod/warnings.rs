@@ -227,6 +227,13 @@ fn ports(spec: &At, out: &mut Vec<String>) {
                 let number = |name: &str| port.get(name).int().unwrap_or(0);
                 let (own, ip, host) = (number("containerPort"), port.get("hostIP").text(), number("hostPort"));
                 let protocol = port.get("protocol").text();
+                if !ip.is_empty() && host == 0 {
+                    let name = port.get("name").text();
+                    out.push(format!(
+                        "{}: hostIP set without hostPort: {{Name:{name} HostPort:0 ContainerPort:{own} Protocol:{protocol} HostIP:{ip}}}",
+                        port.path()
+                    ));
+                }
                 let alike = seen.entry((own, protocol)).or_default();
                 for (other_ip, other_host, other) in alike.iter() {
                     let what = if ip == *other_ip && host == *other_host {
