@@ -58,7 +58,7 @@ struct Walk<'m> {
     is_custom: bool,
     path: Vec<Step>,
     unknown: Vec<Unknown>,
-    /// A field behind a feature gate was dropped from the object that is walked: one that said nothing else goes, too.
+    /// A field that may be all that an object says was dropped from the one that is walked: without another it goes, too.
     dropped: bool,
 }
 
@@ -155,7 +155,7 @@ impl Walk<'_> {
             return Ok(field.keeps_null);
         }
         if field.gated && self.defaults == Defaults::On {
-            self.dropped = true;
+            self.dropped = field.sole;
             return Ok(false);
         }
         self.path.push(Step::Member(name.into()));

@@ -17,9 +17,10 @@
 //! ```
 //!
 //! Attributes: `set`, `map(KEY,...)`, `atomic`, `granular` (how lists and maps merge in server-side apply), `merge`,
-//! `merge(KEY)`, `mergekey(KEY)`, `replace`, `retainKeys` (strategic merge patch), `nullable`, `always` and `omitted` (whether an
-//! empty value is written, and named as the default in OpenAPI), `kept` (an empty one of a client means something), `gated`
-//! (behind a feature gate that is off), `wire=TYPE`, `default=JSON`, `implied=JSON` (a default that OpenAPI does not publish).
+//! `merge(KEY)`, `mergekey(KEY)`, `replace`, `retainKeys` (strategic merge patch), `nullable`, `always` and `omitted`
+//! (whether an empty value is written, and named as the default in OpenAPI), `kept` (an empty one of a client means
+//! something), `gated` (behind a feature gate that is off), `sole` (with it the object that says nothing else),
+//! `wire=TYPE`, `default=JSON`, `implied=JSON` (a default that OpenAPI does not publish).
 
 use std::{
     collections::HashMap,
@@ -167,6 +168,8 @@ pub struct Field {
     pub kept: bool,
     /// Behind a feature gate that is off by default: what a client says of it is dropped.
     pub gated: bool,
+    /// An object from which such a gated field is dropped goes with it, unless it says something else.
+    pub sole: bool,
     /// An empty value is left out, as Go's `omitempty` does; from the fields above.
     pub(crate) omits_empty: bool,
     /// Published in OpenAPI and filled in.
@@ -287,6 +290,7 @@ impl Field {
             empty: None,
             kept: false,
             gated: false,
+            sole: false,
             omits_empty: false,
             default: None,
             implied: None,

@@ -111,7 +111,7 @@ fn pod_spec(map: &mut Map) {
 
 /// Of no source it is an emptyDir; an image is pulled like that of a container.
 fn volume(map: &mut Map) {
-    if map.len() < 2 {
+    if map.iter().all(|(member, _)| member == "name") {
         map.insert("emptyDir", Value::object());
     }
     if let Some(Value::Object(image)) = map.get_mut("image") {
@@ -223,9 +223,8 @@ fn service_spec(map: &mut Map) {
 
 fn service_port(map: &mut Map) {
     let target = map.get("targetPort");
-    if (target.is_none() || target == Some(&Value::Int(0)) || target.and_then(Value::as_str) == Some(""))
-        && let Some(port) = map.get("port").cloned()
-    {
+    if target.is_none() || target == Some(&Value::Int(0)) || target.and_then(Value::as_str) == Some("") {
+        let port = map.get("port").cloned().unwrap_or(Value::Int(0));
         map.insert("targetPort", port);
     }
 }

@@ -213,6 +213,7 @@ fn attribute(line: &Line, word: &str, field: &mut Field) -> Result<(), ModelErro
         "omitted" => field.empty = Some(false),
         "kept" => field.kept = true,
         "gated" => field.gated = true,
+        "sole" => field.sole = true,
         "retainKeys" => field.patch.retain_keys = true,
         _ if word.starts_with('#') => field.tag = number(line, word)?,
         _ => {

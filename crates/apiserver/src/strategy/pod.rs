@@ -181,7 +181,7 @@ pub(crate) fn qos_class(pod: &Value) -> &'static str {
         for name in ["cpu", "memory"] {
             let (request, limit) = (quantity(container, "requests", name), quantity(container, "limits", name));
             any |= request.is_some() || limit.is_some();
-            guaranteed &= limit.is_some() && request.is_none_or(|request| Some(request) == limit);
+            guaranteed &= limit.is_some() && request == limit;
         }
     }
     match (any, guaranteed) {

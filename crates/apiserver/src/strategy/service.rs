@@ -1,6 +1,9 @@
 //! Services (`pkg/registry/core/service/strategy.go`). Addresses and node ports come from `alloc`.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use api::{Resource, Value};
 
@@ -70,8 +73,13 @@ fn infer_families(object: &mut Value) {
         list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
     };
     let mut families = texts(object, "ipFamilies");
-    for address in texts(object, "clusterIPs").iter().take_while(|address| *address != "None").skip(families.len()) {
-        families.push(FAMILIES[usize::from(address.contains(':'))].to_owned());
+    for address in texts(object, "clusterIPs").iter().skip(families.len()) {
+        let Ok(address) = address.parse::<IpAddr>() else { break };
+        let family = FAMILIES[usize::from(address.is_ipv6())];
+        if families.iter().any(|other| other == family) {
+            break;
+        }
+        families.push(family.to_owned());
     }
     if families.is_empty() {
         families.push(FAMILIES[0].to_owned());

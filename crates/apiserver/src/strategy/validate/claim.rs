@@ -56,10 +56,11 @@ pub(super) fn spec(at: &At) {
     let namespace = reference.get("namespace");
     namespace.named_if_set(names::dns1123_label);
     if source.is_set() && reference.is_set() {
+        // What upstream shows as the value is a path, which as JSON is nothing.
         if !namespace.is_empty() {
-            at.invalid_value(source.path(), "may not be specified when dataSourceRef.namespace is specified");
+            at.invalid_value(Value::object(), "may not be specified when dataSourceRef.namespace is specified");
         } else if ["apiGroup", "kind", "name"].iter().any(|name| !source.get(name).same(&reference.get(name))) {
-            at.invalid_value(source.path(), "must match dataSourceRef");
+            at.invalid_value(Value::object(), "must match dataSourceRef");
         }
     }
 }

@@ -297,7 +297,10 @@ pub(super) fn template_metadata(at: &At) {
 
 /// Kind and name of an object that is referred to, each obeying `check`, and its group.
 pub(super) fn typed_reference(at: &At, check: NameCheck) {
-    at.get("apiGroup").named_if_set(names::dns1123_subdomain);
+    let group = at.get("apiGroup");
+    if group.is_set() {
+        group.named(names::dns1123_subdomain);
+    }
     at.get("kind").need_named(check);
     at.get("name").need_named(check);
 }

@@ -44,7 +44,7 @@ pub(super) fn class(at: &At) {
     if !at.get("reclaimPolicy").is_empty() {
         at.get("reclaimPolicy").one_of(&["Delete", "Retain"]);
     }
-    at.get("volumeBindingMode").need_one_of(&["Immediate", "WaitForFirstConsumer"]);
+    at.get("volumeBindingMode").one_of(&["Immediate", "WaitForFirstConsumer"]);
     let mut seen: HashSet<&Value> = HashSet::new();
     for term in at.get("allowedTopologies").items() {
         let expressions = term.get("matchLabelExpressions");

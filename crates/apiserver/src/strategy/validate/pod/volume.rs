@@ -105,7 +105,7 @@ const PERSISTENT: [Source; 22] = [
     source("scaleIO", &["gateway", "system", "volumeName"], nothing),
     source("local", &["path"], |at| common::no_backsteps(&at.get("path"))),
     source("storageos", &[], |at| storage_os(at, secret_reference)),
-    source("csi", &["volumeHandle"], persistent_csi),
+    source("csi", &[], persistent_csi),
 ];
 
 fn check(at: &At, source: &Source) {
@@ -435,6 +435,7 @@ fn csi(at: &At) {
 
 fn persistent_csi(at: &At) {
     csi_driver(&at.get("driver"));
+    at.get("volumeHandle").need();
     for name in
         ["controllerPublishSecretRef", "controllerExpandSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef"]
     {
