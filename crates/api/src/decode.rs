@@ -173,7 +173,9 @@ impl Walk<'_> {
         if is_collection && ty.zeros.iter().any(|(at, zero)| zero.is_null() && ty.fields[*at].name == field.name) {
             *member = Value::Null;
         }
-        Ok(!field.omits_empty)
+        // What an empty list of them says it says of an object, not of one in a template.
+        let is_inner = field.kept && self.path.len() > 1 && &*ty.name == "meta.v1.ObjectMeta";
+        Ok(!field.omits_empty && !is_inner)
     }
 
     /// Whether Go's `omitempty` leaves the value out.

@@ -1,6 +1,7 @@
 //! Events: those of events.k8s.io are stored as the core group's (`pkg/apis/events/v1/conversion.go`).
 
 use super::{Conversion, rename};
+use crate::value::Value;
 
 /// What events.k8s.io calls a member, and what the core group does.
 const NAMES: [(&str, &str); 7] = [
@@ -30,7 +31,20 @@ const LABELS: [(&str, &str); 12] = [
 ];
 
 pub(super) static V1: Conversion = Conversion {
-    to_stored: |event| rename(event, NAMES),
-    from_stored: |event| rename(event, NAMES.map(|(own, stored)| (stored, own))),
+    to_stored: |event| {
+        rename(event, NAMES);
+        // The core group always says them.
+        for name in ["reportingComponent", "reportingInstance"] {
+            event.entry_or_insert_with(name, || "".into());
+        }
+    },
+    from_stored: |event| {
+        rename(event, NAMES.map(|(own, stored)| (stored, own)));
+        for name in ["reportingController", "reportingInstance"] {
+            if event.get(name).and_then(Value::as_str) == Some("") {
+                event.remove(name);
+            }
+        }
+    },
     labels: Some(&LABELS),
 };

@@ -113,6 +113,15 @@ impl Plugin for Priority {
     }
 
     async fn admit(&self, review: &Review<'_>, object: &mut Value) -> Result<(), Status> {
+        if review.operation == Operation::Update && review.is("", "pods") {
+            for name in ["priority", "preemptionPolicy"] {
+                let before = review.old.and_then(|old| old.at(&["spec", name]));
+                if let Some(before) = before.filter(|_| object.at(&["spec", name]).is_none()) {
+                    object.set(&["spec", name], before.clone());
+                }
+            }
+            return Ok(());
+        }
         if !is_new_pod(review) {
             return Ok(());
         }

@@ -156,7 +156,9 @@ struct Allocation<'a> {
 
 impl Allocation<'_> {
     async fn fill(&mut self, object: &mut Value) -> Result<(), Status> {
-        if object.str_at(&["spec", "type"]) != "ExternalName" {
+        if object.str_at(&["spec", "type"]) == "ExternalName" {
+            object.take(&["spec", "internalTrafficPolicy"]);
+        } else {
             self.allocate_address(object).await?;
         }
         if has_node_ports(object) {

@@ -95,7 +95,7 @@ impl Call<'_> {
         if !errors.is_empty() {
             return Err(Status::invalid(&resource.group, &resource.kind.kind, &name, errors));
         }
-        warnings.extend(strategy.warnings(resource, &object));
+        warnings.extend(strategy.warnings(resource, &object, None));
         let admitted = self.server.admission.validate(&review, &object).await;
         warnings.extend(review.warnings.into_inner());
         admitted?;

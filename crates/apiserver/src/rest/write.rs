@@ -249,6 +249,9 @@ impl Change<'_> {
         });
         let review = self.review(&before);
         self.server.admission.admit(&review, &mut object).await?;
+        if scope == Scope::Main {
+            strategy::count_generation(self.resource, strategy, &mut object, &before);
+        }
         let mut errors = strategy::validate_meta_update(self.resource, &object, &before);
         errors.extend(strategy.validate_change(self.resource, scope, &object, &before));
         errors.extend(strategy.validate_served(&self.served.kind, &object, Some(&before)));
@@ -262,7 +265,7 @@ impl Change<'_> {
         }
         warnings.clear();
         if scope == Scope::Main {
-            warnings.extend(strategy.warnings(self.resource, &object));
+            warnings.extend(strategy.warnings(self.resource, &object, Some(&before)));
         }
         let admitted = self.server.admission.validate(&review, &object).await;
         warnings.extend(review.warnings.into_inner());

@@ -118,6 +118,19 @@ fn fold_string_data(object: &mut Value) {
     }
 }
 
+/// Their generation stays what it was first.
+pub struct PriorityClasses;
+
+impl Strategy for PriorityClasses {
+    fn prepare_create(&self, object: &mut Value) {
+        object.set(&["metadata", "generation"], 1);
+    }
+
+    fn counts_generations(&self, _resource: &Resource) -> bool {
+        false
+    }
+}
+
 /// References to Secrets are names.
 pub struct ServiceAccounts;
 

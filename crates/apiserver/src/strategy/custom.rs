@@ -33,7 +33,7 @@ impl Strategy for CustomResource {
         errors
     }
 
-    fn warnings(&self, _resource: &Resource, object: &Value) -> Vec<String> {
+    fn warnings(&self, _resource: &Resource, object: &Value, _old: Option<&Value>) -> Vec<String> {
         let finalizers = object.at(&["metadata", "finalizers"]).and_then(Value::as_array).unwrap_or_default();
         let unqualified =
             finalizers.iter().filter_map(Value::as_str).filter(|name| !name.contains('/') && !STANDARD.contains(name));

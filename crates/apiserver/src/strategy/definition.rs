@@ -50,7 +50,7 @@ impl Strategy for Definitions {
         errors
     }
 
-    fn warnings(&self, _resource: &Resource, object: &Value) -> Vec<String> {
+    fn warnings(&self, _resource: &Resource, object: &Value, _old: Option<&Value>) -> Vec<String> {
         schema::unknown_formats(object)
     }
 

@@ -91,10 +91,9 @@ pub(crate) fn new_uid() -> String {
 }
 
 /// Metadata that no client changes.
-const SERVER_OWNED: [&str; 6] =
-    ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"];
+const SERVER_OWNED: [&str; 4] = ["uid", "creationTimestamp", "selfLink", "generation"];
 
-/// Keeps what this request may not change, and counts the generation.
+/// Keeps what this request may not change.
 pub(crate) fn prepare_update(
     resource: &Resource,
     strategy: &dyn Strategy,
@@ -119,6 +118,10 @@ pub(crate) fn prepare_update(
     gates::drop_disabled(resource, object, Some(old));
     strategy.prepare_update(object, old);
     strategy.stamp(object, Some(old), now);
+}
+
+/// Counts a change through the main resource, once admission has had its say.
+pub(crate) fn count_generation(resource: &Resource, strategy: &dyn Strategy, object: &mut Value, old: &Value) {
     if strategy.counts_generations(resource) && differs_beyond_metadata(object, old, strategy.counts_status(resource)) {
         let generation = old.at(&["metadata", "generation"]).and_then(Value::as_i64).unwrap_or(0);
         object.set(&["metadata", "generation"], generation + 1);
@@ -131,6 +134,14 @@ fn keep_metadata(object: &mut Value, old: &Value) {
             Some(value) => object.set(&["metadata", name], value.clone()),
             None => object.take(&["metadata", name]).is_some(),
         };
+    }
+    // Nobody takes a deletion back; who says another one, or one of an object that lives, is refused.
+    for (name, may_differ) in [("deletionTimestamp", false), ("deletionGracePeriodSeconds", true)] {
+        if let Some(value) = old.at(&["metadata", name])
+            && !(may_differ && object.at(&["metadata", name]).is_some())
+        {
+            object.set(&["metadata", name], value.clone());
+        }
     }
     // A generateName tells where a name came from; leaving it out of an update does not unset it.
     if object.at(&["metadata", "generateName"]).is_none()
@@ -200,6 +211,11 @@ pub fn validate_meta(resource: &Resource, strategy: &dyn Strategy, object: &Valu
         return vec![FieldError::required("metadata.name", "name or generateName is required")];
     };
     let mut errors = Vec::new();
+    let prefix = metadata.str_at(&["generateName"]);
+    if !prefix.is_empty() {
+        let problems = name_problems(strategy.name_rule(), &names::masked_prefix(prefix));
+        errors.extend(problems.into_iter().map(|why| FieldError::invalid("metadata.generateName", prefix, why)));
+    }
     let name = metadata.str_at(&["name"]);
     if name.is_empty() {
         errors.push(FieldError::required("metadata.name", "name or generateName is required"));
@@ -219,7 +235,20 @@ pub fn validate_meta(resource: &Resource, strategy: &dyn Strategy, object: &Valu
     errors.extend(names::annotations(pairs(metadata, "annotations"), "metadata.annotations"));
     errors.extend(validate_finalizers(metadata));
     errors.extend(validate_owners(metadata));
+    if resource.custom.is_none() && &*resource.group != "apiextensions.k8s.io" {
+        errors.extend(finalizers_of_no_domain(metadata));
+    }
     errors
+}
+
+/// Of built-in kinds, finalizers without a domain are Kubernetes' own (`validateKubeFinalizerName`).
+fn finalizers_of_no_domain(metadata: &Value) -> impl Iterator<Item = FieldError> {
+    let is_own = |name: &str| name == "kubernetes" || is_propagation(name);
+    let foreign = finalizers(metadata).enumerate().filter(move |(_, name)| !name.contains('/') && !is_own(name));
+    foreign.map(|(index, name)| {
+        let detail = "name is neither a standard finalizer name nor is it fully qualified";
+        FieldError::invalid(format!("metadata.finalizers[{index}]"), name, detail)
+    })
 }
 
 fn validate_finalizers(metadata: &Value) -> Vec<FieldError> {
@@ -245,12 +274,23 @@ fn validate_owners(metadata: &Value) -> Vec<FieldError> {
     let owners = metadata.get("ownerReferences").and_then(Value::as_array).unwrap_or_default();
     let mut errors = Vec::new();
     let mut controllers = 0;
-    for (index, owner) in owners.iter().enumerate() {
-        for name in ["apiVersion", "kind", "name", "uid"] {
-            if owner.str_at(&[name]).is_empty() {
-                let field = format!("metadata.ownerReferences[{index}].{name}");
-                errors.push(FieldError::invalid(field, "", "must not be empty"));
-            }
+    for owner in owners {
+        // Without its place in the list, as upstream says it.
+        let field = |name: &str| format!("metadata.ownerReferences.{name}");
+        let version = owner.str_at(&["apiVersion"]);
+        let has_version = match version.split_once('/') {
+            Some((_, version)) => !version.is_empty() && !version.contains('/'),
+            None => !version.is_empty(),
+        };
+        if !has_version {
+            errors.push(FieldError::invalid(field("apiVersion"), version, "version must not be empty"));
+        }
+        for name in ["kind", "name", "uid"].into_iter().filter(|name| owner.str_at(&[name]).is_empty()) {
+            errors.push(FieldError::invalid(field(name), "", "must not be empty"));
+        }
+        if version == "v1" && owner.str_at(&["kind"]) == "Event" {
+            let detail = "/v1, Kind=Event is disallowed from being an owner";
+            errors.push(FieldError::invalid("metadata.ownerReferences", owner, detail));
         }
         controllers += usize::from(owner.get("controller").and_then(Value::as_bool) == Some(true));
     }
@@ -267,10 +307,12 @@ fn validate_owners(metadata: &Value) -> Vec<FieldError> {
 /// What an update may not do to metadata.
 pub fn validate_meta_update(resource: &Resource, object: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = validate_meta(resource, super::of(resource), object);
-    for name in ["name", "namespace", "uid", "creationTimestamp"] {
-        let (new, old) = (object.str_at(&["metadata", name]), old.str_at(&["metadata", name]));
+    let fixed = ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"];
+    for name in fixed {
+        let (new, old) = (object.at(&["metadata", name]), old.at(&["metadata", name]));
         if new != old {
-            errors.push(FieldError::invalid(format!("metadata.{name}"), new, "field is immutable"));
+            let shown = new.cloned().unwrap_or_default();
+            errors.push(FieldError::invalid(format!("metadata.{name}"), shown, "field is immutable"));
         }
     }
     // Once an object is being deleted, finalizers can only go.

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use crate::rest::Scope;
 
 pub(crate) use definition::conformance;
-pub(crate) use meta::{new_uid, prepare_update, random_suffix};
+pub(crate) use meta::{count_generation, new_uid, prepare_update, random_suffix};
 pub use meta::{prepare_create, validate_meta, validate_meta_update};
 pub(crate) use pod::{containers, qos_class};
 pub use selectable::Selectable;
@@ -71,8 +71,9 @@ pub trait Strategy: Sync {
         Vec::new()
     }
 
-    fn warnings(&self, resource: &Resource, object: &Value) -> Vec<String> {
-        validate::warnings(resource, object)
+    /// What deserves a word about a new object, or about one that takes the place of `old`.
+    fn warnings(&self, resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<String> {
+        validate::warnings(resource, object, old)
     }
 
     /// Why nothing new may be created at this time.
@@ -186,6 +187,8 @@ pub fn of(resource: &Resource) -> &dyn Strategy {
         ("", "namespaces") => &core::Namespaces,
         ("", "nodes") => &core::Nodes,
         ("", "secrets") => &core::Secrets,
+        ("storage.k8s.io", "csidrivers") => &storage::Drivers,
+        ("scheduling.k8s.io", "priorityclasses") => &core::PriorityClasses,
         ("", "serviceaccounts") => &core::ServiceAccounts,
         ("discovery.k8s.io", "endpointslices") => &core::EndpointSlices,
         ("" | "events.k8s.io", "events") => &core::Events,
@@ -210,7 +213,6 @@ pub fn of(resource: &Resource) -> &dyn Strategy {
         ("", "podtemplates")
         | ("networking.k8s.io", "ingressclasses" | "networkpolicies")
         | ("resource.k8s.io", "deviceclasses")
-        | ("scheduling.k8s.io", "priorityclasses")
         | ("admissionregistration.k8s.io", _) => &core::Generations(true),
         _ => &Generic,
     }

@@ -34,6 +34,10 @@ impl Strategy for Pods {
         apply_label_keys(object);
     }
 
+    fn prepare_update(&self, object: &mut Value, _old: &Value) {
+        complete_resources(object);
+    }
+
     /// Clients of old leave out what a class is and which generation they saw (preserveOldObservedGeneration).
     fn prepare_status(&self, object: &mut Value, old: &Value, _now: Timestamp) {
         if object.str_at(&["status", "qosClass"]).is_empty()

@@ -22,12 +22,12 @@ impl Strategy for Services {
         if object.at(&list).is_none() && !address.is_empty() {
             object.set(&list, vec![Value::from(address)]);
         }
-        infer_families(object);
+        infer_families(object, None);
     }
 
     /// What the client leaves out of an update and what was allocated stays (patchAllocatedValues).
     fn prepare_update(&self, object: &mut Value, old: &Value) {
-        follow_address(object, old);
+        join_addresses(object, old);
         drop_what_the_type_has_not(object, old);
         if !is_external(object) && !is_external(old) {
             for name in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
@@ -39,7 +39,7 @@ impl Strategy for Services {
             }
         }
         keep_node_ports(object, old);
-        infer_families(object);
+        infer_families(object, Some(old));
     }
 
     fn counts_generations(&self, _resource: &Resource) -> bool {
@@ -57,11 +57,20 @@ fn is_external(service: &Value) -> bool {
 
 /// Families and their policy where the client leaves them out (`initIPFamilyFields`). Who finds the endpoints of a Service
 /// without address and selector may find some of both families.
-fn infer_families(object: &mut Value) {
+fn infer_families(object: &mut Value, old: Option<&Value>) {
     const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
     if is_external(object) {
-        object.take(&["spec", "internalTrafficPolicy"]);
         return;
+    }
+    // Who wants one family from now on, and says nothing else, gives up the second one.
+    for path in [["spec", "clusterIPs"], ["spec", "ipFamilies"]] {
+        let is_same = old.is_some_and(|old| old.at(&path) == object.at(&path));
+        if is_same
+            && object.str_at(&["spec", "ipFamilyPolicy"]) == "SingleStack"
+            && let Some(list) = object.at_mut(&path).and_then(Value::as_array_mut)
+        {
+            list.truncate(1);
+        }
     }
     let is_free = object.str_at(&["spec", "clusterIP"]) == "None"
         && object.at(&["spec", "selector"]).and_then(Value::as_object).is_none_or(|selector| selector.is_empty());
@@ -90,18 +99,27 @@ fn infer_families(object: &mut Value) {
     object.set(&["spec", "ipFamilies"], families.into_iter().map(Value::from).collect::<Vec<_>>());
 }
 
-/// Who changes or clears the address means the first of the addresses, too (`normalizeClusterIPs`).
-fn follow_address(object: &mut Value, old: &Value) {
+/// The address and the list of addresses say the same: who leaves out or changes one of them means the other, too
+/// (`normalizeClusterIPs`).
+fn join_addresses(object: &mut Value, old: &Value) {
     let address = |service: &Value| service.str_at(&["spec", "clusterIP"]).to_owned();
     let (new, before) = (address(object), address(old));
     let list = ["spec", "clusterIPs"];
-    if new == before || object.at(&list) != old.at(&list) {
+    if new == before {
+        if object.at(&list).is_none()
+            && let Some(all) = old.at(&list)
+        {
+            object.set(&list, all.clone());
+        }
+        return;
+    }
+    if object.at(&list) != old.at(&list) {
         return;
     }
     if new.is_empty() {
         object.take(&list);
-    } else if let Some(first) = object.at_mut(&list).and_then(Value::as_array_mut).and_then(|list| list.first_mut()) {
-        *first = new.into();
+    } else {
+        object.set(&list, vec![Value::from(new)]);
     }
 }
 

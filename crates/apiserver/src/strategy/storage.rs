@@ -18,6 +18,22 @@ impl Strategy for Volumes {
     }
 }
 
+/// Their generation counts changes, of which being made is none.
+pub struct Drivers;
+
+impl Strategy for Drivers {
+    fn prepare_update(&self, object: &mut Value, old: &Value) {
+        if object.get("spec") != old.get("spec") {
+            let generation = old.at(&["metadata", "generation"]).and_then(Value::as_i64).unwrap_or(0);
+            object.set(&["metadata", "generation"], generation + 1);
+        }
+    }
+
+    fn counts_generations(&self, _resource: &Resource) -> bool {
+        false
+    }
+}
+
 pub struct Claims;
 
 impl Strategy for Claims {

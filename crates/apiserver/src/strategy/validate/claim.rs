@@ -105,10 +105,8 @@ pub(super) fn claim_update(at: &At, old: &At) {
     }
     let size = ["spec", "resources", "requests", "storage"];
     let granted = amount(before, &["status", "capacity", "storage"]).unwrap_or_default();
-    if let (Some(new), Some(old)) = (amount(new, &size), amount(before, &size))
-        && new < old
-        && new <= granted
-    {
+    let (wanted, was) = (amount(new, &size).unwrap_or_default(), amount(before, &size).unwrap_or_default());
+    if wanted < was && wanted <= granted {
         let resources = spec.get("resources");
         resources.get("requests").get("storage").forbidden("field can not be less than status.capacity");
     }
@@ -249,7 +247,36 @@ pub(super) fn volume_update(at: &At, old: &At) {
     if !mode.same(&before.get("volumeMode")) {
         at.get("volumeMode").holding(&mode).invalid(IMMUTABLE);
     }
+    let (affinity, was) = (spec.get("nodeAffinity"), before.get("nodeAffinity"));
+    if was.is_set() && without_beta_labels(affinity.value()) != without_beta_labels(was.value()) {
+        at.get("nodeAffinity")
+            .holding(&affinity)
+            .invalid(format!("{IMMUTABLE}, except for updating from beta label to GA"));
+    }
     if before.get("volumeAttributesClassName").is_set() && !spec.get("volumeAttributesClassName").is_set() {
         spec.get("volumeAttributesClassName").forbidden("update from non-nil value to nil is forbidden");
     }
+}
+
+/// Labels of nodes under the names that they have since they are stable (`getMaskNodeSelectorLabelChangeEqualities`).
+fn without_beta_labels(affinity: &Value) -> Value {
+    const RENAMED: [(&str, &str); 5] = [
+        ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+        ("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"),
+        ("beta.kubernetes.io/os", "kubernetes.io/os"),
+        ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+        ("beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type"),
+    ];
+    let mut affinity = affinity.clone();
+    let terms = affinity.at_mut(&["required", "nodeSelectorTerms"]).and_then(Value::as_array_mut);
+    for term in terms.into_iter().flatten() {
+        let expressions = term.get_mut("matchExpressions").and_then(Value::as_array_mut);
+        for expression in expressions.into_iter().flatten() {
+            let stable = RENAMED.iter().find(|(beta, _)| expression.str_at(&["key"]) == *beta);
+            if let Some((_, stable)) = stable {
+                expression.set(&["key"], *stable);
+            }
+        }
+    }
+    affinity
 }

@@ -137,9 +137,7 @@ fn workload_rules(plural: &str) -> Rules {
             .update(workload::stateful_set_update)
             .status(workload::stateful_set_status),
         "controllerrevisions" => Rules::of(workload::revision).update(workload::revision_update),
-        "jobs" => {
-            Rules::of(batch::job_changed).at_creation(batch::job).update(batch::job_update).status(job_status::check)
-        }
+        "jobs" => Rules::of(batch::job).update(batch::job_update).status(job_status::check),
         "cronjobs" => Rules::of(batch::cron_job_changed).at_creation(batch::cron_job).update(batch::cron_job_update),
         _ => Rules::NONE,
     }
@@ -184,9 +182,9 @@ fn other_rules(resource: &Resource) -> Rules {
         ("discovery.k8s.io", "endpointslices") => {
             Rules::of(small::endpoint_slice).update(|at, old| at.get("addressType").immutable(&old.get("addressType")))
         }
-        ("node.k8s.io", "runtimeclasses") => Rules::of(small::runtime_class)
-            .once_there(any)
-            .update(|at, old| at.get("handler").immutable(&old.get("handler"))),
+        ("node.k8s.io", "runtimeclasses") => {
+            Rules::of(small::runtime_class).update(|at, old| at.get("handler").immutable(&old.get("handler")))
+        }
         ("certificates.k8s.io", plural) => certificate_rules(plural),
         ("storagemigration.k8s.io", "storageversionmigrations") => {
             Rules::of(migration::check).once_there(any).update(migration::update).status(migration::status)
@@ -202,13 +200,13 @@ fn other_rules(resource: &Resource) -> Rules {
 
 fn storage_rules(plural: &str) -> Rules {
     match plural {
-        "storageclasses" => Rules::of(storage::class).once_there(any).update(storage::class_update),
+        "storageclasses" => Rules::of(storage::class).update(storage::class_update),
         "volumeattachments" => Rules::of(storage::attachment)
             .update(|at, old| at.get("spec").immutable(&old.get("spec")))
             .status(|at, _| storage::attachment_status(at)),
         "csidrivers" => Rules::of(storage::driver).update(storage::driver_update),
         "csinodes" => Rules::of(storage::node).update(storage::node_update),
-        "csistoragecapacities" => Rules::of(storage::capacity).once_there(any).update(storage::capacity_update),
+        "csistoragecapacities" => Rules::of(storage::capacity).update(storage::capacity_update),
         "volumeattributesclasses" => Rules::of(storage::attributes).update(storage::attributes_update),
         _ => Rules::NONE,
     }

@@ -114,7 +114,7 @@ fn said(base: &Base, line: &str) -> (Vec<String>, Vec<String>) {
         "~" => texts(change(&base.resource, Scope::Main, &base.with(changes), &old())),
         "%" => texts(change(&base.resource, Scope::Status, &base.with(changes), &old())),
         "^" => texts(change(&base.resource, Scope::Free, &base.with(changes), &old())),
-        "!" => warnings(&base.resource, &base.with(changes)),
+        "!" => warnings(&base.resource, &base.with(changes), None),
         _ => texts(create(&base.resource, &base.with(changes))),
     };
     (found, expected)
