@@ -199,8 +199,15 @@ impl<'m> Schema<'m> {
             Form::Map(form) => form.ty,
             _ => None,
         };
-        // A key that is left out and has no default is part of what tells items apart: by its absence.
-        let value = |key: &str| map.get(key).cloned().or_else(|| fields?.field(key)?.default.clone());
+        // A key that is left out and has no default is part of what tells items apart: by its absence. What Go always writes
+        // has its zero as default.
+        let zero = |key: &str| {
+            let ty = fields?;
+            let mut zeros = ty.zeros.iter().filter(|(_, value)| !value.is_null());
+            zeros.find(|(at, _)| *ty.fields[*at].name == *key).map(|(_, value)| value.clone())
+        };
+        let default = |key: &str| fields?.field(key)?.default.clone().or_else(|| zero(key));
+        let value = |key: &str| map.get(key).cloned().or_else(|| default(key));
         let parts: Vec<(&str, Value)> = keys.iter().filter_map(|key| Some((&**key, value(key)?))).collect();
         if parts.is_empty() && !keys.is_empty() {
             return Err(format!(

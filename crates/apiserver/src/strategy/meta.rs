@@ -122,7 +122,10 @@ pub(crate) fn prepare_update(
 
 /// Counts a change through the main resource, once admission has had its say.
 pub(crate) fn count_generation(resource: &Resource, strategy: &dyn Strategy, object: &mut Value, old: &Value) {
-    if strategy.counts_generations(resource) && differs_beyond_metadata(object, old, strategy.counts_status(resource)) {
+    let annotations = ["metadata", "annotations"];
+    let is_change = differs_beyond_metadata(object, old, strategy.counts_status(resource))
+        || strategy.counts_annotations() && object.at(&annotations) != old.at(&annotations);
+    if strategy.counts_generations(resource) && is_change {
         let generation = old.at(&["metadata", "generation"]).and_then(Value::as_i64).unwrap_or(0);
         object.set(&["metadata", "generation"], generation + 1);
     }

@@ -109,6 +109,11 @@ pub trait Strategy: Sync {
         false
     }
 
+    /// Whether a change of annotations counts as one, too.
+    fn counts_annotations(&self) -> bool {
+        false
+    }
+
     /// What garbage collection does with dependents where the client does not say: orphan them, or delete them.
     fn orphans_by_default(&self) -> bool {
         false
@@ -195,6 +200,7 @@ pub fn of(resource: &Resource) -> &dyn Strategy {
         ("", "persistentvolumes") => &storage::Volumes,
         ("", "persistentvolumeclaims") => &storage::Claims,
         ("", "replicationcontrollers") => &workload::ReplicationControllers,
+        ("apps", "deployments") => &workload::Deployments,
         ("apps", "replicasets") => &workload::ReplicaSets,
         ("apps", "daemonsets") => &workload::DaemonSets,
         ("batch", "jobs") => &workload::Jobs,

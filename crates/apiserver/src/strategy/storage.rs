@@ -1,6 +1,7 @@
 //! Volumes and claims (`pkg/registry/core/persistentvolume`, `persistentvolumeclaim`: strategy.go).
 
 use api::{Resource, Value};
+use jiff::Timestamp;
 
 use super::Strategy;
 
@@ -11,6 +12,20 @@ impl Strategy for Volumes {
     fn prepare_create(&self, object: &mut Value) {
         let now = object.str_at(&["metadata", "creationTimestamp"]).to_owned();
         object.set(&["status", "lastPhaseTransitionTime"], now);
+    }
+
+    /// Who changes the phase need not say when; who changes something else keeps when it last did.
+    fn prepare_status(&self, object: &mut Value, old: &Value, now: Timestamp) {
+        let (phase, time) = (["status", "phase"], ["status", "lastPhaseTransitionTime"]);
+        if object.str_at(&phase) != old.str_at(&phase) {
+            if object.at(&time).is_none() || object.at(&time) == old.at(&time) {
+                object.set(&time, api::time::format(now));
+            }
+        } else if object.at(&time).is_none()
+            && let Some(before) = old.at(&time)
+        {
+            object.set(&time, before.clone());
+        }
     }
 
     fn counts_generations(&self, _resource: &Resource) -> bool {

@@ -12,6 +12,15 @@ impl Strategy for ReplicaSets {
     }
 }
 
+pub struct Deployments;
+
+impl Strategy for Deployments {
+    /// ReplicaSets get their Deployment's annotations, so that these count, too.
+    fn counts_annotations(&self) -> bool {
+        true
+    }
+}
+
 /// How often the template has changed, for clients of the API's first versions.
 const TEMPLATE_GENERATION: [&str; 3] = ["metadata", "annotations", "deprecated.daemonset.template.generation"];
 

@@ -115,8 +115,9 @@ fn client_config(at: &At) {
     } else if url.is_set() {
         webhook_url(&url);
     } else {
-        service.get("name").need();
-        service.get("namespace").need();
+        // Upstream takes the one for the other.
+        service.get("name").holding(&service.get("namespace")).need();
+        service.get("namespace").holding(&service.get("name")).need();
         let port = service.get("port").int().unwrap_or(443);
         if !(1..=65535).contains(&port) {
             service.get("port").invalid("port is not valid: must be between 1 and 65535, inclusive");

@@ -54,7 +54,7 @@ pub(super) fn request(at: &At) {
 
 /// Text of PEM, which the API carries in base64.
 fn decoded(at: &At) -> String {
-    String::from_utf8(STANDARD.decode(at.text()).unwrap_or_default()).unwrap_or_default()
+    String::from_utf8_lossy(&STANDARD.decode(at.text()).unwrap_or_default()).into_owned()
 }
 
 /// `validateCSR`: whoever asks has the key.
@@ -122,7 +122,7 @@ fn conditions(at: &At) {
             decided = kind.text();
         }
     }
-    list.unique("type");
+    list.all_unique("type");
 }
 
 /// Decisions stay.

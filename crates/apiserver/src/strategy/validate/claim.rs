@@ -164,16 +164,20 @@ pub(super) fn claim_status(at: &At, _old: &At) {
     }
     let amounts = status.get("allocatedResources");
     for (key, amount) in amounts.entries() {
-        resource_key(&amounts, key);
-        basic_resource(&amount);
+        if resource_key(&amounts, key) {
+            basic_resource(&amount);
+        }
     }
 }
 
-fn resource_key(at: &At, key: &str) {
+/// Whether it is one.
+fn resource_key(at: &At, key: &str) -> bool {
+    let before = at.errors();
     at.problems(key, names::qualified_name);
-    if !key.contains('/') && key != "storage" {
+    if at.errors() == before && !key.contains('/') && key != "storage" {
         at.not_supported_value(key, &["storage"]);
     }
+    at.errors() == before
 }
 
 fn basic_resource(at: &At) {

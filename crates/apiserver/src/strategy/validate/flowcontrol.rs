@@ -239,7 +239,7 @@ fn queues(at: &At) {
 pub(super) fn status(at: &At, _old: &At) {
     let status = at.get("status");
     let conditions = status.get("conditions");
-    conditions.unique("type");
+    conditions.all_unique("type");
     for condition in conditions.items() {
         condition.get("type").need();
     }
