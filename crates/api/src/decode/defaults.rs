@@ -19,6 +19,7 @@ pub(super) fn apply(ty: &str, map: &mut Map) {
         "core.v1.ServicePort" => service_port(map),
         "core.v1.ReplicationController" => replication_controller(map),
         "core.v1.NodeSpec" => node_spec(map),
+        "core.v1.PodStatus" => pod_status(map),
         "core.v1.NodeStatus" => node_status(map),
         "core.v1.LimitRangeItem" => limit_range_item(map),
         "autoscaling.v2.HorizontalPodAutoscaler" => convert::drop_notes(map),
@@ -237,6 +238,25 @@ fn replication_controller(map: &mut Map) {
 }
 
 /// The first of a node's ranges is its range (Convert_v1_NodeSpec_To_core_NodeSpec).
+/// The address and the list of them say the same; the one, which old kubelets know alone, counts
+/// (Convert_v1_PodStatus_To_core_PodStatus).
+fn pod_status(map: &mut Map) {
+    let first = map.get("podIPs").and_then(|all| all.as_array()?.first()?.get("ip")).cloned();
+    match map.get("podIP").filter(|ip| ip.as_str() != Some("")).cloned() {
+        Some(ip) if first.as_ref() != Some(&ip) => {
+            let mut item = Map::new();
+            item.insert("ip", ip);
+            map.insert("podIPs", vec![Value::from(item)]);
+        }
+        Some(_) => {}
+        None => {
+            if let Some(first) = first {
+                map.insert("podIP", first);
+            }
+        }
+    }
+}
+
 fn node_spec(map: &mut Map) {
     let first = map.get("podCIDRs").and_then(Value::as_array).and_then(<[Value]>::first).cloned();
     match map.get("podCIDR").filter(|range| range.as_str() != Some("")).cloned() {

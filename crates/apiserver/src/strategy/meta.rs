@@ -238,13 +238,20 @@ pub fn validate_meta(resource: &Resource, strategy: &dyn Strategy, object: &Valu
     errors.extend(names::annotations(pairs(metadata, "annotations"), "metadata.annotations"));
     errors.extend(validate_finalizers(metadata));
     errors.extend(validate_owners(metadata));
-    if resource.custom.is_none() && &*resource.group != "apiextensions.k8s.io" {
+    if names_finalizers(resource) {
         errors.extend(finalizers_of_no_domain(metadata));
     }
     errors
 }
 
-/// Of built-in kinds, finalizers without a domain are Kubernetes' own (`validateKubeFinalizerName`).
+/// Whether upstream checks metadata of the kind with the core group's rules, which know Kubernetes' own finalizers.
+fn names_finalizers(resource: &Resource) -> bool {
+    const OTHERS: [&str; 5] =
+        ["admissionregistration.k8s.io", "apiextensions.k8s.io", "coordination.k8s.io", "node.k8s.io", "policy"];
+    resource.custom.is_none() && !OTHERS.contains(&&*resource.group) && &*resource.plural != "events"
+}
+
+/// Of such kinds, finalizers without a domain are Kubernetes' own (`validateKubeFinalizerName`).
 fn finalizers_of_no_domain(metadata: &Value) -> impl Iterator<Item = FieldError> {
     let is_own = |name: &str| name == "kubernetes" || is_propagation(name);
     let foreign = finalizers(metadata).enumerate().filter(move |(_, name)| !name.contains('/') && !is_own(name));

@@ -1,5 +1,8 @@
 //! What becomes of objects that are created: `answers.txt` has requests and what kube-apiserver 1.36.2 was seen to answer, with
 //! its defaults, what it leaves out, and its warnings. Each block: a path, the body, the answer, and a line per warning.
+//! `refusals.txt` has changes of these objects that it refuses, and what it names as causes.
+
+use std::collections::{BTreeSet, HashMap};
 
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
@@ -35,6 +38,76 @@ async fn objects_are_completed_as_upstream_completes_them() {
         }
     }
     assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn objects_are_refused_for_the_causes_that_upstream_names() {
+    let server = Harness::start().await;
+    let mut bodies: HashMap<String, (&str, Value)> = HashMap::new();
+    for block in include_str!("answers.txt").split("\n\n").filter(|block| !block.trim().is_empty()) {
+        let mut lines = block.lines();
+        let (path, body) = (lines.next().expect("a path"), lines.next().expect("a body"));
+        let body: Value = serde_json::from_str(body).expect("json");
+        let name = body["metadata"]["name"].as_str().unwrap_or_default();
+        bodies.entry(format!("{path} {name}")).or_insert((path, body));
+    }
+    let (mut wrong, mut count, mut base) = (Vec::new(), 0, None);
+    for line in include_str!("refusals.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let Some((change, expected)) = line.split_once(" => ") else {
+            base = Some(bodies.get(line).unwrap_or_else(|| panic!("no object {line}")));
+            continue;
+        };
+        count += 1;
+        let (path, body) = base.expect("an object comes first");
+        let response = server
+            .send(
+                Request::post(format!("{path}?dryRun=All&fieldValidation=Strict"))
+                    .header(header::CONTENT_TYPE, "application/json")
+                    .body(changed(body, change).to_string().into())
+                    .expect("request"),
+            )
+            .await;
+        let bytes = response.into_body().collect().await.expect("body").to_bytes();
+        let status: Value = serde_json::from_slice(&bytes).expect("json");
+        let causes = status["details"]["causes"].as_array().cloned().unwrap_or_default();
+        let causes: BTreeSet<String> = causes
+            .iter()
+            .map(|cause| {
+                let reason = cause["reason"].as_str().unwrap_or_default();
+                format!("{} {}", reason.trim_start_matches("FieldValue"), cause["field"].as_str().unwrap_or_default())
+            })
+            .collect();
+        let expected: BTreeSet<String> = expected.split(" & ").map(str::to_owned).collect();
+        if causes != expected {
+            wrong.push(format!("{path} {line}\n  found: {causes:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {count} differ:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(count > 2000, "only {count} lines were read");
+}
+
+/// The object with one change: `["place",0,"in","it"]=VALUE`, where `-` takes out what is there.
+fn changed(object: &Value, change: &str) -> Value {
+    let (place, value) = change.split_once("]=").expect("a place and a value");
+    let place: Vec<Value> = serde_json::from_str(&format!("{place}]")).expect("a place");
+    let (last, parents) = place.split_last().expect("a place");
+    let mut object = object.clone();
+    let parent = parents.iter().fold(&mut object, |here, step| match step {
+        Value::Number(index) => &mut here[usize::try_from(index.as_u64().expect("an index")).expect("an index")],
+        step => &mut here[step.as_str().expect("a name")],
+    });
+    match (value, parent) {
+        ("-", Value::Object(map)) => drop(map.remove(last.as_str().expect("a name"))),
+        ("-", Value::Array(items)) => {
+            drop(items.remove(usize::try_from(last.as_u64().expect("an index")).expect("an index")));
+        }
+        (value, Value::Array(items)) => {
+            items[usize::try_from(last.as_u64().expect("an index")).expect("an index")] =
+                serde_json::from_str(value).expect("json");
+        }
+        (value, parent) => parent[last.as_str().expect("a name")] = serde_json::from_str(value).expect("json"),
+    }
+    object
 }
 
 /// Takes out what is another in every server: times, UIDs, what is random.

@@ -451,10 +451,11 @@ pub(super) fn replica_counts(status: &At, parts: &[&str], others: &[&str], ready
         status.get(name).non_negative();
     }
     for name in parts.iter().filter(|name| count(name) > count("replicas")) {
-        status.get(name).invalid("cannot be greater than status.replicas");
+        status.get(name).invalid_value(count(name), "cannot be greater than status.replicas");
     }
     if count("availableReplicas") > count("readyReplicas") {
-        status.get("availableReplicas").invalid(format!("cannot be greater than {ready}"));
+        let available = count("availableReplicas");
+        status.get("availableReplicas").invalid_value(available, format!("cannot be greater than {ready}"));
     }
 }
 

@@ -1,5 +1,7 @@
 //! Priority and fairness (`pkg/apis/flowcontrol/validation`).
 
+use std::collections::HashSet;
+
 use api::names;
 
 use super::at::At;
@@ -239,8 +241,12 @@ fn queues(at: &At) {
 pub(super) fn status(at: &At, _old: &At) {
     let status = at.get("status");
     let conditions = status.get("conditions");
-    conditions.all_unique("type");
+    let mut seen: HashSet<&str> = HashSet::new();
     for condition in conditions.items() {
-        condition.get("type").need();
+        let kind = condition.get("type");
+        if !seen.insert(kind.text()) {
+            kind.duplicate_value(kind.text());
+        }
+        kind.need();
     }
 }

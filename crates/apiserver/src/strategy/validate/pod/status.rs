@@ -111,7 +111,9 @@ fn claims(status: &At, spec: &At) {
         if !seen.insert(name.text()) {
             name.duplicate();
         }
-        claim.get("resourceClaimName").named_if_set(names::dns1123_subdomain);
+        if claim.get("resourceClaimName").is_set() {
+            claim.get("resourceClaimName").named(names::dns1123_subdomain);
+        }
     }
 }
 
