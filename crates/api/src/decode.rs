@@ -155,7 +155,7 @@ impl Walk<'_> {
             return Ok(field.keeps_null);
         }
         if field.gated && self.defaults == Defaults::On {
-            self.dropped = field.sole;
+            self.dropped |= field.sole;
             return Ok(false);
         }
         self.path.push(Step::Member(name.into()));

@@ -166,7 +166,7 @@ fn is_reference(image: &str) -> bool {
             && tag.len() <= 128
             && tag.bytes().all(|byte| is_word(byte) || byte == b'.' || byte == b'-')
     };
-    let mut components = path.split('/').peekable();
+    let mut components = path.split('/');
     // A host is told by its dot or port, or by the name that means this machine.
     if let Some((host, _)) = path.split_once('/')
         && (host.contains(['.', ':']) || host == "localhost" || host.bytes().any(|byte| byte.is_ascii_uppercase()))
@@ -237,7 +237,6 @@ fn replication_controller(map: &mut Map) {
     }
 }
 
-/// The first of a node's ranges is its range (Convert_v1_NodeSpec_To_core_NodeSpec).
 /// The address and the list of them say the same; the one, which old kubelets know alone, counts
 /// (Convert_v1_PodStatus_To_core_PodStatus).
 fn pod_status(map: &mut Map) {
@@ -257,6 +256,7 @@ fn pod_status(map: &mut Map) {
     }
 }
 
+/// The first of a node's ranges is its range (Convert_v1_NodeSpec_To_core_NodeSpec).
 fn node_spec(map: &mut Map) {
     let first = map.get("podCIDRs").and_then(Value::as_array).and_then(<[Value]>::first).cloned();
     match map.get("podCIDR").filter(|range| range.as_str() != Some("")).cloned() {

@@ -1,7 +1,7 @@
 //! What kinds ask beyond their own fields when they are written: of the user, of the namespace, of the time and of what was
 //! there before.
 
-use http::StatusCode;
+use http::{Request, StatusCode, header};
 use serde_json::json;
 
 use crate::{
@@ -271,4 +271,181 @@ async fn who_binds_claims_and_who_drives_devices_have_their_parts() {
         ("dan", "PATCH", status, device.into(), 200, vec![]),
     ];
     play(&server, steps).await;
+}
+
+#[tokio::test]
+async fn changes_are_counted_completed_and_refused() {
+    let server = Harness::start().await;
+    let default = |plural: &str| format!("/api/v1/namespaces/default/{plural}");
+    let deployment = r#"{"metadata":{"name":"d"},"spec":{"selector":{"matchLabels":{"a":"b"}},"template":{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"c","image":"i"}]}}}}"#;
+    let deployments = || "/apis/apps/v1/namespaces/default/deployments".to_owned();
+    let expression = r#"{"key":"kubernetes.io/hostname","operator":"In","values":["n"]}"#;
+    let affinity = format!(r#"{{"required":{{"nodeSelectorTerms":[{{"matchExpressions":[{expression}]}}]}}}}"#);
+    let volume = format!(
+        r#"{{"metadata":{{"name":"v"}},"spec":{{"capacity":{{"storage":"1Gi"}},"accessModes":["ReadWriteOnce"],"local":{{"path":"/x"}},"nodeAffinity":{affinity}}}}}"#
+    );
+    let volumes = |rest: &str| format!("/api/v1/persistentvolumes{rest}");
+    let event = r#"{"metadata":{"name":"e","namespace":"default"},"involvedObject":{"kind":"Pod","namespace":"default","name":"x"},"reason":"R","message":"m"}"#;
+    let labelled = r#"{"metadata":{"labels":{"a":"b"}}}"#;
+    let pod = r#"{"metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i"}]}}"#;
+    let runtimes = |rest: &str| format!("/apis/node.k8s.io/v1/runtimeclasses{rest}");
+    let refused = |what: &'static str| vec![what];
+    let steps: Vec<Step<'_>> = vec![
+        (ADMIN, "POST", deployments(), deployment.into(), 201, vec![r#""generation":1"#]),
+        // Its ReplicaSets get its annotations.
+        (ADMIN, "PATCH", deployments() + "/d", labelled.into(), 200, vec![r#""generation":1"#]),
+        (
+            ADMIN,
+            "PATCH",
+            deployments() + "/d",
+            labelled.replace("labels", "annotations"),
+            200,
+            vec![r#""generation":2"#],
+        ),
+        (ADMIN, "POST", volumes(""), volume, 201, vec![]),
+        (
+            ADMIN,
+            "PATCH",
+            volumes("/v/status"),
+            r#"{"status":{"lastPhaseTransitionTime":"2020-01-01T00:00:00Z"}}"#.into(),
+            200,
+            vec!["2020-01-01"],
+        ),
+        (
+            ADMIN,
+            "PATCH",
+            volumes("/v/status"),
+            r#"{"status":{"phase":"Available"}}"#.into(),
+            200,
+            vec!["lastPhaseTransitionTime", "!2020-01-01"],
+        ),
+        (
+            ADMIN,
+            "PATCH",
+            volumes("/v"),
+            r#"{"spec":{"nodeAffinity":null}}"#.into(),
+            422,
+            refused("nodeAffinity: Invalid"),
+        ),
+        (ADMIN, "POST", runtimes(""), r#"{"metadata":{"name":"r"},"handler":"h"}"#.into(), 201, vec![]),
+        (
+            ADMIN,
+            "PATCH",
+            runtimes("/r"),
+            r#"{"overhead":{"podFixed":{"cpu":"-1"}}}"#.into(),
+            422,
+            refused("overhead.limits[cpu]: Invalid"),
+        ),
+        (ADMIN, "POST", default("events"), event.into(), 201, vec![]),
+        (
+            ADMIN,
+            "PATCH",
+            "/apis/events.k8s.io/v1/namespaces/default/events/e".into(),
+            labelled.into(),
+            200,
+            vec!["!reportingController"],
+        ),
+        (ADMIN, "POST", default("pods"), pod.into(), 201, vec![r#""preemptionPolicy":"PreemptLowerPriority""#]),
+        // What no client may change comes back, and counts as no change.
+        (
+            ADMIN,
+            "PATCH",
+            default("pods/p"),
+            r#"{"spec":{"preemptionPolicy":null,"tolerations":null}}"#.into(),
+            200,
+            vec![r#""preemptionPolicy":"PreemptLowerPriority""#, r#""generation":1"#],
+        ),
+        (
+            ADMIN,
+            "PATCH",
+            default("pods/p/status"),
+            r#"{"status":{"podIP":"10.0.0.1"}}"#.into(),
+            200,
+            vec![r#""podIPs":[{"ip":"10.0.0.1"}]"#],
+        ),
+        (
+            ADMIN,
+            "PATCH",
+            default("pods/p"),
+            r#"{"metadata":{"finalizers":["a"]}}"#.into(),
+            422,
+            refused("metadata.finalizers[0]: Invalid value: \"a\": name is neither a standard finalizer name"),
+        ),
+        (
+            ADMIN,
+            "PATCH",
+            default("pods/p"),
+            r#"{"metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"}}"#.into(),
+            422,
+            refused("metadata.deletionTimestamp: Invalid"),
+        ),
+        (
+            ADMIN,
+            "POST",
+            default("services"),
+            r#"{"metadata":{"name":"s"},"spec":{"ports":[{"port":80}],"ipFamilyPolicy":"RequireDualStack"}}"#.into(),
+            422,
+            refused("this cluster is not configured for dual-stack services"),
+        ),
+        (
+            ADMIN,
+            "POST",
+            default("services"),
+            r#"{"metadata":{"name":"s"},"spec":{"type":"ExternalName","externalName":"a.b","clusterIP":"10.0.0.9"}}"#
+                .into(),
+            422,
+            refused("spec.clusterIPs: Forbidden: may not be set for ExternalName services"),
+        ),
+    ];
+    play(&server, steps).await;
+}
+
+#[tokio::test]
+async fn images_without_a_tag_are_pulled_always() {
+    let server = Harness::start().await;
+    let images = [
+        ("nginx", "Always"),
+        ("reg.example:5000/a/b", "Always"),
+        ("localhost/x:latest", "Always"),
+        ("Example/x", "Always"),
+        ("a/b__c-d:1.2", "IfNotPresent"),
+        ("nginx@sha256:0123", "IfNotPresent"),
+        // These are no images.
+        ("A_b!", "IfNotPresent"),
+        ("/a/b", "IfNotPresent"),
+        ("a//b", "IfNotPresent"),
+    ];
+    let containers: Vec<_> = images
+        .iter()
+        .enumerate()
+        .map(|(index, (image, _))| json!({"name": format!("c{index}"), "image": image}))
+        .collect();
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": containers}});
+    let (code, pod) = server.post("/api/v1/namespaces/default/pods", &pod.to_string()).await;
+    assert_eq!(code, StatusCode::CREATED, "{pod}");
+    for (index, (image, policy)) in images.iter().enumerate() {
+        assert_eq!(pod["spec"]["containers"][index]["imagePullPolicy"], *policy, "{image}");
+    }
+}
+
+#[tokio::test]
+async fn warnings_come_with_failures_and_not_again() {
+    let server = Harness::start().await;
+    let constraint = json!({"maxSkew": 1, "topologyKey": "a", "whenUnsatisfiable": "DoNotSchedule"});
+    let spec = json!({"containers": [{"name": "c", "image": "i"}], "topologySpreadConstraints": [constraint]});
+    let mut pod = json!({"metadata": {"name": "p"}, "spec": spec});
+    let warned = async |method: &str, path: &str, body: String| {
+        let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, kind);
+        let response = server.send(request.body(body.into()).expect("request")).await;
+        let warnings = response.headers().get_all("warning").iter().count();
+        (response.status(), warnings)
+    };
+    let pods = "/api/v1/namespaces/default/pods";
+    pod["spec"]["overhead"] = json!({"cpu": "1"});
+    assert_eq!(warned("POST", pods, pod.to_string()).await, (StatusCode::FORBIDDEN, 1));
+    pod["spec"].as_object_mut().expect("a spec").remove("overhead");
+    assert_eq!(warned("POST", pods, pod.to_string()).await, (StatusCode::CREATED, 1));
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    assert_eq!(warned("PATCH", &format!("{pods}/p"), label.to_string()).await, (StatusCode::OK, 0));
 }
