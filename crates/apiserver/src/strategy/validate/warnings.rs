@@ -13,19 +13,7 @@ use super::{
 
 /// Warnings about an object that is created, or takes the place of `old`.
 pub(in crate::strategy) fn warnings(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<String> {
-    // Of what stays as it is nothing is said again, and of changed pods nothing at all: no human changes them.
-    let stays = |path: &[&str]| old.is_some_and(|old| old.at(path) == object.at(path));
-    let is_known = match (&*resource.group, &*resource.plural) {
-        ("", "pods") => old.is_some(),
-        ("", "podtemplates") => stays(&["template"]),
-        ("apps", "daemonsets") => stays(&["spec", "template"]),
-        ("", "replicationcontrollers") | ("apps", "deployments" | "replicasets") | ("batch", "jobs" | "cronjobs") => {
-            stays(&["spec"])
-        }
-        ("storage.k8s.io", "csidrivers") => stays(&["spec", "tokenRequests"]),
-        _ => false,
-    };
-    if is_known {
+    if old.is_some_and(|old| is_known(resource, object, old)) {
         return Vec::new();
     }
     let sink = Sink::default();
@@ -87,19 +75,36 @@ pub(in crate::strategy) fn warnings(resource: &Resource, object: &Value, old: Op
                 ));
             }
         }
-        ("storage.k8s.io", "storageclasses") => {
-            for term in at.get("allowedTopologies").items() {
-                for expression in term.get("matchLabelExpressions").items() {
-                    let key = expression.get("key");
-                    if let Some(why) = pods::deprecated_label(key.text()) {
-                        out.push(format!("{}: {why}", key.path()));
-                    }
-                }
-            }
-        }
+        ("storage.k8s.io", "storageclasses") => topologies(&at.get("allowedTopologies"), &mut out),
         _ => {}
     }
     out
+}
+
+/// Whether what there is to say was said before: of what stays as it is, and of changed pods altogether, which are no human's.
+fn is_known(resource: &Resource, object: &Value, old: &Value) -> bool {
+    let stays = |path: &[&str]| old.at(path) == object.at(path);
+    match (&*resource.group, &*resource.plural) {
+        ("", "pods") => true,
+        ("", "podtemplates") => stays(&["template"]),
+        ("apps", "daemonsets") => stays(&["spec", "template"]),
+        ("", "replicationcontrollers") | ("apps", "deployments" | "replicasets") | ("batch", "jobs" | "cronjobs") => {
+            stays(&["spec"])
+        }
+        ("storage.k8s.io", "csidrivers") => stays(&["spec", "tokenRequests"]),
+        _ => false,
+    }
+}
+
+fn topologies(terms: &At, out: &mut Vec<String>) {
+    for term in terms.items() {
+        for expression in term.get("matchLabelExpressions").items() {
+            let key = expression.get("key");
+            if let Some(why) = pods::deprecated_label(key.text()) {
+                out.push(format!("{}: {why}", key.path()));
+            }
+        }
+    }
 }
 
 fn stateful_set(spec: &At, out: &mut Vec<String>) {

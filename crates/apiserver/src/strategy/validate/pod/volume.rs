@@ -39,8 +39,6 @@ const fn source(name: &'static str, need: &'static [&'static str], more: fn(&At)
     Source { name, place: name, refused: name, need, more }
 }
 
-fn nothing(_: &At) {}
-
 /// In upstream's order, which decides on the one that is not refused where there are several; and with the places that
 /// its errors have, some of which are no fields.
 const SOURCES: [Source; 30] = [
@@ -107,6 +105,8 @@ const PERSISTENT: [Source; 22] = [
     source("storageos", &[], |at| storage_os(at, secret_reference)),
     source("csi", &[], persistent_csi),
 ];
+
+fn nothing(_: &At) {}
 
 fn check(at: &At, source: &Source) {
     for name in source.need {
